@@ -1,4 +1,4 @@
-"""What real clients send and no document shows is taken, whole, and reaches all vendors."""
+"""Unusual requests of real clients, which no document shows, are accepted and reach all vendors."""
 
 import json
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from tests.e2e.test_refusals import CREDENTIALS, VALID
 
 KEYS = {"personaclick": "0d42fd8b713d0752776ca589cc0056"}
 BIG = 18446744073709551617
-"""The first whole number but one that needs 65 bits; as a double it is 18446744073709551616."""
+"""A whole number that needs 65 bits; as a double it becomes 18446744073709551616."""
 
 
 def attributes(**values: Any) -> list[dict[str, Any]]:
-    """Return attributes as Growlytics spells them."""
+    """Return attributes in Growlytics' format."""
     kinds = {str: "string", bool: "boolean"}
     return [
         {"name": name, "type": kinds.get(type(value), "number"), "value": value}
@@ -28,7 +28,7 @@ def attributes(**values: Any) -> list[dict[str, Any]]:
 
 
 def searched(vendor: str, query: str) -> tuple[str, dict[str, Any]]:
-    """Return a path and a body in which *query* is a free text."""
+    """Return a path and a body with the free text *query*."""
     match vendor:
         case "chrts":
             return "/event/track", {"uid": "u1", "name": "looked", "properties": {"q": query}}
@@ -67,7 +67,7 @@ async def post(run: Running, vendor: str, path: str, body: bytes, **headers: str
 
 
 def settled(events: int) -> Callable[[Any], bool]:
-    """Return whether *events* have been settled at every vendor."""
+    """Return a condition: *events* events are settled at every vendor."""
     return lambda watch: len(watch.settled) >= events * len(VENDORS)
 
 
@@ -78,15 +78,13 @@ LONE = {
     "no UTF-8": b"shoes \xff",
     "cut UTF-8": b"shoes \xe2\x82",
 }
-"""Texts with something that is no character."""
+"""Texts with a part that is no valid character."""
 
 
 @pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
 @pytest.mark.parametrize("lone", LONE.values(), ids=LONE)
-async def test_what_is_no_character_costs_itself_alone(
-    tmp_path: Path, lone: bytes, more: str
-) -> None:
-    """A lone surrogate, or bytes that are no UTF-8, arrive as U+FFFD at every vendor."""
+async def test_invalid_characters_are_replaced(tmp_path: Path, lone: bytes, more: str) -> None:
+    """A lone surrogate, or bytes that are not UTF-8, arrive as U+FFFD at every vendor."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
         owed = 0
         for vendor in VENDORS:
@@ -106,8 +104,8 @@ async def test_what_is_no_character_costs_itself_alone(
 
 
 @pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
-async def test_names_that_are_no_text(tmp_path: Path, more: str) -> None:
-    """A key with a lone surrogate is a key with U+FFFD; what stands beside it is kept."""
+async def test_invalid_characters_in_keys_are_replaced(tmp_path: Path, more: str) -> None:
+    """A lone surrogate in a key arrives as U+FFFD, and the other keys are kept."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
         for vendor, path, body in (
             ("chrts", "/event/track", b'{"uid":"u1","name":"n","properties":{"k\\ud83d":1}}'),
@@ -124,8 +122,8 @@ async def test_names_that_are_no_text(tmp_path: Path, more: str) -> None:
     assert all("k\ufffd" in event.properties.extra for event in run.watch.accepted)
 
 
-async def test_forms_and_queries_that_are_no_text(tmp_path: Path) -> None:
-    """A form, a query and a pixel are read as JSON is, escaped bytes and raw ones."""
+async def test_invalid_characters_in_forms_and_queries_are_replaced(tmp_path: Path) -> None:
+    """Invalid characters in a form, a query or a pixel are replaced as in JSON."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         form = (
             f"shop_id={KEYS['personaclick']}&did=d&seance=s&stream=web&event=search&search_query="
@@ -145,7 +143,7 @@ async def test_forms_and_queries_that_are_no_text(tmp_path: Path) -> None:
 
 
 def numbered(vendor: str, number: str) -> tuple[str, str]:
-    """Return a path and a body in which *number* stands unquoted, as an id and as a free value."""
+    """Return a path and a body with *number* unquoted, as an id and as a free value."""
     match vendor:
         case "chrts":
             return "/event/track", (
@@ -183,13 +181,13 @@ NUMBERS = ["18446744073709551617", "-9223372036854775809", "9" * 36, "1234567890
 
 
 WHOLE_IDS = {("quartic", False), ("personaclick", False)}
-"""Vendors whose documents take whole numbers for ids, and only such."""
+"""Vendors whose documents allow only whole numbers as ids."""
 
 
 @pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda text: text[:24])
 async def test_long_numbers_keep_every_digit(tmp_path: Path, number: str, more: str) -> None:
-    """A number beyond a double's digits keeps them, as an id and as a free value, everywhere."""
+    """A number with more digits than a double holds keeps all, as an id and as a free value."""
     condition = (
         "event.properties.ref > 5.0 || event.properties.ref < 5.0"
         " || event.type == 'product' || event.name == 'Order Completed'"
@@ -218,11 +216,11 @@ async def test_long_numbers_keep_every_digit(tmp_path: Path, number: str, more: 
 
 
 ODD: list[Any] = [None, 7, "odd", [], [{"product_id": "9", "id": "9"}], True, {}]
-"""Members of a list of products that are none."""
+"""Invalid members of a list of products."""
 
 
 def ordered(vendor: str, odd: list[Any]) -> tuple[str, dict[str, Any]]:
-    """Return a path and an order of product 1 beside *odd* members."""
+    """Return a path and an order with *odd* members before product 1."""
     match vendor:
         case "chrts":
             properties = {"order_id": "o1", "products": [*odd, {"product_id": "1"}]}
@@ -259,8 +257,8 @@ def ordered(vendor: str, odd: list[Any]) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
-async def test_odd_members_of_products_cost_themselves_alone(tmp_path: Path, more: str) -> None:
-    """A null, a text, a number or a list among products takes nothing else with it."""
+async def test_invalid_products_are_left_out(tmp_path: Path, more: str) -> None:
+    """A null, text, number or list among the products is left out; the other products arrive."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
         for vendor in VENDORS:
             path, body = ordered(vendor, ODD)
@@ -277,8 +275,8 @@ async def test_odd_members_of_products_cost_themselves_alone(tmp_path: Path, mor
 
 
 @pytest.mark.parametrize("event", [{}, {"event": None}, {"event": " "}, {"event": 7}], ids=str)
-async def test_a_track_without_a_name_goes_nowhere(tmp_path: Path, event: dict[str, Any]) -> None:
-    """Segment takes a nameless track, and no vendor gets an event that is called something."""
+async def test_a_track_without_a_name_is_declined(tmp_path: Path, event: dict[str, Any]) -> None:
+    """Segment accepts a track call without a name; other vendors' destinations decline it."""
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
         body = orjson.dumps({"writeKey": "k", "type": "track", "userId": "u1", **event})
         routed = orjson.dumps({"writeKey": "k", "batch": [orjson.loads(body)]})
@@ -292,7 +290,7 @@ async def test_a_track_without_a_name_goes_nowhere(tmp_path: Path, event: dict[s
 
 
 async def test_the_first_commerce_spec_reaches_every_vendor(tmp_path: Path) -> None:
-    """Names, keys and amounts of old clients become what each vendor calls them."""
+    """Names, keys and amounts of the first commerce spec become each vendor's own."""
     products = [{"id": "p1", "Price": "$19", "quantity": 1}, None]
     properties = {"orderId": "o1", "Total": "1 299,00", "products": products}
     viewed = {"productID": "p1", "Price": 5}
@@ -320,7 +318,7 @@ async def test_the_first_commerce_spec_reaches_every_vendor(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("more", ["", "passthrough = false"], ids=["forwarded", "rendered"])
 async def test_a_large_context_of_a_batch_is_delivered(tmp_path: Path, more: str) -> None:
-    """Calls that are small by themselves are delivered with the large context that they share."""
+    """Small calls of a batch are delivered with the large context that they share."""
     calls = [{"type": "track", "userId": f"u{n}", "event": f"e{n}"} for n in range(2)]
     body = {"writeKey": "k", "batch": calls, "context": {"blob": "y" * 35_000}}
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox, more)) as run:
@@ -335,7 +333,7 @@ async def test_a_large_context_of_a_batch_is_delivered(tmp_path: Path, more: str
 
 
 async def test_a_multipart_body_is_refused_in_plain_words(tmp_path: Path) -> None:
-    """A form of parts is no JSON: the message says what to send, and quotes no library."""
+    """A multipart body is refused with a hint what to send, and no text of a library."""
     sent = b'--x\r\ncontent-disposition: form-data; name="event"\r\n\r\nview\r\n--x--\r\n'
     label = "multipart/form-data; boundary=x"
     async with running(tmp_path, lambda sandbox: everything(tmp_path, sandbox)) as run:
@@ -383,11 +381,11 @@ ENDLESS = {
         422,
     ),
 }
-"""Bodies with a number that no double holds, and what each vendor's source says of it."""
+"""Bodies with a number that overflows a double, and the status of each vendor's source."""
 
 
-async def test_a_number_beyond_doubles_is_no_amount(tmp_path: Path) -> None:
-    """A number that no double holds is a free value or refused, and nothing breaks on it."""
+async def test_a_number_that_overflows_a_double_is_no_amount(tmp_path: Path) -> None:
+    """A number that overflows a double becomes a free value, or its request is refused."""
     async with running(tmp_path, lambda s: everything(tmp_path, s, "passthrough = false")) as run:
         for vendor in VENDORS:
             body, status = ENDLESS[vendor]

@@ -24,7 +24,7 @@ LIMITS = (
     'max_headers = "4KiB"'
 )
 DOWN = "http://127.0.0.1:1"
-"""Nobody listens there."""
+"""A closed port."""
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def limited(
 
 
 async def counted(run: Running) -> Counter[tuple[str, str]]:
-    """Return what was refused, by source and cause, as Prometheus reads it."""
+    """Return the refused requests by source and cause, as Prometheus reads them."""
     reader, writer = await connected(
         run.url, b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
     )
@@ -62,7 +62,7 @@ async def counted(run: Running) -> Counter[tuple[str, str]]:
 
 
 async def refused(run: Running, source: str, cause: RefusalCause) -> None:
-    """Check that one request was refused so far, of this source and for this cause."""
+    """Check that exactly one request was refused: of this source, for this cause."""
     assert +await counted(run) == {(source, cause.value): 1}
 
 
@@ -102,10 +102,10 @@ def call(line: str = TRACKS, body: bytes = TRACK, *lines: str) -> bytes:
     ],
     ids=lambda value: value.value if isinstance(value, RefusalCause) else "",
 )  # fmt: skip
-async def test_what_one_request_is_refused_for_is_counted(
+async def test_each_cause_is_counted(
     tmp_path: Path, sent: bytes, status: int, source: str, cause: RefusalCause
 ) -> None:
-    """A request that is wrong, too large or too slow counts once, by its cause."""
+    """A request that is invalid, too large or too slow counts once, by its cause."""
     async with limited(tmp_path) as run:
         answer = await answered(await connected(run.url, sent))
         assert answer.startswith(f"HTTP/1.1 {status}".encode()), answer
@@ -113,7 +113,7 @@ async def test_what_one_request_is_refused_for_is_counted(
 
 
 async def test_a_gateway_that_stops_accepting_is_counted(tmp_path: Path) -> None:
-    """While the gateway starts or stops, events are refused, and counted so."""
+    """While the gateway starts or stops, a refused event counts as not accepting."""
     async with limited(tmp_path) as run:
         run.gateway.accepting = False
         assert b"retry-after" in (await answered(await connected(run.url, call()))).lower()
@@ -122,7 +122,7 @@ async def test_a_gateway_that_stops_accepting_is_counted(tmp_path: Path) -> None
 
 
 async def test_a_full_backlog_is_counted(tmp_path: Path) -> None:
-    """Once a destination's backlog is full, events are refused, and counted so."""
+    """An event that a full backlog refuses counts as a full spool."""
     async with limited(tmp_path, delivery='max_backlog = 1\nrate = "1/h"\nburst = 1') as run:
         await run.gateway.spool.pause("chrts", paused=True)
         run.gateway.workers["chrts"].pause()
@@ -131,8 +131,8 @@ async def test_a_full_backlog_is_counted(tmp_path: Path) -> None:
         await refused(run, "site", RefusalCause.SPOOL_FULL)
 
 
-async def test_a_spool_that_fails_is_counted(tmp_path: Path) -> None:
-    """Where the spool takes nothing, events are refused, and counted so."""
+async def test_a_failing_spool_is_counted(tmp_path: Path) -> None:
+    """An event that a failing spool refuses counts as a failed spool."""
     async with limited(tmp_path) as run:
         await run.gateway.spool.close()
         assert b"retry-after" in (await answered(await connected(run.url, call()))).lower()
@@ -140,7 +140,7 @@ async def test_a_spool_that_fails_is_counted(tmp_path: Path) -> None:
 
 
 async def test_a_vendor_that_is_down_is_counted(tmp_path: Path) -> None:
-    """A relayed call that gets no response is refused, and counted so."""
+    """A relayed call without a response counts as a failed relay."""
     async with limited(tmp_path, source=f'url = "{DOWN}"') as run:
         answer = await answered(await connected(run.url, call("GET /site/v1/other HTTP/1.1", b"")))
         assert b"retry-after" in answer.lower()
@@ -151,7 +151,7 @@ Reply = Callable[[Got, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 
 def slow(asked: asyncio.Semaphore, let: asyncio.Event) -> Reply:
-    """Return what answers once it is let, and moves meanwhile."""
+    """Return a reply that sends bytes until *let* is set, then ends."""
 
     async def reply(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.release()
@@ -167,7 +167,7 @@ def slow(asked: asyncio.Semaphore, let: asyncio.Event) -> Reply:
 async def test_too_many_calls_to_a_vendor_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relayed call that finds no turn in time is refused, and counted so."""
+    """A relayed call that waits too long for a free connection counts as a full relay."""
     monkeypatch.setattr("gateway.ingest.relay.CONNECTIONS", 1)
     get = call("GET /site/v1/other HTTP/1.1", b"")
     async with vendor() as upstream:
@@ -185,7 +185,7 @@ async def test_too_many_calls_to_a_vendor_are_counted(
 
 
 async def test_a_connection_too_many_is_counted(tmp_path: Path) -> None:
-    """Where all connections are busy, the request of a new one is refused, and counted so."""
+    """A request on one connection too many counts as a connection limit."""
     async with vendor() as upstream:
         asked, let = asyncio.Semaphore(0), asyncio.Event()
 
@@ -209,8 +209,8 @@ async def test_a_connection_too_many_is_counted(tmp_path: Path) -> None:
             await refused(run, "site", RefusalCause.CONNECTION_LIMIT)
 
 
-async def test_each_body_that_gives_way_is_counted(tmp_path: Path) -> None:
-    """Past `max_bodies` each request that gives way counts once, as often as connections do."""
+async def test_each_body_past_the_budget_is_counted(tmp_path: Path) -> None:
+    """Past `max_bodies` each refused request counts once, as each closed connection does."""
     server = 'metrics = true\nmax_body = "100KiB"\nmax_bodies = "500KiB"'
     part = head(line=TRACKS, length=100 * 1024) + b" " * (90 * 1024)
     async with limited(tmp_path, server) as run, many(run.url, 12, part, "127.0.0.3"):
@@ -220,8 +220,8 @@ async def test_each_body_that_gives_way_is_counted(tmp_path: Path) -> None:
         assert (await counted(run)).keys() >= {("site", cause.value) for cause in RefusalCause}
 
 
-async def test_what_is_accepted_is_not_refused(tmp_path: Path) -> None:
-    """An event that is accepted counts nowhere among the refused; all causes are there at zero."""
+async def test_an_accepted_event_counts_no_refusal(tmp_path: Path) -> None:
+    """An accepted event counts under no cause; every cause exists at zero."""
     async with limited(tmp_path) as run:
         assert b" 200 OK" in await answered(await connected(run.url, call()))
         found = await counted(run)

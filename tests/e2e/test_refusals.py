@@ -1,4 +1,4 @@
-"""What a vendor would refuse is refused in its own words, and goes nowhere."""
+"""A request that a vendor would refuse is refused in the vendor's words, and not stored."""
 
 import gzip
 import zlib
@@ -45,7 +45,7 @@ FORBIDDEN = {
     "segment": 401,
 }  # fmt: skip
 TOO_LARGE = {"segment": 400}
-"""413 for all others; Segment documents this."""
+"""All other vendors use 413; Segment documents 400."""
 BROKEN: dict[str, list[dict[str, Any]]] = {
     "chrts": [{"uid": None}, {"name": None}, {"uid": {"a": 1}}, {"name": 7}],
     "personaclick": [{"did": None}, {"event": "dance"}, {"items": None}, {"did": ["d"]}],
@@ -54,7 +54,7 @@ BROKEN: dict[str, list[dict[str, Any]]] = {
     "growlytics": [{"customerId": None}, {"name": "x" * 60}, {"attributes": {}}, {"name": 7}],
     "segment": [{"userId": None}, {"userId": " "}, {"userId": {"a": 1}}, {"userId": True}],
 }
-"""Changes that make the valid body one that the vendor refuses; None takes the key away."""
+"""Changes that make the valid body one that the vendor refuses; None removes the key."""
 
 
 def says_no(vendor: str, body: bytes) -> bool:
@@ -77,7 +77,7 @@ def says_no(vendor: str, body: bytes) -> bool:
 
 @pytest.fixture
 async def run(tmp_path: Path) -> AsyncIterator[Running]:
-    """Run a gateway whose sources take one credential each."""
+    """Run a gateway whose sources accept one key each."""
 
     def config(sandbox: str) -> str:
         text = everything(tmp_path, sandbox).replace('keys = "any"', 'keys = ["right"]')
@@ -100,8 +100,8 @@ async def send(
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_what_is_no_json_is_refused(run: Running, vendor: str) -> None:
-    """A malformed body gets the vendor's status for bad input or for a missing credential."""
+async def test_invalid_json_is_refused(run: Running, vendor: str) -> None:
+    """Invalid JSON gets the vendor's status for a malformed body or for a missing key."""
     for body in (b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"a":' * 2000):
         status, said = await send(run, vendor, body)
         assert status in {MALFORMED[vendor], FORBIDDEN[vendor]}, said
@@ -110,7 +110,7 @@ async def test_what_is_no_json_is_refused(run: Running, vendor: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_missing_and_mistyped_fields_are_refused(run: Running, vendor: str) -> None:
-    """A required field that is missing or of the wrong type gets the vendor's refusal."""
+    """A required field that is missing or has the wrong type gets the vendor's refusal."""
     for change in BROKEN[vendor]:
         body = {k: v for k, v in {**VALID[vendor][1], **change}.items() if v is not None}
         status, said = await send(run, vendor, orjson.dumps(body))
@@ -120,7 +120,7 @@ async def test_missing_and_mistyped_fields_are_refused(run: Running, vendor: str
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_wrong_credential_is_refused(run: Running, vendor: str) -> None:
-    """Neither a wrong credential nor a missing one gets in, and neither is echoed."""
+    """A wrong or missing key is refused, and the response does not repeat it."""
     path, valid = VALID[vendor]
     wrong = orjson.loads(orjson.dumps(valid).replace(b'"right"', b'"canary-4711"'))
     bad = {
@@ -136,7 +136,7 @@ async def test_a_wrong_credential_is_refused(run: Running, vendor: str) -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_large_bodies_are_refused(run: Running, vendor: str) -> None:
-    """A body over the cap is refused, as sent and inflated, gzip and deflate alike."""
+    """A body over the limit is refused, as sent or inflated, with gzip and with deflate."""
     large = orjson.dumps({**VALID[vendor][1], "padding": "x" * 80_000})
     status, said = await send(run, vendor, large)
     assert status == TOO_LARGE.get(vendor, 413), said
@@ -149,8 +149,8 @@ async def test_large_bodies_are_refused(run: Running, vendor: str) -> None:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_what_cannot_be_inflated_is_refused(run: Running, vendor: str) -> None:
-    """A body that claims to be gzip and is not is refused as malformed."""
+async def test_invalid_gzip_is_refused(run: Running, vendor: str) -> None:
+    """A body labelled gzip that is not gzip is refused as malformed."""
     status, said = await send(run, vendor, b"no gzip at all", {"content-encoding": "gzip"})
     assert status == MALFORMED[vendor], said
     assert says_no(vendor, said)
@@ -158,21 +158,21 @@ async def test_what_cannot_be_inflated_is_refused(run: Running, vendor: str) -> 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_wrong_method_is_refused(run: Running, vendor: str) -> None:
-    """A documented path under another method gets the vendor's own shape of 405."""
+    """A documented path with another method gets a 405 in the vendor's format."""
     async with run.client.put(run.url + VALID[vendor][0], data=b"{}") as answer:
         assert answer.status == 405
         assert says_no(vendor, await answer.read())
 
 
 async def test_an_unknown_path_lists_nothing(run: Running) -> None:
-    """A path of no source is a 404 that names no vendor, source or path."""
+    """A path that belongs to no source gets a 404 that names no vendor, source or path."""
     async with run.client.post(f"{run.url}/v9/unknown", data=b"{}") as answer:
         assert answer.status == 404
         assert await answer.json() == {"error": "not found"}
 
 
 async def test_an_unknown_path_of_a_vendor_is_the_vendors_own_404(run: Running) -> None:
-    """A path that begins as a vendor's do, and is none, is refused in that vendor's words."""
+    """An unknown path that begins as a vendor's paths do gets that vendor's 404."""
     async with run.client.post(f"{run.url}/v1/unknown", data=b"{}") as answer:
         assert answer.status == 404
         assert (await answer.json())["code"] == "not_found"

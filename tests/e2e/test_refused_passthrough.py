@@ -1,4 +1,4 @@
-"""What its own vendor refuses as it came is tried once as the gateway writes it."""
+"""A passed-through request that its vendor refuses is sent once more as the gateway writes it."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ LENIENT = [
 
 
 def config(folder: Path, vendor: str, more: str = "") -> Any:
-    """Return what makes a configuration from one *vendor* to itself."""
+    """Return a function that makes a configuration from *vendor* to itself."""
 
     def made(sandbox: str) -> str:
         return (
@@ -49,7 +49,7 @@ def config(folder: Path, vendor: str, more: str = "") -> Any:
 
 
 async def deliver(run: Running, vendor: str, path: str, body: dict[str, Any]) -> list[str]:
-    """Post *body*; return the verdicts of the vendor's own server on what it was sent."""
+    """Post *body*; return the verdicts of the vendor's own server."""
     keyed = {"shop_id": SHOP, **body} if vendor == "personaclick" else body
     async with run.client.post(
         run.url + path,
@@ -62,10 +62,10 @@ async def deliver(run: Running, vendor: str, path: str, body: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(("vendor", "path", "body"), LENIENT)
-async def test_a_refused_request_is_written_anew(
+async def test_a_refused_request_is_rewritten(
     tmp_path: Path, vendor: str, path: str, body: dict[str, Any]
 ) -> None:
-    """A request that its vendor refuses as it came is delivered as the gateway writes it."""
+    """A request that its vendor refuses as it came is delivered in the gateway's own writing."""
     async with running(tmp_path, config(tmp_path, vendor)) as run:
         verdicts = await deliver(run, vendor, path, body)
         assert verdicts == ["refused", "accepted"]
@@ -73,8 +73,8 @@ async def test_a_refused_request_is_written_anew(
         assert type(settled[-1]).__name__ == "Delivered"
 
 
-async def test_what_would_be_written_alike_is_not_tried_twice(tmp_path: Path) -> None:
-    """A refusal stands at once where the gateway would write the same request."""
+async def test_an_identical_request_is_not_sent_again(tmp_path: Path) -> None:
+    """When the gateway would write the same request, the refusal is final at once."""
     async with running(tmp_path, config(tmp_path, "chrts")) as run:
         await run.fault(vendor="chrts", status=400, count=5)
         body = {"uid": "u1", "name": "signup", "properties": {"plan": "pro"}}

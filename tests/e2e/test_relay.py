@@ -1,4 +1,4 @@
-"""Calls that are no events go through to the vendor, and its answers come back as they are."""
+"""Calls that are not events are relayed to the vendor, and its responses come back unchanged."""
 
 import asyncio
 import gzip
@@ -21,7 +21,7 @@ PUSH = {"shop_id": "key-1", "did": "d", "seance": "s", "event": "view", "items":
 
 
 def config(folder: Path, sources: str) -> Callable[[str], str]:
-    """Return what makes a configuration of *sources* that lead to the sandbox's chrts."""
+    """Return a function that makes a configuration of *sources* and the sandbox's chrts."""
 
     def text(sandbox: str) -> str:
         return (
@@ -44,8 +44,8 @@ async def relaying(
             yield run, upstream
 
 
-async def test_reads_go_through_and_come_back(tmp_path: Path) -> None:
-    """A read reaches the vendor with its query, headers and key, and status and body come back."""
+async def test_a_read_and_its_response_are_relayed(tmp_path: Path) -> None:
+    """A read reaches the vendor with its query, headers and key; status and body come back."""
     async with relaying(tmp_path, prefix="/tenant") as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 206 Partly So\r\nset-cookie: a=1; Path=/\r\nset-cookie: b=2\r\n"
@@ -70,16 +70,16 @@ async def test_reads_go_through_and_come_back(tmp_path: Path) -> None:
         assert not got.names & {"via", "x-forwarded-for", "forwarded", "x-forwarded-host"}
 
 
-async def test_headers_in_latin1_go_through(tmp_path: Path) -> None:
-    """A value that is no UTF-8 arrives as the text that it means."""
+async def test_latin1_headers_are_relayed(tmp_path: Path) -> None:
+    """A header in Latin-1 arrives as the same text."""
     async with relaying(tmp_path) as (run, upstream):
         sent = f"GET /init?shop_id=key-1 HTTP/1.1\r\nhost: h\r\n{CLOSE}x-name: Zo\xeb\r\n\r\n"
         assert b" 200 OK\r\n" in await exchange(run.url, sent.encode("latin-1"))
         assert upstream.got[0].header("x-name") == "Zoë"
 
 
-async def test_a_target_stays_as_it_was_written(tmp_path: Path) -> None:
-    """Not a letter of path and query is changed: escapes, double slashes, empty parameters."""
+async def test_the_target_is_unchanged(tmp_path: Path) -> None:
+    """Path and query are unchanged: escapes, double slashes and empty parameters too."""
     async with relaying(tmp_path, more='mount = "/m"') as (run, upstream):
         target = "//recommend/%7Ea%2Fb//c;d=e?x=%20&&y=a+b&z"
         sent = f"GET /m{target} HTTP/1.1\r\nhost: h\r\n{CLOSE}\r\n".encode()
@@ -87,8 +87,8 @@ async def test_a_target_stays_as_it_was_written(tmp_path: Path) -> None:
         assert upstream.got[0].line == f"GET {target} HTTP/1.1"
 
 
-async def test_headers_of_the_connection_stay_behind(tmp_path: Path) -> None:
-    """What is hop-by-hop, by name or by `connection`, goes neither up nor down."""
+async def test_hop_by_hop_headers_are_not_relayed(tmp_path: Path) -> None:
+    """Hop-by-hop headers, by name or by `connection`, are relayed in neither direction."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 200 OK\r\nconnection: keep-alive, x-hop\r\nx-hop: down\r\n"
@@ -121,8 +121,10 @@ async def test_headers_of_the_connection_stay_behind(tmp_path: Path) -> None:
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"abc"),
     ],
 )
-async def test_every_kind_of_answer(tmp_path: Path, answer: bytes, wanted: bytes | None) -> None:
-    """Empty answers, redirects, errors, packed and chunked ones come back as they are."""
+async def test_every_kind_of_response_is_unchanged(
+    tmp_path: Path, answer: bytes, wanted: bytes | None
+) -> None:
+    """Empty responses, redirects, errors, compressed and chunked ones come back unchanged."""
     packed = gzip.compress(b"abc", mtime=0)
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = answer if wanted is not None else answer + packed
@@ -138,7 +140,7 @@ async def test_every_kind_of_answer(tmp_path: Path, answer: bytes, wanted: bytes
 
 
 async def test_head_has_no_body_and_a_length(tmp_path: Path) -> None:
-    """The answer to HEAD keeps the length of what GET would bring."""
+    """The response to HEAD keeps the content length that GET would have."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4711\r\n\r\n"
         async with run.client.head(f"{run.url}/search?shop_id=key-1") as answer:
@@ -148,8 +150,8 @@ async def test_head_has_no_body_and_a_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 5, 60_000, 3_000_000])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_bodies_go_up_whole(tmp_path: Path, size: int, *, chunked: bool) -> None:
-    """A body of any size and framing arrives; the cap on events does not hold for it."""
+async def test_a_body_of_any_size_is_relayed(tmp_path: Path, size: int, *, chunked: bool) -> None:
+    """A body of any size and framing is relayed; the size limit for events does not apply."""
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -169,8 +171,8 @@ async def test_bodies_go_up_whole(tmp_path: Path, size: int, *, chunked: bool) -
             assert got.header("content-length") == str(size)
 
 
-async def test_a_packed_body_goes_up_packed(tmp_path: Path) -> None:
-    """What nobody looks into goes up byte for byte, its content coding too."""
+async def test_a_compressed_body_is_relayed_compressed(tmp_path: Path) -> None:
+    """A relayed body keeps its bytes and its content coding."""
     async with relaying(tmp_path) as (run, upstream):
         packed = gzip.compress(b'{"a": 1}' * 9000)
         for coding in ("gzip", "br"):
@@ -183,8 +185,8 @@ async def test_a_packed_body_goes_up_packed(tmp_path: Path) -> None:
             assert got.header("content-encoding") == coding
 
 
-async def test_expectations_are_met_here(tmp_path: Path) -> None:
-    """`expect: 100-continue` is answered by the gateway and not passed on."""
+async def test_the_gateway_answers_expectations(tmp_path: Path) -> None:
+    """The gateway answers `expect: 100-continue`, and does not relay it."""
     async with relaying(tmp_path) as (run, upstream):
         sent = (
             "POST /sync/orders HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n"
@@ -203,8 +205,8 @@ async def test_expectations_are_met_here(tmp_path: Path) -> None:
         "/import/..%2fsecret", "/import/..;a=b/secret", "/import/..%5csecret", "/import/..",
     ],
 )  # fmt: skip
-async def test_nothing_above_the_upstreams_address_is_reached(tmp_path: Path, target: str) -> None:
-    """Dot segments, plain or escaped, are refused before anything is sent."""
+async def test_dot_segments_are_refused(tmp_path: Path, target: str) -> None:
+    """A path with dot segments, plain or escaped, is refused and not relayed."""
     async with relaying(tmp_path, prefix="/tenant") as (run, upstream):
         sent = f"GET {target} HTTP/1.1\r\nhost: h\r\n{CLOSE}\r\n".encode()
         assert b" 404 Not Found\r\n" in await exchange(run.url, sent)
@@ -219,7 +221,7 @@ async def test_nothing_above_the_upstreams_address_is_reached(tmp_path: Path, ta
     ],
 )  # fmt: skip
 async def test_it_is_no_open_proxy(tmp_path: Path, line: str) -> None:
-    """Whatever target or host a client names, only the configured upstream is spoken to."""
+    """The gateway connects only to the configured address, whatever host a client names."""
     async with vendor() as other, relaying(tmp_path) as (run, upstream):
         place = other.url.removeprefix("http://")
         sent = f"{line.format(place)}\r\nhost: {place}\r\n{CLOSE}\r\n"
@@ -230,8 +232,8 @@ async def test_it_is_no_open_proxy(tmp_path: Path, line: str) -> None:
             assert not got.line.startswith(("CONNECT", "TRACE"))
 
 
-async def test_a_dead_upstream_is_the_vendors_own_error(tmp_path: Path) -> None:
-    """Where nobody listens the client reads a 503 as the vendor words it, and may try again."""
+async def test_an_unreachable_vendor_is_the_vendors_own_error(tmp_path: Path) -> None:
+    """An unreachable vendor's client gets a 503 in the vendor's words, with a Retry-After."""
     async with vendor() as upstream:
         pass
     source = SOURCE.format("personaclick", upstream.url, "")
@@ -245,8 +247,8 @@ async def test_a_dead_upstream_is_the_vendors_own_error(tmp_path: Path) -> None:
         assert said["message"] == "no response from the vendor: cannot connect"
 
 
-async def test_a_silent_upstream_is_given_up(tmp_path: Path) -> None:
-    """Where nothing moves for `relay_timeout`, the call ends; a slow answer that moves does not."""
+async def test_a_silent_vendor_times_out(tmp_path: Path) -> None:
+    """A call ends after `relay_timeout` without a byte; a slow response with bytes does not."""
 
     async def slow(got: Got, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if "silent" in got.line:
@@ -266,8 +268,8 @@ async def test_a_silent_upstream_is_given_up(tmp_path: Path) -> None:
             assert await answer.read() == b"xxxxxxxx"
 
 
-async def test_half_an_answer_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
-    """Where the upstream breaks off, the client's connection ends before the answer does."""
+async def test_a_partial_response_ends_as_an_error(tmp_path: Path) -> None:
+    """When the vendor breaks off, the client's response breaks off too."""
 
     async def broken(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
@@ -282,8 +284,8 @@ async def test_half_an_answer_does_not_pass_for_a_whole_one(tmp_path: Path) -> N
                 await answer.read()
 
 
-async def test_a_client_that_leaves_is_not_answered_on(tmp_path: Path) -> None:
-    """Where the client goes away within an answer, the upstream's connection ends as well."""
+async def test_a_client_that_leaves_ends_the_call(tmp_path: Path) -> None:
+    """When the client leaves during a response, the vendor's connection is closed."""
     ended = asyncio.Event()
 
     async def endless(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -313,8 +315,8 @@ async def test_a_client_that_leaves_is_not_answered_on(tmp_path: Path) -> None:
     ],
     ids=["no HTTP", "another protocol", "two lengths"],
 )
-async def test_no_sensible_answer(tmp_path: Path, answer: bytes) -> None:
-    """An upstream whose answer cannot be told apart from nonsense is the vendor's own 503."""
+async def test_an_invalid_response_is_a_503(tmp_path: Path, answer: bytes) -> None:
+    """An invalid response becomes a 503 in the vendor's format, without the client's key."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = answer
         async with run.client.get(f"{run.url}/search?shop_id=key-1") as told:
@@ -322,8 +324,8 @@ async def test_no_sensible_answer(tmp_path: Path, answer: bytes) -> None:
             assert "shop_id" not in await told.text()
 
 
-async def test_what_comes_before_an_answer_is_none(tmp_path: Path) -> None:
-    """An upstream's early hints stay behind; a client's header in ISO 8859-1 goes up readable."""
+async def test_interim_responses_are_not_relayed(tmp_path: Path) -> None:
+    """Interim responses are not relayed; a client's header in Latin-1 arrives as the same text."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
@@ -336,8 +338,8 @@ async def test_what_comes_before_an_answer_is_none(tmp_path: Path) -> None:
         assert upstream.got[0].header("user-agent") == "caf\xe9"
 
 
-async def test_a_closed_connection_is_not_the_clients_trouble(tmp_path: Path) -> None:
-    """A read that meets a kept connection which the upstream has closed is sent again."""
+async def test_a_read_on_a_closed_connection_is_repeated(tmp_path: Path) -> None:
+    """A read on a kept connection that the vendor has closed is sent again."""
 
     async def once(_: Got, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
@@ -351,8 +353,8 @@ async def test_a_closed_connection_is_not_the_clients_trouble(tmp_path: Path) ->
                 assert await answer.read() == b"ok"
 
 
-async def test_keys_are_checked_where_they_show(tmp_path: Path) -> None:
-    """A key in query or header must be one of the source's; a call without one is the vendor's."""
+async def test_a_key_must_be_the_sources(tmp_path: Path) -> None:
+    """A key in query or header must be one of the source's; a call without a key is relayed."""
     async with relaying(tmp_path) as (run, upstream):
         async with run.client.get(f"{run.url}/init?shop_id=other") as answer:
             assert answer.status == 403
@@ -362,8 +364,8 @@ async def test_keys_are_checked_where_they_show(tmp_path: Path) -> None:
         assert len(upstream.got) == 1
 
 
-async def test_browsers_are_told_what_the_source_says(tmp_path: Path) -> None:
-    """The source's origins hold for relayed answers, whatever the vendor said; cookies stay."""
+async def test_the_sources_origins_hold_for_relayed_calls(tmp_path: Path) -> None:
+    """A relayed response has the source's CORS headers, not the vendor's; its cookies stay."""
     async with relaying(tmp_path, more='origins = ["https://shop.example"]') as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nset-cookie: a=1\r\n"
@@ -383,8 +385,8 @@ async def test_browsers_are_told_what_the_source_says(tmp_path: Path) -> None:
         assert [got.line.split()[0] for got in upstream.got] == ["GET", "GET"]
 
 
-async def test_events_are_still_events(tmp_path: Path) -> None:
-    """What the gateway translates is kept and delivered, not relayed; another method is relayed."""
+async def test_events_are_not_relayed(tmp_path: Path) -> None:
+    """An event is stored and delivered, not relayed; another method on its path is relayed."""
     async with relaying(tmp_path) as (run, upstream):
         async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
             assert answer.status == 200
@@ -394,8 +396,8 @@ async def test_events_are_still_events(tmp_path: Path) -> None:
             assert await answer.read() == b"ok"
 
 
-async def test_any_endpoint_of_the_vendor_is_known_by_its_beginning(tmp_path: Path) -> None:
-    """Two vendors relay at one address: each gets the paths that begin as its own do."""
+async def test_a_vendor_is_known_by_the_start_of_the_path(tmp_path: Path) -> None:
+    """With two relaying sources at one address, each gets the paths of its vendor."""
     async with vendor() as one, vendor() as two:
         sources = SOURCE.format("personaclick", one.url, "") + SOURCE.format(
             "quartic", two.url, ""
@@ -409,8 +411,8 @@ async def test_any_endpoint_of_the_vendor_is_known_by_its_beginning(tmp_path: Pa
         assert [got.line.split()[1] for got in two.got] == ["/store/anything"]
 
 
-async def test_the_only_relay_gets_what_nobody_knows(tmp_path: Path) -> None:
-    """A single source with an upstream, or one with a mount, gets every other path."""
+async def test_the_only_relay_gets_every_other_path(tmp_path: Path) -> None:
+    """The only relaying source at an address, or at a mount, gets every other path."""
     async with vendor() as one, vendor() as two:
         sources = SOURCE.format("personaclick", one.url, "") + SOURCE.format(
             "quartic", two.url, 'mount = "/q"'
@@ -424,7 +426,7 @@ async def test_the_only_relay_gets_what_nobody_knows(tmp_path: Path) -> None:
 
 
 async def test_the_configured_credential(tmp_path: Path) -> None:
-    """With `relay_as` a known client's key is exchanged, in query, header and body alike."""
+    """With a destination's key, a known client's key is exchanged in query, header and body."""
     async with vendor() as one, vendor() as two:
         sources = (
             SOURCE.format(
@@ -467,8 +469,8 @@ async def test_the_configured_credential(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("of", ["quartic", "personaclick", "tracardi"])
-async def test_without_an_upstream(tmp_path: Path, of: str) -> None:
-    """`/init` makes ids, Quartic has nothing to recommend and knows nobody; the rest is refused."""
+async def test_without_a_relay_address(tmp_path: Path, of: str) -> None:
+    """Without a relay address `/init` makes ids, Quartic has no data, other calls are refused."""
     source = f'[sources.shop]\nvendor = "{of}"\nkeys = ["key-1"]\n'
     key = {"x-api-key": "key-1"}
     async with running(tmp_path, config(tmp_path, source)) as run:
@@ -496,8 +498,8 @@ async def test_without_an_upstream(tmp_path: Path, of: str) -> None:
                 assert (answer.status, await answer.json()) == (404, {"detail": "Not Found"})
 
 
-async def test_many_at_once(tmp_path: Path) -> None:
-    """Relayed calls do not wait for each other, and each gets its own answer."""
+async def test_many_calls_at_once(tmp_path: Path) -> None:
+    """Concurrent relayed calls do not wait for each other, and each gets its own response."""
 
     async def echo(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = await body_of(got, reader)

@@ -1,4 +1,4 @@
-"""A public key never acts with a secret one, and no answer gives our credential away."""
+"""A public key alone never acts with the secret, and no response shows the gateway's own key."""
 
 import base64
 import gzip
@@ -23,10 +23,10 @@ JSON = {"content-type": "application/json"}
 
 
 @asynccontextmanager
-async def lending(
+async def exchanging_keys(
     folder: Path, more: str = "", route: str = ""
 ) -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a vendor, and a gateway that lends it a shop's credentials."""
+    """Run a vendor, and a gateway that exchanges the client's key for a shop's own."""
     async with vendor() as upstream:
 
         def config(_: str) -> str:
@@ -46,7 +46,7 @@ async def lending(
 async def asked(
     run: Running, method: str, target: str, headers: dict[str, str] | None = None, body: str = ""
 ) -> bytes:
-    """Return the answer to a request that is written byte by byte."""
+    """Send a request byte by byte; return the response."""
     head = f"{method} {target} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n"
     sent = body.encode()
     lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
@@ -97,8 +97,8 @@ SERVES = 'relay_endpoints = ["GET /profile", "POST /search"]'
 
 @pytest.mark.parametrize("query", GUESSES.values(), ids=GUESSES)
 async def test_a_guess_is_refused(tmp_path: Path, query: str) -> None:
-    """A second credential that nobody accepts, wherever and however written, goes nowhere."""
-    async with lending(tmp_path, f'secrets = ["{ALLOWED}"]') as (run, upstream):
+    """An unknown second credential in a query, in any spelling, is refused and not relayed."""
+    async with exchanging_keys(tmp_path, f'secrets = ["{ALLOWED}"]') as (run, upstream):
         for method in ("GET", "HEAD"):
             said = await asked(run, method, f"/profile{query}")
             assert said.startswith(b"HTTP/1.1 403 "), said
@@ -109,17 +109,17 @@ async def test_a_guess_is_refused(tmp_path: Path, query: str) -> None:
 async def test_a_guess_in_a_body_is_refused(
     tmp_path: Path, headers: dict[str, str], body: str
 ) -> None:
-    """So is one in a body, a header or a cookie."""
-    async with lending(tmp_path, f'secrets = ["{ALLOWED}"]\n{SERVES}') as (run, upstream):
+    """An unknown second credential in a body, a header or a cookie is refused too."""
+    async with exchanging_keys(tmp_path, f'secrets = ["{ALLOWED}"]\n{SERVES}') as (run, upstream):
         said = await asked(run, "POST", f"/search?shop_id={PUBLIC}", headers, body)
         assert said.startswith(b"HTTP/1.1 403 "), said
         assert upstream.got == []
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-async def test_what_is_not_named_is_not_served(tmp_path: Path, method: str) -> None:
-    """Documented reads are served; all else is refused in the vendor's words."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_only_named_endpoints_are_relayed(tmp_path: Path, method: str) -> None:
+    """Documented reads are relayed; any other call is refused in the vendor's words."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         for path in ("/profile/export", "/orders", "/import/products", "/sync/orders", "/"):
             target = f"{path}?shop_id={PUBLIC}&shop_secret={quote(SECRET)}"
             said = await asked(run, method, target)
@@ -134,9 +134,9 @@ async def test_what_is_not_named_is_not_served(tmp_path: Path, method: str) -> N
      "/recommend/a/b", "/recommend/", "/recommend/%2e%2e", "/recommend/a%2fb", "/recommend/a;b",
      "/recommend/..", "/x/../search", "/recommend/a%252f..", "/recommend/a\\b", "/searchx"],
 )  # fmt: skip
-async def test_a_path_is_served_as_it_is_written(tmp_path: Path, path: str) -> None:
-    """No other spelling of a path passes for one that is served."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_other_spellings_of_a_path_are_refused(tmp_path: Path, path: str) -> None:
+    """Another spelling of a path that is relayed is refused."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         said = await asked(run, "GET", f"{path}?shop_id={PUBLIC}")
         assert said.split()[1] in {b"404", b"400", b"501"}, said
         assert upstream.got == []
@@ -148,19 +148,19 @@ async def test_a_path_is_served_as_it_is_written(tmp_path: Path, path: str) -> N
      ({"x-original-url": "/profile/export"}, ""), ({"x-rewrite-url": "/profile/export"}, ""),
      ({}, "&_method=delete"), ({}, "&%5fmethod=delete")],
 )  # fmt: skip
-async def test_nothing_overrides_what_is_served(
+async def test_overrides_of_method_or_path_are_refused(
     tmp_path: Path, headers: dict[str, str], query: str
 ) -> None:
-    """A request that asks frameworks for another method or path is not served."""
-    async with lending(tmp_path, SERVES) as (run, upstream):
+    """A request that overrides its method or path for a framework is refused."""
+    async with exchanging_keys(tmp_path, SERVES) as (run, upstream):
         said = await asked(run, "POST", f"/search?shop_id={PUBLIC}{query}", headers)
         assert not said.startswith(b"HTTP/1.1 2"), said
         assert upstream.got == []
 
 
-async def test_without_a_secret_none_goes_out(tmp_path: Path) -> None:
-    """A public key is exchanged for ours, and the secret stays here."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_a_public_key_brings_no_secret(tmp_path: Path) -> None:
+    """A public key is exchanged for the gateway's, and the secret is not sent."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         for target in (f"/recommend/popular?shop_id={PUBLIC}&did=d", f"/init?shop_id={PUBLIC}"):
             assert (await asked(run, "GET", target)).startswith(b"HTTP/1.1 200 ")
         lines = [got.line for got in upstream.got]
@@ -171,9 +171,9 @@ async def test_without_a_secret_none_goes_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("known", [ALLOWED, SECRET])
-async def test_a_proved_secret_is_exchanged_for_ours(tmp_path: Path, known: str) -> None:
-    """Whoever proves a configured secret acts with ours: in the query, in JSON and in a form."""
-    async with lending(tmp_path, f'secrets = ["{ALLOWED}"]\n{SERVES}') as (run, upstream):
+async def test_a_known_secret_is_exchanged_for_ours(tmp_path: Path, known: str) -> None:
+    """A configured secret is exchanged for the gateway's: in a query, in JSON and in a form."""
+    async with exchanging_keys(tmp_path, f'secrets = ["{ALLOWED}"]\n{SERVES}') as (run, upstream):
         pair = f"shop_id={PUBLIC}&shop_secret={quote_plus(known)}"
         ours = f"shop_id={OURS}&shop_secret={quote(SECRET, safe='')}"
         body = json.dumps({"shop_id": PUBLIC, "shop_secret": known, "q": "a"})
@@ -210,7 +210,7 @@ REPEATED = {
 
 
 def leaks(said: bytes) -> bool:
-    """Tell whether a part of our credentials that identifies them is in an answer."""
+    """Tell whether a response contains an identifying part of the gateway's credentials."""
     within = base64.b64encode(f"{OURS}:{SECRET}".encode())[18:36]
     parts = (OURS.encode(), b"S3cret", b"M2NyZXQ", within)
     return any(part in said for part in parts)
@@ -218,11 +218,11 @@ def leaks(said: bytes) -> bool:
 
 @pytest.mark.parametrize("body", REPEATED.values(), ids=REPEATED)
 @pytest.mark.parametrize("status", [b"200 OK", b"403 No"])
-async def test_an_answer_that_repeats_our_credential(
+async def test_our_credential_in_a_body_is_redacted(
     tmp_path: Path, body: bytes, status: bytes
 ) -> None:
-    """It goes back with asterisks, as long as it was, whatever way the credential is written in."""
-    async with lending(tmp_path) as (run, upstream):
+    """The gateway's credential in a body, in any encoding, becomes asterisks of the same length."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         body = b"before " + body + b" after"
         upstream.answer = b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
         assert leaks(body)
@@ -236,9 +236,9 @@ async def test_an_answer_that_repeats_our_credential(
         assert not leaks(rest), rest
 
 
-async def test_headers_and_the_reason_are_no_way_around(tmp_path: Path) -> None:
-    """`location`, `set-cookie`, any other header and the reason phrase lose it as well."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_our_credential_in_headers_is_redacted(tmp_path: Path) -> None:
+    """The credential is also redacted in `location`, `set-cookie`, other headers and the reason."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         quoted = quote(SECRET, safe="").encode()
         basic = base64.b64encode(f"{OURS}:{SECRET}".encode())
         upstream.answer = (
@@ -254,9 +254,9 @@ async def test_headers_and_the_reason_are_no_way_around(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11])
-async def test_pieces_are_no_way_around(tmp_path: Path, size: int) -> None:
-    """A credential that arrives in pieces is found, and an answer without a length, too."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_our_credential_in_pieces_is_redacted(tmp_path: Path, size: int) -> None:
+    """A credential that arrives in several chunks is redacted, and the length stays."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         body = b"a" * 10 + OURS.encode() + b"b" * 10 + SECRET.encode() + b"OURSHOPID000"
         pieces = [body[at : at + size] for at in range(0, len(body), size)]
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
@@ -270,9 +270,9 @@ async def test_pieces_are_no_way_around(tmp_path: Path, size: int) -> None:
         assert not leaks(said)
 
 
-async def test_packing_and_ranges_are_no_way_around(tmp_path: Path) -> None:
-    """An answer is asked for unpacked and whole, and unpacked where it comes packed."""
-    async with lending(tmp_path) as (run, upstream):
+async def test_compressed_and_partial_responses_are_redacted(tmp_path: Path) -> None:
+    """The gateway requests whole, uncompressed responses, and inflates compressed ones."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         packed = gzip.compress(b"x" * 100_000 + SECRET.encode())
         upstream.answer = (
             b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n%b"
@@ -295,18 +295,18 @@ async def test_packing_and_ranges_are_no_way_around(tmp_path: Path) -> None:
 
 
 async def test_a_client_may_read_what_it_sent(tmp_path: Path) -> None:
-    """A credential that the client presented itself is not hidden from it."""
-    async with lending(tmp_path) as (run, upstream):
+    """A credential that the client itself sent is not redacted in its response."""
+    async with exchanging_keys(tmp_path) as (run, upstream):
         body = SECRET.encode()
         upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         target = f"/profile?shop_id={PUBLIC}&shop_secret={quote(SECRET, safe='')}"
         assert (await asked(run, "GET", target)).endswith(body)
 
 
-async def test_an_answer_to_an_event_gives_nothing_away(tmp_path: Path) -> None:
-    """`respond = "upstream"`: what the vendor repeats of our credential stays here."""
+async def test_an_upstream_reply_is_redacted(tmp_path: Path) -> None:
+    """The gateway's credential is redacted in the vendor's reply to an event too."""
     route = '[[routes]]\nto = ["pc"]'
-    async with lending(tmp_path, PATIENT, route) as (run, upstream):
+    async with exchanging_keys(tmp_path, PATIENT, route) as (run, upstream):
         body = b'{"status":"success","shop":"%b","s":%b}' % (
             OURS.encode(), json.dumps(SECRET).encode(),
         )  # fmt: skip
@@ -323,12 +323,12 @@ async def test_an_answer_to_an_event_gives_nothing_away(tmp_path: Path) -> None:
         assert OURS.encode() in upstream.got[0].body
 
 
-async def test_events_and_second_credentials(tmp_path: Path) -> None:
-    """With `secrets` a guess in an event is refused, and a profile that only servers may set."""
+async def test_an_unknown_secret_in_an_event_is_refused(tmp_path: Path) -> None:
+    """With `secrets`, an event with an unknown secret is refused, and so is a server-only call."""
     route = '[[routes]]\nto = ["pc"]'
     push = {"shop_id": PUBLIC, "did": "d", "seance": "s", "event": "view", "items": [{"id": "1"}]}
     person = {"shop_id": PUBLIC, "email": "ada@shop.example"}
-    async with lending(tmp_path, f'secrets = ["{ALLOWED}"]', route) as (run, upstream):
+    async with exchanging_keys(tmp_path, f'secrets = ["{ALLOWED}"]', route) as (run, upstream):
         for path, body, status in (
             ("/push", {**push, "shop_secret": "guess"}, b"403"),
             ("/profile/set", {**person, "shop_secret": "guess"}, b"403"),
@@ -343,9 +343,9 @@ async def test_events_and_second_credentials(tmp_path: Path) -> None:
         assert len(upstream.got) == 3
 
 
-async def test_a_guess_in_an_event_is_not_exchanged(tmp_path: Path) -> None:
-    """Without `secrets` an event goes on without the guess, and without our secret."""
-    async with lending(tmp_path, route='[[routes]]\nto = ["pc"]') as (run, upstream):
+async def test_an_unknown_secret_in_an_event_is_dropped(tmp_path: Path) -> None:
+    """Without `secrets`, an event is delivered without the client's secret or the gateway's."""
+    async with exchanging_keys(tmp_path, route='[[routes]]\nto = ["pc"]') as (run, upstream):
         push = json.dumps({
             "shop_id": PUBLIC, "shop_secret": "guess", "did": "d", "seance": "s", "event": "view",
             "items": [{"id": "1"}],

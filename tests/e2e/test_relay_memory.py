@@ -1,4 +1,4 @@
-"""A relayed answer streams: how large it is makes no difference to memory."""
+"""Relayed bodies are streamed: their size does not affect memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.e2e.running import PATIENCE, sandboxed
 SIZE = 50 * 1024 * 1024
 PIECE = b"x" * 65536
 ROOM = 12 * 1024 * 1024
-"""Bytes by which the process may grow; a quarter of the answer, most of it buffers and chance."""
+"""Maximum growth of the process in bytes: a quarter of the response, mostly buffers."""
 
 
 def resident(pid: int) -> int:
@@ -24,7 +24,7 @@ def resident(pid: int) -> int:
 
 
 async def large(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with as much as was asked for; an upload is counted as it comes."""
+    """Send as many bytes as the query requests; read an upload to its end."""
     if got.line.startswith("PUT"):
         left = int(got.header("content-length") or 0)
         while left:
@@ -42,7 +42,7 @@ async def large(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWr
 async def test_fifty_megabytes_stream_in_bounded_memory(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Neither a large answer to a slow reader nor a large upload is held in memory."""
+    """Neither a large response to a slow reader nor a large upload is held in memory."""
     async with sandboxed() as (sandbox, client), vendor() as upstream:
         upstream.script = large
         path = tmp_path / "gateway.toml"
@@ -59,7 +59,7 @@ async def test_fifty_megabytes_stream_in_bounded_memory(
             before = resident(gateway.process.pid)
             async with client.get(f"{gateway.url}/search?size={SIZE}") as answer:
                 first = await answer.content.readexactly(1)
-                await asyncio.sleep(0.5)  # a reader that does not read: backpressure, not memory
+                await asyncio.sleep(0.5)  # an idle reader must cause backpressure
                 rest = 0
                 async for piece in answer.content.iter_any():
                     rest += len(piece)

@@ -32,7 +32,7 @@ async def hang_up(gateway: GatewayProcess, event: str) -> dict[str, object]:
 
 
 async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
-    """Destinations are added and removed while events flow; no event and no answer is lost."""
+    """Destinations are added and removed under load; no event and no response is lost."""
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts", "growlytics"])
         async with gateway_process(path) as gateway:
@@ -63,8 +63,8 @@ async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
                 assert mine == sorted(mine)
 
 
-async def test_a_changed_destination_goes_on_where_it_was(tmp_path: Path) -> None:
-    """A destination whose settings change keeps its place: nothing is lost or comes twice."""
+async def test_a_changed_destination_keeps_its_cursor(tmp_path: Path) -> None:
+    """A destination whose settings change keeps its cursor: no event is lost or sent twice."""
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
@@ -83,7 +83,7 @@ async def test_a_changed_destination_goes_on_where_it_was(tmp_path: Path) -> Non
 
 
 async def test_sources_change_without_a_restart(tmp_path: Path) -> None:
-    """A new key is taken and an old one refused from the reload on, on the same connection."""
+    """After a reload a new key is accepted and an old one refused, on the same connection."""
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
@@ -100,7 +100,7 @@ async def test_sources_change_without_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
-    """The problems are logged, and the gateway goes on as before."""
+    """An invalid configuration is logged with its problems, and the gateway goes on as before."""
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path) as gateway:
@@ -114,7 +114,7 @@ async def test_a_bad_configuration_is_refused_and_the_old_one_stays(tmp_path: Pa
 
 
 async def until_reloaded(gateway: GatewayProcess, **wanted: object) -> None:
-    """Wait until a reload says what is *wanted*."""
+    """Wait until a reload's log line contains *wanted*."""
     async with asyncio.timeout(PATIENCE):
         while True:
             line = await gateway.saw("reloaded")
@@ -124,7 +124,7 @@ async def until_reloaded(gateway: GatewayProcess, **wanted: object) -> None:
 
 
 async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Path) -> None:
-    """With --watch, a change of the file, of one it includes, or a new one, takes effect."""
+    """With --watch, a changed, included or new file takes effect."""
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, ["chrts"])
         path.write_text('include = ["more/*.toml"]\n' + path.read_text())
@@ -145,8 +145,8 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
             assert "growlytics.toml:2" in str((await gateway.saw("reload_failed"))["problems"])
 
 
-async def test_a_file_that_is_missed_is_waited_for(tmp_path: Path) -> None:
-    """With --watch, a missing file takes effect when it appears, however old it is."""
+async def test_a_missing_file_takes_effect_when_it_appears(tmp_path: Path) -> None:
+    """With --watch, a missing file takes effect when it appears, even with an old timestamp."""
     async with sandboxed() as (sandbox, _):
         path = write(tmp_path, sandbox, ["chrts"])
         async with gateway_process(path, "--watch") as gateway:

@@ -1,4 +1,4 @@
-"""What a reload must reach beside the destinations, one promise each."""
+"""What a reload changes beside the destinations, one test each."""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ ROUTE = '[[routes]]\nto = ["chrts"]\n'
 
 
 def remembers(run: Running) -> bool:
-    """Tell whether consent is remembered, which the calls between two looks change."""
+    """Tell whether the gateway stores consent; mypy must not narrow it between two calls."""
     return run.gateway.consents.on
 
 
 async def change(run: Running, text: str) -> list[Any]:
-    """Put another configuration into effect; return what the log says of it."""
+    """Reload with another configuration; return the log lines."""
     run.gateway.config.path.write_text(text)
     with capture_logs() as logs:
         await Reloader(run.gateway).reload_now()
@@ -48,8 +48,8 @@ async def post(run: Running) -> None:
         assert answer.status == 200, await answer.text()
 
 
-async def test_a_reload_reaches_the_memory_of_consent(tmp_path: Path) -> None:
-    """Consent is remembered from the reload on that asks for it, and no more after the next."""
+async def test_a_reload_turns_the_consent_store_on_and_off(tmp_path: Path) -> None:
+    """A reload with a retention turns the consent store on; one without turns it off."""
     async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
         assert not remembers(run)
         remember = '[consent]\nretention = "1h"\n'
@@ -59,8 +59,8 @@ async def test_a_reload_reaches_the_memory_of_consent(tmp_path: Path) -> None:
         assert not remembers(run)
 
 
-async def test_a_reload_closes_upstreams_that_are_gone(tmp_path: Path) -> None:
-    """Connections to an upstream that no source names any more are closed; others stay open."""
+async def test_a_reload_closes_unused_relay_connections(tmp_path: Path) -> None:
+    """A reload closes connections to a relay address that no source names; others stay open."""
 
     def relayed(url: str, path: str) -> str:
         return setup(tmp_path, url, ROUTE, source=f'url = "{url}{path}"')
@@ -77,8 +77,8 @@ async def test_a_reload_closes_upstreams_that_are_gone(tmp_path: Path) -> None:
         assert upstreams.get(f"{run.sandbox}/chrts", 30.0) is not old
 
 
-async def test_a_reload_keeps_what_is_counted_of_routes(tmp_path: Path) -> None:
-    """Conditions that could not be judged stay counted: a counter never goes back."""
+async def test_a_reload_keeps_the_counters_of_routes(tmp_path: Path) -> None:
+    """A reload does not reset the counters of failed conditions."""
     route = '[[routes]]\nname = "odd"\nto = ["chrts"]\nwhen = "event.properties.plan > 1"\n'
     async with running(tmp_path, lambda url: setup(tmp_path, url, route)) as run:
         await post(run)
@@ -89,7 +89,7 @@ async def test_a_reload_keeps_what_is_counted_of_routes(tmp_path: Path) -> None:
 
 
 async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
-    """Each key that only the next start heeds is said, by its table and name, and no other."""
+    """A reload names each changed key that only a restart applies, and no other."""
     async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
         text = setup(tmp_path, run.sandbox, ROUTE)
         text = text.replace("[spool]", 'max_body = "2MB"\n[spool]\nmax_age = "3d"')
@@ -98,8 +98,8 @@ async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
         assert said == {"[server] max_body", "[spool] max_age"}
 
 
-async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> None:
-    """While something is owed to a destination that is gone, every reload says so, and how much."""
+async def test_an_orphaned_backlog_is_logged_at_each_reload(tmp_path: Path) -> None:
+    """Each reload logs the deliveries that are pending for a removed destination."""
     more = destination("growlytics", "http://127.0.0.1:9")
     both = '[[routes]]\nto = ["chrts", "growlytics"]\n'
     async with running(tmp_path, lambda url: setup(tmp_path, url, more + both)) as run:
@@ -113,8 +113,8 @@ async def test_what_is_owed_to_nobody_is_said_at_each_reload(tmp_path: Path) -> 
         assert not [line for line in logs if line["event"] == "orphaned_backlog"]
 
 
-async def test_an_answer_says_how_long_it_took(tmp_path: Path) -> None:
-    """Tracardi's ``x-process-time`` is there on every answer, as seconds, and once."""
+async def test_every_response_has_its_process_time(tmp_path: Path) -> None:
+    """Each of Tracardi's responses has one ``x-process-time`` header, in seconds."""
     tracardi = '[sources.site]\nvendor = "tracardi"\nkeys = "any"\n'
     body = {
         "source": {"id": "3ee63fc6-490a-4fd8-bfb3-bf0c8c8d3387"},
@@ -128,10 +128,10 @@ async def test_an_answer_says_how_long_it_took(tmp_path: Path) -> None:
         assert 0 < float(told) < PATIENCE
 
 
-async def test_a_reload_that_breaks_off_is_finished_by_the_next(
+async def test_a_failed_reload_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a reload could not exchange keeps its worker, and the next reload exchanges it."""
+    """A worker that a failed reload did not replace keeps running, until the next reload."""
 
     async def broken(_: object) -> None:
         raise RuntimeError("no upstreams today")
@@ -154,7 +154,7 @@ async def test_a_reload_that_breaks_off_is_finished_by_the_next(
 async def test_a_destination_whose_worker_cannot_be_made_keeps_its_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a new worker cannot be made, the reload changes nothing and events go on."""
+    """When a new worker cannot be made, the reload changes nothing, and events go on."""
     async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
         changed = setup(tmp_path, run.sandbox, ROUTE).replace("_sandbox", "_other")
 

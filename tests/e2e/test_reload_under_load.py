@@ -1,4 +1,4 @@
-"""A reload is weather: it may come at any moment of the load, and costs nothing."""
+"""A reload at any moment under load loses and repeats no event."""
 
 import time
 from pathlib import Path
@@ -13,23 +13,23 @@ from tests.soak.operator import Act
 from tests.soak.process_harness import PROMPT, ProcessHarness, process_harness
 
 DRAIN = 2.0
-"""Seconds that a stop or a reload waits for what is on its way."""
+"""Seconds that a stop or a reload waits for attempts in flight."""
 SERVER = f'drain_timeout = "{DRAIN:g}s"'
 SLACK = 3.0
-"""Seconds that a busy machine may add."""
+"""Extra seconds for a busy machine."""
 SOON = 20.0
-"""Seconds after which everything should have arrived, far below the longest wait by default."""
+"""Seconds within which everything must arrive, far below the default longest wait."""
 LONE = 100_003
-"""A user who sends one event and no more."""
+"""A user who sends only one event."""
 DEFAULTS = 'timeout = "5s"'
 TIMES = 2
-"""How often an act is done: the second time finds what the first one left."""
+"""How often an act is done; the second time begins where the first one ended."""
 PAUSE = 0.05
-"""Seconds between two requests of a user, whose vendors are to keep up."""
+"""Seconds between two requests of a user, so that vendors keep up."""
 
 
 async def all_of_it(on: ProcessHarness, *names: str) -> None:
-    """Wait until all has arrived, stop the gateway, and judge."""
+    """Wait until all events have arrived, stop the gateway, and judge."""
     await on.load.stop()
     perhaps = on.operator.perhaps()
     for name in names:
@@ -46,10 +46,8 @@ async def all_of_it(on: ProcessHarness, *names: str) -> None:
 
 
 @pytest.mark.parametrize("act", ["change", "remove", "unroute", "storm", "pause"])
-async def test_what_an_operator_does_under_load_loses_and_repeats_nothing(
-    tmp_path: Path, act: Act
-) -> None:
-    """Done again and again under load, an act of an operator costs no event and doubles none."""
+async def test_operations_under_load_lose_and_repeat_nothing(tmp_path: Path, act: Act) -> None:
+    """An operation that is done repeatedly under load loses no event and repeats none."""
     async with process_harness(
         tmp_path, "chrts", "tracardi", delivery=DEFAULTS, server=SERVER, pause=PAUSE
     ) as on:
@@ -66,8 +64,8 @@ async def test_what_an_operator_does_under_load_loses_and_repeats_nothing(
         assert all(vendor.answered["slow"] for vendor in on.vendors.values())
 
 
-async def test_what_is_accepted_while_an_old_worker_drains_is_delivered(tmp_path: Path) -> None:
-    """Events that come while a changed destination settles its last attempt arrive too, once."""
+async def test_events_accepted_while_an_old_worker_drains_are_delivered(tmp_path: Path) -> None:
+    """Events accepted while a changed destination ends its last attempt arrive once."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS, server=SERVER) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda marks: "held" if marks[0].user == LONE else None
@@ -87,8 +85,8 @@ async def test_what_is_accepted_while_an_old_worker_drains_is_delivered(tmp_path
         await all_of_it(on, "chrts")
 
 
-async def test_what_is_owed_to_a_removed_destination_waits_for_its_return(tmp_path: Path) -> None:
-    """What a destination was owed when it was removed is said, kept, and delivered on return."""
+async def test_the_backlog_of_a_removed_destination_waits_for_its_return(tmp_path: Path) -> None:
+    """The backlog of a removed destination is logged, kept, and delivered when it returns."""
     async with process_harness(tmp_path, "chrts", "tracardi", delivery=PROMPT, server=SERVER) as on:
         vendor = on.vendors["tracardi"]
         vendor.weights = {"500": 1}
@@ -114,8 +112,8 @@ async def test_what_is_owed_to_a_removed_destination_waits_for_its_return(tmp_pa
 
 
 @pytest.mark.parametrize("how", ["change", "term"])
-async def test_what_is_on_its_way_is_not_sent_again(tmp_path: Path, how: str) -> None:
-    """An attempt that the vendor accepted and answers late is waited for, not made again."""
+async def test_an_attempt_in_flight_is_not_repeated(tmp_path: Path, how: str) -> None:
+    """A reload or stop waits for an attempt that the vendor accepted, and does not repeat it."""
     async with process_harness(tmp_path, "chrts", delivery='timeout = "20s"', users=4) as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "held"
@@ -147,7 +145,7 @@ async def test_what_is_on_its_way_is_not_sent_again(tmp_path: Path, how: str) ->
 
 @pytest.mark.parametrize("how", ["change", "term"])
 async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how: str) -> None:
-    """With three destinations that never answer, a reload or a stop takes one ``drain_timeout``."""
+    """With three destinations that hang, a reload or stop takes one ``drain_timeout``."""
     names = ("chrts", "growlytics", "tracardi")
     async with process_harness(tmp_path, *names, delivery='timeout = "60s"', server=SERVER) as on:
         for vendor in on.vendors.values():
@@ -172,7 +170,7 @@ async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how:
 
 
 async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> None:
-    """Dead letters that are replayed while events flow are delivered, once, and leave the box."""
+    """Dead letters replayed under load are delivered once, and leave the list."""
     async with process_harness(tmp_path, "chrts", delivery=PROMPT.replace("1s", "20s")) as on:
         vendor = on.vendors["chrts"]
         bad = {EventMark(user, 3) for user in (0, 1, 2)}
@@ -191,7 +189,7 @@ async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> 
 
 
 async def test_nothing_new_goes_after_a_pause(tmp_path: Path) -> None:
-    """After the call that pauses a destination has returned no attempt begins, many as wait."""
+    """After the call that pauses a destination returns, no attempt begins."""
     async with process_harness(tmp_path, "chrts", users=64, delivery='timeout = "30s"') as on:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "held"

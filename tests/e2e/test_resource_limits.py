@@ -1,4 +1,4 @@
-"""Past a bound the sender gets the vendor's own "try later", never a lie."""
+"""Past a limit the sender gets the vendor's own "try later"."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ DROPPED = re.compile(
 
 
 def bounded(folder: Path, sandbox: str, full: str) -> str:
-    """Return a configuration of all sources and one destination that nobody answers for."""
+    """Return a configuration of all sources and one destination with a small backlog."""
     head, _, _ = everything(folder, sandbox).partition("[destinations.")
     more = f'max_backlog = {MOST}\non_full = "{full}"\nretry_min = "20ms"\nretry_max = "50ms"'
     return f'{head}{destination("chrts", sandbox, more)}[[routes]]\nto = ["chrts"]\n'
@@ -39,7 +39,7 @@ async def send(run: Running, vendor: str, user: int) -> tuple[int, str | None, b
 
 
 async def until_full(run: Running, vendor: str) -> tuple[int, str | None, bytes]:
-    """Send until the gateway takes no more; return that answer."""
+    """Send until the gateway refuses; return that response."""
     async with asyncio.timeout(PATIENCE):
         for number in range(1000):
             status, after, said = await send(run, vendor, number)
@@ -51,7 +51,7 @@ async def until_full(run: Running, vendor: str) -> tuple[int, str | None, bytes]
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_full_backlog_refuses_as_the_vendor_would(tmp_path: Path, vendor: str) -> None:
-    """Past ``max_backlog`` a sender is told to try later, in its own dialect, and when."""
+    """Past ``max_backlog`` a sender gets a refusal in the vendor's words, with a Retry-After."""
     async with running(tmp_path, lambda url: bounded(tmp_path, url, "refuse")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         status, after, said = await until_full(run, vendor)
@@ -61,8 +61,8 @@ async def test_a_full_backlog_refuses_as_the_vendor_would(tmp_path: Path, vendor
         assert says_no(vendor, said)
 
 
-async def test_space_given_back_is_used_again(tmp_path: Path) -> None:
-    """Once the destination takes events, senders are accepted again and nothing is lost."""
+async def test_freed_space_is_used_again(tmp_path: Path) -> None:
+    """Once the destination accepts events, senders are accepted again and no event is lost."""
     async with running(tmp_path, lambda url: bounded(tmp_path, url, "refuse")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         await until_full(run, "chrts")
@@ -74,8 +74,8 @@ async def test_space_given_back_is_used_again(tmp_path: Path) -> None:
                 await asyncio.wait_for(asyncio.shield(run.gateway.spool.depths()), PATIENCE)
 
 
-async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> None:
-    """With ``on_full = "dead_letter"`` senders go on, and the oldest become dead letters."""
+async def test_a_full_backlog_dead_letters_the_oldest(tmp_path: Path) -> None:
+    """With ``on_full = "dead_letter"`` senders are accepted, and the oldest become dead letters."""
     async with running(tmp_path, lambda url: bounded(tmp_path, url, "dead_letter")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         for number in range(40):
@@ -91,8 +91,8 @@ async def test_the_oldest_gives_way_where_that_is_asked_for(tmp_path: Path) -> N
         assert SETTINGS["chrts"].split('"')[1].encode() not in dead[0].rendered
 
 
-async def test_what_is_too_old_for_a_destination_is_given_up(tmp_path: Path) -> None:
-    """Past a destination's ``max_age`` its events become dead letters; later ones still go."""
+async def test_events_past_max_age_become_dead_letters(tmp_path: Path) -> None:
+    """An event older than a destination's ``max_age`` becomes a dead letter; later ones arrive."""
 
     def config(sandbox: str) -> str:
         head, _, _ = everything(tmp_path, sandbox).partition("[destinations.")
@@ -138,33 +138,33 @@ async def post(run: Running, number: int) -> int:
 
 
 async def ready(run: Running) -> tuple[int, str]:
-    """Return what readiness says."""
+    """Return the status and text of ``/readyz``."""
     async with run.client.get(f"{run.url}/readyz") as answer:
         return answer.status, await answer.text()
 
 
 async def becomes_ready(run: Running) -> None:
-    """Wait until the gateway says that it takes events, without posting any."""
+    """Wait, without posting, until the gateway is ready."""
     async with asyncio.timeout(PATIENCE):
         while await ready(run) != (200, "ok\n"):  # noqa: ASYNC110 - it is polled, as a balancer does
             await asyncio.sleep(0.05)
 
 
 async def at_most_pending(run: Running, destination: str, most: int) -> None:
-    """Wait until the spool knows that all but so many deliveries to a destination are done."""
+    """Wait until the spool has at most *most* pending deliveries of a destination."""
     async with asyncio.timeout(PATIENCE):
         while (await run.gateway.spool.depths())[destination].backlog > most:
             pass
 
 
 def arrived(run: Running, vendor: str) -> int:
-    """Return how many events a destination has got."""
+    """Return the number of events delivered to a destination."""
     return sum(isinstance(v, Delivered) and to == vendor for _, to, v in run.watch.settled)
 
 
 @pytest.mark.parametrize("full", ["refuse", "dead_letter"])
 async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, full: str) -> None:
-    """Events go on to the others, what the dead one cannot have is told, and readiness is true."""
+    """A dead destination does not fill the spool for others; what it loses is counted and shown."""
     more = f'on_full = "{full}"'
     async with running(tmp_path, lambda url: shared(tmp_path, url, more)) as run:
         await run.fault(vendor="growlytics", status=503, count=1_000_000)
@@ -179,7 +179,7 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         given_up = run.gateway.spool.given_up()["growlytics"]
         assert status == 200
         assert refused == (full == "refuse")
-        # What is freed meanwhile may let it have one more event: all must say what appends would.
+        # Freed space may allow one more event, so every page must match what an append would do.
         refusing = run.gateway.refusing().get("growlytics", "")
         assert "'growlytics'" in said if refusing else said == "ok\n"
         assert given_up.dropped > 50
@@ -192,7 +192,7 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
             async with run.client.get(f"{admin}/metrics") as answer:
                 page = await answer.text()
             (counted,) = DROPPED.findall(page)
-            later = run.gateway.spool.given_up()["growlytics"]  # what is past its share still goes
+            later = run.gateway.spool.given_up()["growlytics"]  # more may be dropped meanwhile
             assert given_up.dropped <= told["dropped"] <= int(counted) <= later.dropped
             flag = "1.0" if refusing else "0.0"
             assert f'cdp_gateway_destination_full{{destination="growlytics"}} {flag}' in page
@@ -206,8 +206,8 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         await run.watch.until(lambda _: arrived(run, "growlytics") >= owed)
 
 
-async def test_readiness_turns_both_ways_though_nobody_posts(tmp_path: Path) -> None:
-    """Where every destination is at its bound nothing is accepted, and readiness says why."""
+async def test_readiness_changes_without_a_post(tmp_path: Path) -> None:
+    """When every destination is at its limit, events are refused, and readiness has the reason."""
     async with running(tmp_path, lambda url: shared(tmp_path, url)) as run:
         for vendor in ("chrts", "growlytics"):
             await run.fault(vendor=vendor, status=503, count=1_000_000)
@@ -224,14 +224,14 @@ async def test_readiness_turns_both_ways_though_nobody_posts(tmp_path: Path) -> 
         for vendor in ("chrts", "growlytics"):
             await run.fault(vendor=vendor, status=503, count=0)
         await becomes_ready(run)
-        for vendor in ("chrts", "growlytics"):  # one may have been at its bound before the other
+        for vendor in ("chrts", "growlytics"):  # one may have reached its limit before the other
             given_up = run.gateway.spool.given_up().get(vendor)
             owed = number - (given_up.dropped if given_up else 0)
             await run.watch.until(lambda _: arrived(run, vendor) == owed)  # noqa: B023 - at once
 
 
-async def test_readiness_knows_of_max_backlog(tmp_path: Path) -> None:
-    """At ``max_backlog`` of the only destination nothing is accepted, and readiness says so."""
+async def test_readiness_considers_max_backlog(tmp_path: Path) -> None:
+    """At ``max_backlog`` of the only destination events are refused, and readiness says why."""
     async with running(tmp_path, lambda url: bounded(tmp_path, url, "refuse")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         await until_full(run, "chrts")
@@ -242,8 +242,8 @@ async def test_readiness_knows_of_max_backlog(tmp_path: Path) -> None:
         await becomes_ready(run)
 
 
-async def test_what_expired_is_among_a_destinations_dead(tmp_path: Path) -> None:
-    """Deliveries that the spool gives up count in the admin API and in the metrics as others do."""
+async def test_expired_deliveries_count_as_dead_letters(tmp_path: Path) -> None:
+    """Deliveries that expire in the spool count as dead letters in the admin API and metrics."""
 
     def config(sandbox: str) -> str:
         return shared(tmp_path, sandbox).replace("[spool]\n", '[spool]\nmax_age = "200ms"\n')

@@ -1,4 +1,4 @@
-"""What each route does with events, as metrics and the overview have it."""
+"""What each route does with events, in the metrics and in the overview."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ SETUP_OF_ROUTES = (
 async def send(admin: Admin, name: str, *, message: str = "", number: Any = 1) -> None:
     """Send an event to the gateway."""
     body: dict[str, Any] = {"uid": "u1", "name": name, "properties": {"number": number}}
-    if message:  # ids of messages are Segment's, and so is the form that has them
+    if message:  # only Segment's format has message ids
         body = {"type": "track", "userId": "u1", "event": name, "messageId": message}
     headers = {"authorization": "Bearer api_chrts_test"}
     url = f"{admin.running.url}/event/track"
@@ -58,7 +58,7 @@ async def counted(admin: Admin, name: str) -> dict[tuple[str, ...], float]:
 
 
 async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) -> None:
-    """An event counts for each route that lets it through or filters it; a repeat for none."""
+    """An event counts for each route that routes or filters it; a duplicate for none."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await send(admin, "Order Completed", message="m1")
         await send(admin, "Order Completed", message="m1")
@@ -73,7 +73,7 @@ async def test_each_event_counts_for_the_routes_that_it_takes(tmp_path: Path) ->
 
 
 async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
-    """Each route has what it lets through and filters, each source what no route takes."""
+    """The overview has each route's rates, and each source's rate of unrouted events."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await admin.context.series.sample()
         await send(admin, "Order Completed")
@@ -93,8 +93,8 @@ async def test_the_overview_has_the_rates_of_routes(tmp_path: Path) -> None:
         assert history["routes"]["orders"][-1]["routed"] > 0
 
 
-async def test_a_rule_that_cannot_be_judged_needs_attention(tmp_path: Path) -> None:
-    """A condition that failed is told, with how often it did."""
+async def test_a_failed_condition_needs_attention(tmp_path: Path) -> None:
+    """A condition that failed is listed under attention, with its count."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await send(admin, "Signed In", number="many")
         found = (await admin.get("/overview"))["attention"]
@@ -104,15 +104,15 @@ async def test_a_rule_that_cannot_be_judged_needs_attention(tmp_path: Path) -> N
 
 
 async def test_a_pause_is_a_metric(tmp_path: Path) -> None:
-    """While an operator has paused a destination its metric is 1."""
+    """A destination's pause metric is 1 while an operator has paused it."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await admin.post("/destinations/mail/pause")
         paused = await counted(admin, "cdp_gateway_destination_paused")
         assert paused == {("crm",): 0, ("mail",): 1}
 
 
-async def test_those_who_are_turned_away_are_counted(tmp_path: Path) -> None:
-    """Each refusal is counted by why; a wrong token is logged, the lack of one is not."""
+async def test_admin_refusals_are_counted(tmp_path: Path) -> None:
+    """Each refused admin call is counted by reason; a wrong token is logged, a missing one not."""
     with capture_logs() as lines:
         async with administered(tmp_path) as admin:
             for headers in (

@@ -1,4 +1,4 @@
-"""Routing in the running gateway: steps before sending, the same outcome after a restart."""
+"""Routing in a running gateway: steps before sending, the same result after a restart."""
 
 import asyncio
 import hashlib
@@ -33,7 +33,7 @@ def config(folder: Path, sandbox: str, routes: str, more: str = "") -> str:
 
 
 async def post(client: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> None:
-    """Post one request, and demand that it is accepted."""
+    """Post one request, which must be accepted."""
     async with client.post(url, json=body, headers=HEADERS) as answer:
         assert answer.status == 200, await answer.text()
 
@@ -75,7 +75,7 @@ def emails(found: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_each_route_sends_its_own_copy(tmp_path: Path) -> None:
-    """One route hashes, another does not; neither sees what the other did."""
+    """A route's hash step does not affect another route's copy."""
     routes = (
         f'[[routes]]\nname = "hashed"\nto = ["growlytics"]\n{HASH}\n[[routes]]\nto = ["chrts"]\n'
     )
@@ -89,7 +89,7 @@ async def test_each_route_sends_its_own_copy(tmp_path: Path) -> None:
 
 
 async def test_a_route_with_steps_is_never_passed_through(tmp_path: Path) -> None:
-    """The same vendor gets the original bytes only from a route that changes nothing."""
+    """A route with steps never passes the original bytes through."""
     routes = f'[[routes]]\nname = "hashed"\nto = ["chrts"]\n{HASH}\n'
     async with running(tmp_path, lambda url: config(tmp_path, url, routes)) as gateway:
         await identify(gateway.client, gateway.url, email="again ada@shop.example")
@@ -98,8 +98,8 @@ async def test_a_route_with_steps_is_never_passed_through(tmp_path: Path) -> Non
         assert "ada@" not in str(found).lower()
 
 
-async def test_also_delivers_an_event_twice(tmp_path: Path) -> None:
-    """Both deliveries arrive, each after its own route's steps, in the order of the routes."""
+async def test_an_additional_route_delivers_an_event_twice(tmp_path: Path) -> None:
+    """With an additional route both copies arrive, each after its own steps, in route order."""
     routes = (
         f'[[routes]]\nto = ["chrts"]\n[[routes]]\nname = "hashed"\nto = ["chrts"]\n'
         f"additional = true\n{HASH}\n"
@@ -114,7 +114,7 @@ async def test_also_delivers_an_event_twice(tmp_path: Path) -> None:
 
 
 async def test_conditions_and_filters_decide_in_the_running_gateway(tmp_path: Path) -> None:
-    """What no condition holds for goes nowhere; consent comes from the events before."""
+    """An event without a true condition takes the fallback; without consent it is not delivered."""
     routes = """
 [[routes]]
 name = "ads"
@@ -143,14 +143,14 @@ def write(folder: Path, sandbox: str, routes: str, more: str = "") -> Path:
 
 
 async def planned(client: aiohttp.ClientSession, sandbox: str, vendor: str) -> None:
-    """Let a vendor fail until its faults are taken away."""
+    """Let a vendor fail until its faults are removed."""
     fault = {"vendor": vendor, "status": 503, "count": 10_000}
     async with client.post(f"{sandbox}/_sandbox/faults", json=fault) as answer:
         assert answer.status < 300, await answer.text()
 
 
 async def asked(client: aiohttp.ClientSession, sandbox: str, vendor: str) -> None:
-    """Wait until a vendor was asked anything."""
+    """Wait until a vendor has got a request."""
     async with asyncio.timeout(PATIENCE), client.get(f"{sandbox}/_sandbox/events") as stream:
         while True:
             async with client.get(f"{sandbox}/_sandbox/requests?vendor={vendor}") as answer:
@@ -160,13 +160,13 @@ async def asked(client: aiohttp.ClientSession, sandbox: str, vendor: str) -> Non
 
 
 async def mended(client: aiohttp.ClientSession, sandbox: str) -> None:
-    """Let all vendors answer again."""
+    """Let all vendors accept again."""
     async with client.delete(f"{sandbox}/_sandbox/faults") as answer:
         assert answer.status < 300, await answer.text()
 
 
-async def test_steps_are_taken_after_a_restart_as_before(tmp_path: Path) -> None:
-    """What waits in the spool when the process dies is sent after the same steps."""
+async def test_steps_are_the_same_after_a_restart(tmp_path: Path) -> None:
+    """A delivery that is pending when the process is killed is sent after the same steps."""
     routes = (
         f'[[routes]]\nname = "hashed"\nto = ["chrts"]\n{HASH}\n[[routes]]\nto = ["chrts"]\n'
         "additional = true\n"
@@ -192,8 +192,8 @@ async def hang_up(gateway: GatewayProcess, event: str) -> dict[str, object]:
     return await gateway.saw(event)
 
 
-async def test_nothing_goes_without_the_steps_of_a_route_that_is_gone(tmp_path: Path) -> None:
-    """A delivery whose route was renamed is a dead letter, to be replayed under the old name."""
+async def test_a_delivery_of_a_removed_route_is_a_dead_letter(tmp_path: Path) -> None:
+    """A delivery whose route was renamed becomes a dead letter; a replay needs the old name."""
     routes = f'[[routes]]\nname = "hashed"\nto = ["chrts"]\n{HASH}\n'
     async with sandboxed() as (sandbox, client):
         path = write(tmp_path, sandbox, routes)
@@ -218,8 +218,8 @@ async def test_nothing_goes_without_the_steps_of_a_route_that_is_gone(tmp_path: 
             assert emails(await received(client, sandbox, "chrts", 1)) == [HASHED]
 
 
-async def test_a_reload_changes_routes_at_one_instant(tmp_path: Path) -> None:
-    """Conditions, steps and lists of a new file take effect together, or not at all."""
+async def test_a_reload_changes_routes_together(tmp_path: Path) -> None:
+    """A new file's conditions, steps and lists take effect together, or not at all."""
     first = f'[[routes]]\nname = "r"\nto = ["chrts"]\n{HASH}\n'
     second = (
         '[[routes]]\nname = "r"\nto = ["chrts"]\nsteps = ["masked"]\n'
@@ -245,8 +245,8 @@ async def test_a_reload_changes_routes_at_one_instant(tmp_path: Path) -> None:
         assert emails(found) == [HASHED, HASHED, "*" * len(" Ada@Shop.Example ")]
 
 
-async def test_remembered_consent_outlives_the_process(tmp_path: Path) -> None:
-    """What a user consented to in one event lets a later one through, after kill -9 too."""
+async def test_stored_consent_survives_kill_9(tmp_path: Path) -> None:
+    """Consent given in one event allows a later event of the user, after ``kill -9`` too."""
     routes = (
         '[[routes]]\nname = "ads"\nto = ["growlytics"]\nsteps = [{ consent = "ads" }]\n'
         'from = ["shop"]\n[consent]\nretention = "30d"\nacross_sources = true\n'

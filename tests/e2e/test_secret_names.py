@@ -1,4 +1,4 @@
-"""What a sender writes under the name of a credential is shown nowhere, at any depth."""
+"""A value that a sender writes under a credential's name is redacted at any depth."""
 
 import asyncio
 from pathlib import Path
@@ -46,8 +46,8 @@ EVENT = {
 PLAIN = ("plain-query", "plain-secretary", "plain-tokenised")
 
 
-async def test_traces_and_dead_letters_hide_by_name(tmp_path: Path) -> None:
-    """Trace, story, dead letter, its reason and the log: none says what stands there."""
+async def test_traces_and_dead_letters_redact_by_name(tmp_path: Path) -> None:
+    """No trace, request page, dead letter, reason or log shows the value."""
     found: dict[str, bytes] = {}
     async with vendor() as upstream, aiohttp.ClientSession() as client:
         said = orjson.dumps({"message": "no", "got": EVENT["properties"]})

@@ -1,4 +1,4 @@
-"""Libraries of Segment's in front of a vendor that takes Segment's calls, such as chrts."""
+"""Segment's libraries in front of a vendor that accepts Segment's calls, such as chrts."""
 
 import base64
 from pathlib import Path
@@ -26,10 +26,10 @@ CALL = {"type": "track", "userId": "u1", "event": "account-signup"}
     ids=["basic", "body", "bearer", "token-and-body"],
 )
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/batch", "/v1/t"])
-async def test_chrts_takes_segments_calls_with_its_own_key(
+async def test_chrts_accepts_segments_calls_with_its_own_key(
     tmp_path: Path, headers: dict[str, str], body: dict[str, Any], path: str
 ) -> None:
-    """The key of chrts is the write key in each of its places, and ours goes on to chrts."""
+    """A chrts key is accepted in each place of the write key; chrts gets the gateway's own key."""
 
     def config(sandbox: str) -> str:
         return (

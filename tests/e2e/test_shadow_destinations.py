@@ -1,4 +1,4 @@
-"""Shadows over real sockets: events are compared, nothing is sent or owed, then one switches."""
+"""Shadow destinations over real sockets: events are compared and not sent, until the switch."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running
 
 CLOSED_PORT = 9
-"""The discard port, where nothing listens."""
+"""The discard port, which is closed."""
 SAMPLES = load_samples(Path(__file__).parents[1] / "vendors/personaclick")
 VIEW, ORDER = SAMPLES["view"], SAMPLES["purchase"]
 SPOOL = "spool"
 
 
 def config(folder: Path, new: str) -> Callable[[str], str]:
-    """Return what makes a configuration of a shop that leaves PersonaClick for *new*, a table."""
+    """Return a function that makes a configuration: PersonaClick beside *new*, a table."""
 
     def made(sandbox: str) -> str:
         return (
@@ -47,7 +47,7 @@ DELIVERS = f'vendor = "chrts"\nurl = "{{sandbox}}/chrts"\n{SETTINGS["chrts"]}'
 
 
 async def post(run: Running, sample: Mapping[str, Any]) -> None:
-    """Send what PersonaClick's client sends."""
+    """Send a sample of PersonaClick's client."""
     raw = sample["request"]
     headers = {"content-type": "application/json", **raw.get("headers", {})}
     async with run.client.request(
@@ -57,26 +57,26 @@ async def post(run: Running, sample: Mapping[str, Any]) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something *holds* that nobody tells us of, at most `PATIENCE` seconds."""
+    """Wait until *holds* returns true; it reads state that signals no change."""
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.005)
 
 
 async def seen(run: Running, number: int) -> dict[Key, Count]:
-    """Return what the shadow has written down once it has seen so many events."""
+    """Return what the shadow has recorded after *number* events."""
     await until(lambda: run.gateway.workers["new"].shadowed >= number)
     await run.gateway.shadows.flush()
     return run.gateway.shadows.file.read("new")
 
 
 def answers(counts: Mapping[Key, Count]) -> dict[str, int]:
-    """Return how a test account took its events."""
+    """Return the test account's responses, counted by kind."""
     return {key.how: count.number for key, count in counts.items() if key.what == "answer"}
 
 
 def told(folder: Path, *args: str) -> dict[str, Any]:
-    """Return the report on the shadow."""
+    """Return the report on the shadow as JSON."""
     path = str(folder / "gateway.toml")
     found = CliRunner().invoke(main, ["shadow", "report", "--config", path, "--json", *args])
     assert found.exit_code == 0, found.output
@@ -84,8 +84,8 @@ def told(folder: Path, *args: str) -> dict[str, Any]:
     return dict(report)
 
 
-async def test_a_shop_looks_before_it_switches(tmp_path: Path) -> None:
-    """The new vendor gets nothing while it is a shadow, the report says what it would, then all."""
+async def test_a_shop_compares_before_it_switches(tmp_path: Path) -> None:
+    """A shadow gets nothing and the report shows its losses; after the switch it gets events."""
     async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
         for sample in (VIEW, VIEW, ORDER):
             await post(run, sample)
@@ -113,8 +113,8 @@ async def test_a_shop_looks_before_it_switches(tmp_path: Path) -> None:
         assert told(tmp_path)["seen"] == 3
 
 
-async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
-    """It is neither delivered nor dead, nothing waits for it, and nothing of it is left behind."""
+async def test_a_shadow_counts_only_as_shadowed(tmp_path: Path) -> None:
+    """A shadow has no deliveries, dead letters or backlog, and leaves nothing pending."""
     declines = 'vendor = "quartic"\nurl = "{sandbox}/quartic"\nshadow = true'
     async with running(tmp_path, config(tmp_path, declines)) as run:
         for sample in (VIEW, SAMPLES["cart"], SAMPLES["search"]):
@@ -135,8 +135,8 @@ async def test_a_shadow_counts_as_nothing_else(tmp_path: Path) -> None:
         assert (await run.gateway.spool.depths())["new"].backlog == 0
 
 
-async def test_a_test_account_is_asked_and_compared(tmp_path: Path) -> None:
-    """Its answers are counted apart, beside how the same events ended where they really went."""
+async def test_a_test_account_is_compared(tmp_path: Path) -> None:
+    """A test account's responses are counted separately, beside the real deliveries' outcomes."""
     async with running(tmp_path, config(tmp_path, TRIES)) as run:
         await post(run, VIEW)
         await run.watch.until(lambda w: len(w.settled) == 1)
@@ -158,8 +158,8 @@ async def test_a_test_account_is_asked_and_compared(tmp_path: Path) -> None:
         assert box.dead_letters() == []
 
 
-async def test_a_dead_test_account_holds_nothing_up(tmp_path: Path) -> None:
-    """Nobody is refused, nothing waits or dies, and every event is compared all the same."""
+async def test_a_dead_test_account_delays_nothing(tmp_path: Path) -> None:
+    """An unreachable test account refuses no sender and has no backlog; all events are compared."""
     dead = (
         f'vendor = "chrts"\nurl = "http://127.0.0.1:{CLOSED_PORT}"\nshadow = "send"\n'
         f"max_backlog = 5\n{SETTINGS['chrts']}"
@@ -177,8 +177,8 @@ async def test_a_dead_test_account_holds_nothing_up(tmp_path: Path) -> None:
         assert (depth.retrying, depth.parked, depth.dead_letters) == (0, 0, 0)
 
 
-async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:
-    """A destination that becomes a shadow while deliveries wait sends none of them, and says so."""
+async def test_the_backlog_of_a_new_shadow_is_discarded(tmp_path: Path) -> None:
+    """A destination that becomes a shadow discards its pending deliveries, and logs how many."""
     dead = DELIVERS.replace("{sandbox}/chrts", f"http://127.0.0.1:{CLOSED_PORT}")
     async with running(tmp_path, config(tmp_path, dead)) as run:
         await post(run, VIEW)
@@ -193,8 +193,8 @@ async def test_what_a_new_shadow_still_owes_is_told(tmp_path: Path) -> None:
         assert await run.journal("chrts") == []
 
 
-async def test_sums_survive_a_restart(tmp_path: Path) -> None:
-    """What was seen before the gateway stopped is in the report with what came after."""
+async def test_counts_survive_a_restart(tmp_path: Path) -> None:
+    """The report has events from before and after a restart."""
     for _ in range(2):
         async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
             await post(run, VIEW)
@@ -205,8 +205,8 @@ async def test_sums_survive_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["reloaded", "restarted"])
-async def test_a_removed_shadow_owes_nothing(tmp_path: Path, *, stopped: bool) -> None:
-    """A shadow that is taken out of the file leaves no delivery to nobody behind."""
+async def test_a_removed_shadow_leaves_no_backlog(tmp_path: Path, *, stopped: bool) -> None:
+    """A shadow that is removed from the file leaves no orphaned backlog."""
     without = ("[destinations.new]\n" + LOOKS_ON, '"personaclick", "new"')
 
     def fewer(sandbox: str) -> str:
@@ -239,8 +239,8 @@ async def test_a_removed_shadow_owes_nothing(tmp_path: Path, *, stopped: bool) -
         (TRIES.replace(SETTINGS["chrts"], ""), "api_key"),
     ],
 )
-def test_a_shadow_that_cannot_be_is_told(tmp_path: Path, new: str, said: str) -> None:
-    """It uses no client's credential, is one of two kinds, and sends with a key of its own."""
+def test_an_invalid_shadow_is_reported(tmp_path: Path, new: str, said: str) -> None:
+    """A shadow takes true, false or "send", no clients' credentials, and sends with its own key."""
     path = tmp_path / "gateway.toml"
     path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))
     found = CliRunner().invoke(main, ["check", "-c", str(path)])
@@ -248,8 +248,8 @@ def test_a_shadow_that_cannot_be_is_told(tmp_path: Path, new: str, said: str) ->
     assert said in found.stderr
 
 
-def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
-    """It neither answers a source's clients nor lends its credential to what is relayed."""
+def test_a_shadow_neither_replies_nor_relays(tmp_path: Path) -> None:
+    """A shadow cannot reply to a source's clients, nor give its key to relayed calls."""
     path = tmp_path / "gateway.toml"
     path.write_text(
         '[sources.shop]\nvendor = "chrts"\nkeys = ["k"]\nurl = "https://api.example"\n'
@@ -262,7 +262,7 @@ def test_a_shadow_stands_in_for_nobody(tmp_path: Path) -> None:
 
 
 def test_a_shadow_is_shown_as_one(tmp_path: Path) -> None:
-    """``gateway check`` says that a destination is a shadow, and of which kind."""
+    """``gateway check`` shows that a destination is a shadow, and of which kind."""
     path = tmp_path / "gateway.toml"
     for new, said in ((LOOKS_ON, "shadow: compared, never sent"), (TRIES, "counted separately")):
         path.write_text(config(tmp_path, new)("http://127.0.0.1:9"))

@@ -1,4 +1,4 @@
-"""Attacks by whoever knows a public write key, on a default configuration: bystanders go on."""
+"""Attacks with a public write key on a default configuration: other senders are not affected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +11,20 @@ from tests.siege.measurements import HEAD, besiege
 pytestmark = pytest.mark.xdist_group("siege")
 
 WITHOUT, BESIDE = 0.6, 1.5
-"""Seconds of the measurements: each bystander sends every half second."""
+"""Seconds of each measurement; each bystander sends every half second."""
 SMALLER = {1000: 200, 100_000: 5_000}
-"""The size of an attack in the siege, and here."""
+"""The size of an attack in the siege, and in this test."""
 SLOWER = 4.0
-"""Seconds by which a busy machine may delay the slowest of the bystanders' events beside that."""
+"""Extra seconds by which a busy machine may delay the slowest bystander's event."""
 
 Record = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("siege", SIEGES, ids=lambda siege: siege.name)
-async def test_bystanders_notice_nothing_of_an_attack(
+async def test_an_attack_does_not_affect_bystanders(
     tmp_path: Path, record_property: Record, siege: Siege
 ) -> None:
-    """Beside an attack no bystander is turned away, and all their events arrive soon."""
+    """During an attack no bystander is refused, and all their events arrive soon."""
     small = siege._replace(size=SMALLER.get(siege.size, siege.size))
     found = await besiege(tmp_path, small, without=WITHOUT, beside=BESIDE)
     record_property("table", f"{HEAD}\n{found.row()}")

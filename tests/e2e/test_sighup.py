@@ -1,4 +1,4 @@
-"""SIGHUP while the process starts: it lives, and reads its configuration once it can."""
+"""A SIGHUP while the process starts does not end it, and causes a reload once it runs."""
 
 import asyncio
 import contextlib
@@ -35,12 +35,12 @@ class HangUp:
 sys.meta_path.insert(0, HangUp())
 runpy.run_module("gateway", run_name="__main__", alter_sys=True)
 """
-"""Runs the command, and hangs up as soon as it begins to import a module."""
+"""Runs the command, and sends SIGHUP as soon as it begins to import a module."""
 
 
 @pytest.mark.parametrize("at", ["gateway.cli", "click", "gateway.config", "gateway.server"])
 async def test_a_hangup_while_it_starts_is_a_reload(tmp_path: Path, at: str) -> None:
-    """From its first import on the process outlives SIGHUP, and reloads when it runs."""
+    """A process survives SIGHUP from its first import on, and reloads when it runs."""
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG.format(folder=tmp_path))
     process = await asyncio.create_subprocess_exec(
@@ -62,7 +62,7 @@ async def test_a_hangup_while_it_starts_is_a_reload(tmp_path: Path, at: str) -> 
 
 
 async def test_hangups_at_its_end_are_no_failure(tmp_path: Path) -> None:
-    """A process that was told to stop ends with status 0, however often it is hung up on."""
+    """A process that is stopping ends with status 0, however many SIGHUPs it gets."""
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG.format(folder=tmp_path))
     async with gateway_process(path) as running:
@@ -77,7 +77,7 @@ async def test_hangups_at_its_end_are_no_failure(tmp_path: Path) -> None:
 
 
 async def test_a_command_that_ends_by_itself_ends_at_a_hangup(tmp_path: Path) -> None:
-    """Only what runs on as a service outlives the terminal that it was started in."""
+    """A command other than ``run`` ends at SIGHUP."""
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG.format(folder=tmp_path))
     process = await asyncio.create_subprocess_exec(

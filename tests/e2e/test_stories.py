@@ -1,4 +1,4 @@
-"""What a trace says without a manual: why an event did not arrive, and what changed on the way."""
+"""A trace explains without a manual why an event did not arrive, and what changed it."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ VIEWED_CALL = {"type": "track", "userId": "u1", "event": "Viewed"}
 
 
 async def batch(admin: Admin, calls: list[dict[str, Any]]) -> str:
-    """Send events at once; return the request's id."""
+    """Send several events in one request; return the request's id."""
     run, body = admin.running, {"writeKey": "write-key", "batch": calls}
     async with run.client.post(f"{run.url}/v1/batch", json=body) as answer:
         assert answer.status == 200, await answer.text()
@@ -64,14 +64,14 @@ async def track(admin: Admin, body: dict[str, Any]) -> str:
 
 
 def ended(event: Any) -> bool:
-    """Tell whether all deliveries of an event have an end."""
+    """Tell whether every delivery of an event has ended."""
     return bool(event["deliveries"]) and all(
         one["outcome"] in {"delivered", "declined", "dead_letter"} for one in event["deliveries"]
     )
 
 
 def tried(event: Any) -> bool:
-    """Tell whether a try of an event is traced."""
+    """Tell whether an attempt of an event is traced."""
     return any(one["attempts"] for one in event["deliveries"])
 
 
@@ -80,8 +80,8 @@ async def lines_of(folder: Path, *args: str) -> list[str]:
     return [line.strip() for line in (await printed(folder, "trace", *args)).splitlines()]
 
 
-async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
-    """The trace says what was left out and why; the story shows the event without it."""
+async def test_fields_that_a_plan_dropped_are_shown(tmp_path: Path) -> None:
+    """The trace shows the dropped fields with reasons; the request page shows the event without."""
     async with administered(tmp_path, SETUP) as admin:
         story = await story_of(admin, await track(admin, PAID), ended)
         lines = await lines_of(tmp_path, story["request"], "--short")
@@ -94,8 +94,8 @@ async def test_what_a_plan_left_out_is_told(tmp_path: Path) -> None:
     assert {"12", "4111 1111"}.isdisjoint(fields.values())
 
 
-async def test_the_playground_marks_what_would_be_left_out(tmp_path: Path) -> None:
-    """A request that is only tried says the same of the plan as one that is sent."""
+async def test_the_playground_marks_fields_that_would_be_dropped(tmp_path: Path) -> None:
+    """The playground shows the same violations and dropped fields as a real request."""
     async with administered(tmp_path, SETUP) as admin:
         asked = {"source": "shop", "path": "POST /event/track", "body": json.dumps(PAID)}
         story = (await admin.post("/explain", asked))["request"]
@@ -105,7 +105,7 @@ async def test_the_playground_marks_what_would_be_left_out(tmp_path: Path) -> No
 
 
 async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path: Path) -> None:
-    """Of an event in a batch, and within its lists, just what was left out is marked."""
+    """In a batch, and in its lists, exactly the dropped fields are marked, by their index."""
     products = "[sources.app.schemas.Order.properties.properties.properties.products]"
     items = "items.properties.price.minimum = 0"
     destinations = f"{products}\n{items}\n[destinations.crm]"
@@ -122,8 +122,8 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
     assert event["dropped_fields"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
 
 
-async def test_what_was_left_out_of_a_failure_is_told(tmp_path: Path) -> None:
-    """Where the request was not chosen, its first failure knows what was dropped, if not why."""
+async def test_dropped_fields_of_an_unsampled_failure_are_shown(tmp_path: Path) -> None:
+    """An unsampled request's first failure shows its dropped fields, without the reasons."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         story = await story_of(admin, await track(admin, PAID), tried)
@@ -149,8 +149,8 @@ STEPPED = (
 )  # fmt: skip
 
 
-async def test_what_the_steps_of_a_route_changed_is_told(tmp_path: Path) -> None:
-    """Each changed field is named with how, without its values; none of it counts as a loss."""
+async def test_changes_by_the_steps_of_a_route_are_shown(tmp_path: Path) -> None:
+    """Each changed field is listed with its kind of change, without values, and not as a loss."""
     async with administered(tmp_path, STEPPED) as admin:
         story = await story_of(admin, await track(admin, PAID), ended)
         lines = await lines_of(tmp_path, story["request"], "--short")
@@ -178,13 +178,13 @@ def waiting(spool: str = "", trace: str = "") -> str:
 
 
 def outcome(event: Any) -> str:
-    """Return how the only delivery stands."""
+    """Return the outcome of the only delivery."""
     (delivery,) = event["deliveries"]
     return str(delivery["outcome"])
 
 
-async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) -> None:
-    """An untried delivery waits for its turn; once it is too old the story leads to its letter."""
+async def test_a_pending_delivery_is_shown_until_it_expires(tmp_path: Path) -> None:
+    """A delivery without an attempt shows as pending; after it expires, as its dead letter."""
     async with administered(tmp_path, waiting('max_age = "3s"')) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
@@ -211,8 +211,8 @@ async def test_what_waits_is_told_until_the_spool_gives_it_up(tmp_path: Path) ->
         assert not any("no attempt yet" in line for line in lines)
 
 
-async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
-    """What died again after a replay is told once, and a letter that is gone says so."""
+async def test_a_dead_letter_is_shown_in_its_current_state(tmp_path: Path) -> None:
+    """After a failed replay the new dead letter is shown; a deleted one is shown as deleted."""
     async with administered(tmp_path, waiting()) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=2)
         request = await track(admin, VIEWED)
@@ -242,8 +242,8 @@ async def test_a_letter_is_told_as_it_stands_now(tmp_path: Path) -> None:
         assert "its dead letter was deleted, or replayed without a trace" in text
 
 
-async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) -> None:
-    """Without the spool beside it the command tells what is traced, and does not guess."""
+async def test_without_the_spool_the_trace_does_not_guess(tmp_path: Path) -> None:
+    """Without the spool the command prints what is traced, and that the rest is unknown."""
     async with administered(tmp_path, waiting()) as admin:
         await admin.post("/destinations/crm/pause")
         request = await track(admin, VIEWED)
@@ -256,10 +256,10 @@ async def test_a_spool_that_cannot_be_asked_is_not_spoken_for(tmp_path: Path) ->
 MANY = 50
 
 
-async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
+async def test_an_overflow_is_recorded_up_to_a_limit_and_always_shown(
     tmp_path: Path,
 ) -> None:
-    """Of many that are given up at once some are recorded, the rest is counted, and all told."""
+    """Of many deliveries that overflow some are recorded and the rest counted; all are shown."""
     async with administered(tmp_path, QUIET + BATCHES) as admin:
         await admin.post("/destinations/crm/pause")
         first = await batch(admin, [VIEWED_CALL] * MANY)
@@ -280,8 +280,8 @@ async def test_what_overflows_is_recorded_within_bounds_and_told_in_any_case(
             assert delivery["dead_letter"]["event"] == event
 
 
-async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Path) -> None:
-    """Where the file of traces is gone, the story and the command tell what was given up."""
+async def test_a_request_without_a_trace_is_shown_from_its_dead_letters(tmp_path: Path) -> None:
+    """When the trace file is gone, the page and the command show the request's dead letters."""
     trace = f'[trace]\npath = "{tmp_path}/traces/traces.db"\n'
     async with administered(tmp_path, waiting('max_age = "1s"', trace)) as admin:
         await admin.post("/destinations/crm/pause")
@@ -301,8 +301,8 @@ async def test_a_request_that_was_not_traced_is_told_by_its_letters(tmp_path: Pa
         assert len((await admin.get(f"/trace?id={request}"))["dead_letters"]) == 1
 
 
-async def test_what_neither_waits_nor_was_traced_is_said_to_be_unknown(tmp_path: Path) -> None:
-    """Where the record of an end was lost, nothing is said to wait that does not."""
+async def test_an_untraced_outcome_is_shown_as_not_traced(tmp_path: Path) -> None:
+    """When a delivery's record is lost, it shows as finished without a trace, not as pending."""
     async with administered(tmp_path, waiting()) as admin:
         request = await track(admin, VIEWED)
         await story_of(admin, request, ended)

@@ -1,4 +1,4 @@
-"""A running shop is switched over: the vendors receive what they would have received directly."""
+"""A running shop is switched over: vendors receive the same as without the gateway."""
 
 import base64
 import random
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "tests/vendors"
 PAGE = ROOT / "docs/switching.md"
 HOURS = 2
-"""How often everything that a vendor's clients send occurs in a day."""
+"""How often each request of a vendor's clients occurs in a day."""
 
 
 class Call(NamedTuple):
@@ -33,12 +33,12 @@ class Call(NamedTuple):
     body: bytes
     events: int
     mount: str = ""
-    """Of the source that it goes to."""
+    """The mount of its source."""
 
 
 RUDDER = "/rudder"
 RUDDERS = r"/(beacon|pixel)/v1/|/v1/import"
-"""Paths that RudderStack has and Segment does not."""
+"""Paths that RudderStack has and Segment does not have."""
 READS = (
     Call("quartic", "GET", "/store/recommendation?customer=quartic_account&placementId=home"
          "&cookie=c-1", {}, b"", 0),
@@ -48,11 +48,11 @@ READS = (
     Call("personaclick", "GET", "/search?shop_id=0d42fd8b713d0752776ca589cc0056&q=boots", {},
          b"", 0),
 )  # fmt: skip
-"""What is no event: it is relayed."""
+"""Calls that are not events; they are relayed."""
 
 
 def day(dice: random.Random) -> list[Call]:
-    """Return what all vendors' clients send in a day, mixed."""
+    """Return the requests of all vendors' clients in a day, in random order."""
     calls = [*READS]
     for vendor in VENDORS:
         for sample in load_samples(SAMPLES / vendor).values():
@@ -70,7 +70,7 @@ def day(dice: random.Random) -> list[Call]:
 
 
 def config(folder: Path, sandbox: str, respond: str) -> str:
-    """Return a configuration in which every vendor's clients go on to that vendor."""
+    """Return a configuration in which each vendor's clients go to that vendor."""
     tables = "".join(
         f'[sources.{v}]\nvendor = "{v}"\nkeys = "any"\nurl = "{sandbox}/{v}"\n'
         f'respond = "{respond}"\nrespond_timeout = "10s"\n{destination(v, sandbox)}'
@@ -87,7 +87,7 @@ def config(folder: Path, sandbox: str, respond: str) -> str:
 
 
 async def send(run: Running, call: Call, base: str) -> tuple[int, str]:
-    """Send *call* to what stands at *base*; return the status and the label of the answer."""
+    """Send *call* to the server at *base*; return the response's status and content type."""
     async with run.client.request(
         call.method, f"{base}{call.url}", data=call.body, headers=call.headers
     ) as answer:
@@ -96,7 +96,7 @@ async def send(run: Running, call: Call, base: str) -> tuple[int, str]:
 
 
 def declared(title: str) -> Iterator[tuple[str, str]]:
-    """Yield vendor, or "all", and what docs/switching.md says under *title* may differ there."""
+    """Yield a vendor, or "all", with each field that may differ by *title* in docs/switching.md."""
     table = PAGE.read_text().partition(f"## {title}")[2].partition("\n## ")[0]
     for names, what in re.findall(r"^\| ([a-z, ]+) \| (.*?) \|", table, re.MULTILINE):
         for vendor in names.split(", "):
@@ -105,7 +105,7 @@ def declared(title: str) -> Iterator[tuple[str, str]]:
 
 
 def without(fields: set[str], entry: Mapping[str, Any]) -> str:
-    """Return a journalled request without those *fields*, comparable."""
+    """Return a journalled request without *fields*, as text that can be compared."""
     headers = {k: v for k, v in entry["headers"].items() if k not in fields}
     body = _pruned(entry["body"], {f.removeprefix("body ") for f in fields if " " in f})
     pairs = entry["query"].split("&")
@@ -115,7 +115,7 @@ def without(fields: set[str], entry: Mapping[str, Any]) -> str:
 
 
 def _plain(pair: str) -> str:
-    """Return a part of a query, readable where it is a pixel's data, which has the key in it."""
+    """Return a part of a query; a pixel's data is decoded, without the key."""
     name, _, packed = pair.partition("=")
     if name != "data":
         return pair
@@ -138,7 +138,7 @@ def _pruned(body: Any, paths: set[str]) -> Any:
 
 
 def calls_in(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the calls in a request to Segment: about whom, and what each is."""
+    """Return the calls in a request to Segment: the user's ids, the event and the type of each."""
     body = entry["body"]
     calls = body.get("batch", [body]) if isinstance(body, dict) else []
     kind = entry["path"].rpartition("/")[2]
@@ -147,7 +147,7 @@ def calls_in(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def of_several(entry: Mapping[str, Any]) -> bool:
-    """Tell whether a request is about several people."""
+    """Tell whether a request is about several users."""
     return len({call[:2] for call in calls_in(entry)}) > 1
 
 

@@ -1,4 +1,4 @@
-"""A trace says nothing that is not so: of what was not chosen, of what went on since."""
+"""A trace shows only facts, also for unsampled requests and after later changes."""
 
 import asyncio
 from pathlib import Path
@@ -11,16 +11,16 @@ from tests.e2e.running import PATIENCE
 from tests.e2e.stories import APP, QUIET, printed, send, stands, until
 
 
-async def test_how_a_delivery_that_went_wrong_ends_is_kept(tmp_path: Path) -> None:
-    """Where the request was not chosen, what arrives after a failed try is kept as the try is."""
+async def test_the_end_of_a_failed_delivery_is_recorded(tmp_path: Path) -> None:
+    """For an unsampled request, a success after a failed attempt is recorded as the failure is."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=503, count=1)
         told = await until(admin, await send(admin), stands("crm", "delivered"))
     assert [one["outcome"] for one in told["crm"]["attempts"]] == ["retry", "delivered"]
 
 
-async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
-    """A dead letter of a request that was not chosen is told to have arrived after its replay."""
+async def test_the_end_of_a_replay_is_recorded(tmp_path: Path) -> None:
+    """A replayed dead letter of an unsampled request is shown as delivered."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
@@ -30,8 +30,8 @@ async def test_what_became_of_a_replay_is_kept(tmp_path: Path) -> None:
     assert (told["crm"]["dead_letter"], told["crm"]["next_step"]) == (None, "")
 
 
-async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
-    """What went well left no record; it is known not to wait, though others wait for the same."""
+async def test_an_unsampled_delivery_is_not_shown_as_pending(tmp_path: Path) -> None:
+    """A success without a record is not shown as pending while other events are pending."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
@@ -55,8 +55,8 @@ async def test_what_was_not_chosen_is_not_said_to_wait(tmp_path: Path) -> None:
         assert "mail: no attempt yet; it is pending in the spool" in lines
 
 
-async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> None:
-    """After a reload without the destination its deliveries are told all the same, and why."""
+async def test_the_backlog_of_a_removed_destination_is_shown(tmp_path: Path) -> None:
+    """After a reload without a destination its pending deliveries are shown, with the reason."""
     async with administered(tmp_path, APP) as admin:
         for to in ("crm", "mail"):
             await admin.post(f"/destinations/{to}/pause")
@@ -71,8 +71,8 @@ async def test_what_a_removed_destination_is_owed_is_told(tmp_path: Path) -> Non
     assert told["mail"]["reason"].startswith("The destination is no longer configured")
 
 
-async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_path: Path) -> None:
-    """What the spool gives up is in the traces, whether its destination is configured or not."""
+async def test_expired_deliveries_of_a_removed_destination_are_recorded(tmp_path: Path) -> None:
+    """An expired delivery is in the traces, also when its destination is no longer configured."""
     old = APP.replace('spool"\n', 'spool"\nmax_age = "2s"\n')
     async with administered(tmp_path, old) as admin:
         for to in ("crm", "mail"):
@@ -92,8 +92,8 @@ async def test_the_end_of_what_a_removed_destination_was_owed_is_recorded(tmp_pa
     assert told["crm"]["vendor"] == "growlytics"
 
 
-async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Path) -> None:
-    """Where two routes give an event to one destination, each delivery has an end of its own."""
+async def test_several_deliveries_to_one_destination_are_separate(tmp_path: Path) -> None:
+    """When two routes deliver an event to one destination, each delivery has its own outcome."""
     twice = '[[routes]]\nto = ["crm"]\nadditional = true\n'
     async with administered(tmp_path, APP + twice) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
@@ -110,11 +110,11 @@ async def test_several_deliveries_to_one_destination_are_told_apart(tmp_path: Pa
 
 
 DEPTH = 1015
-"""Levels that orjson reads, and neither it nor Python follows any further."""
+"""Levels of nesting that orjson reads, and neither orjson nor Python can process further."""
 
 
-async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) -> None:
-    """A body deeper than Python calls functions breaks no story, no command and no dead letter."""
+async def test_a_deeply_nested_body_is_shown(tmp_path: Path) -> None:
+    """A body nested deeper than Python's stack breaks no page, command or dead letter."""
     steps = '[[routes]]\nname = "less"\nto = ["mail"]\nadditional = true\n'
     steps += 'steps = [{ drop = ["properties.colour"] }]\n'
     setup = APP.replace('to = ["crm", "mail"]', 'to = ["mail"]')
@@ -137,8 +137,8 @@ async def test_what_is_nested_too_deeply_is_told_all_the_same(tmp_path: Path) ->
     assert "nested too deeply to be shown" in shown
 
 
-async def test_what_odd_senders_write_is_told(tmp_path: Path) -> None:
-    """Numbers of any length, escape sequences and headers that are no UTF-8 spoil no view."""
+async def test_unusual_values_are_shown(tmp_path: Path) -> None:
+    """Long numbers, escape sequences and headers that are not UTF-8 break no page or command."""
     said = (
         b'{"writeKey":"write-key","userId":"\\u001b[31mu","event":"\\ud800\\u0000x","properties":'
         b'{"price":1.00000000000000000000001,"huge":123456789012345678901234567890,"tiny":1e-999}}'
@@ -159,8 +159,8 @@ async def test_what_odd_senders_write_is_told(tmp_path: Path) -> None:
     assert all(line.isprintable() for line in lines.splitlines())
 
 
-async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_path: Path) -> None:
-    """A dead letter that an id means is told by itself, and not as part of that user's requests."""
+async def test_a_user_id_that_equals_an_event_id_is_separate(tmp_path: Path) -> None:
+    """A dead letter found by its event's id is not mixed with a user's requests of the same id."""
     async with administered(tmp_path, APP) as admin:
         await admin.post("/destinations/mail/pause")
         await admin.running.fault(vendor="growlytics", status=422, count=1)
@@ -179,8 +179,8 @@ async def test_a_user_whose_id_is_that_of_an_event_gets_nothing_of_another(tmp_p
         assert {one["request"] for one in trace["events"]} == {request}
 
 
-async def test_credentials_among_names_are_hidden_in_dead_letters_too(tmp_path: Path) -> None:
-    """Who names an event, a user or a field like a configured key sees none of it in the API."""
+async def test_credentials_in_names_are_redacted_in_dead_letters(tmp_path: Path) -> None:
+    """A configured key used as a name of an event, user or field is redacted in the API."""
     async with administered(tmp_path, APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         keys = ("growlytics-sandbox-key", "api_chrts_sandbox")

@@ -1,4 +1,4 @@
-"""Where events went, and why not elsewhere: ``gateway trace``, ``gateway tail``."""
+"""Where events went, and the reasons: ``gateway trace``, ``gateway tail``."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ KEY = {"authorization": "Bearer second-key"}
 
 
 def configured(folder: Path, more: str = "") -> Callable[[str], str]:
-    """Return what makes a configuration of one source and two destinations."""
+    """Return a function that makes a configuration of one source and two destinations."""
 
     def config(sandbox: str) -> str:
         return (
@@ -56,7 +56,7 @@ async def track(run: Running, headers: dict[str, str] = KEY, **more: Any) -> str
 
 
 async def lines_until(run: Running, enough: Callable[[list[TraceLine]], bool]) -> list[TraceLine]:
-    """Return what those who watch see from now on, until it is *enough*; it is written then."""
+    """Return the streamed lines from now on until they are *enough*; they are written by then."""
     found: list[TraceLine] = []
     async with asyncio.timeout(PATIENCE):
         with run.gateway.observer.hub.subscribe() as lines:
@@ -68,21 +68,21 @@ async def lines_until(run: Running, enough: Callable[[list[TraceLine]], bool]) -
 
 
 def ended(count: int) -> Callable[[list[TraceLine]], bool]:
-    """Tell whether so many deliveries have ended."""
+    """Return a condition: *count* deliveries have ended."""
     return lambda lines: (
         sum(x.outcome in {"delivered", "dead_letter", "declined"} for x in lines) >= count
     )
 
 
 def shown(folder: Path, *args: str) -> str:
-    """Return what ``gateway trace`` prints."""
+    """Return the output of ``gateway trace``."""
     result = CliRunner().invoke(main, ["trace", "--config", str(folder / "gateway.toml"), *args])
     assert result.exit_code == 0, result.output
     return result.output
 
 
 async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
-    """It has the request, the credential's name, each route's reason, the tries and the losses."""
+    """A trace has the request, the key's name, each route's reason, the attempts and the losses."""
     async with running(tmp_path, configured(tmp_path)) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(1)))
         await asyncio.sleep(0)
@@ -108,8 +108,8 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     assert orjson.loads(as_json)["request"] == request
 
 
-async def test_names_and_ids_are_kept_so_long_and_no_longer(tmp_path: Path) -> None:
-    """A sender's own names fill neither the file nor what those get who watch."""
+async def test_names_and_ids_are_truncated(tmp_path: Path) -> None:
+    """Long names and ids of a sender are truncated in the file and in streams."""
     glob = '[[routes]]\nto = ["quartic"]\nnames = ["x*"]\n'
     config = configured(tmp_path, "[trace]\nmax_body = 0")
     async with running(tmp_path, lambda sandbox: config(sandbox) + glob) as run:
@@ -121,8 +121,8 @@ async def test_names_and_ids_are_kept_so_long_and_no_longer(tmp_path: Path) -> N
         assert len(orjson.dumps(msgspec.to_builtins(trace))) < 20 * LONGEST
 
 
-async def test_a_credential_that_is_the_name_of_a_field_is_hidden(tmp_path: Path) -> None:
-    """What a destination loses is named by the sender, who might name it like a key."""
+async def test_a_credential_as_the_name_of_a_field_is_redacted(tmp_path: Path) -> None:
+    """A lost field that is named like a key is redacted."""
     async with running(tmp_path, configured(tmp_path)) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(2)))
         await asyncio.sleep(0)
@@ -135,8 +135,8 @@ async def test_a_credential_that_is_the_name_of_a_field_is_hidden(tmp_path: Path
     assert "first-key" not in str(trace)
 
 
-async def test_every_try_is_told(tmp_path: Path) -> None:
-    """A try that failed is there with its answer, and so is the one that arrived."""
+async def test_every_attempt_is_traced(tmp_path: Path) -> None:
+    """A trace has a failed attempt with its response, and the one that succeeded."""
     async with running(tmp_path, configured(tmp_path)) as run:
         await run.fault(vendor="chrts", status=503, count=1)
         seen = asyncio.ensure_future(lines_until(run, ended(1)))
@@ -158,8 +158,8 @@ async def opened(run: Running, destination: str) -> None:
             await run.journal()
 
 
-async def test_what_waits_is_told(tmp_path: Path) -> None:
-    """An event that was not tried yet says so for the destination that it waits for."""
+async def test_a_pending_event_is_shown(tmp_path: Path) -> None:
+    """An event without an attempt shows why its destination is not getting events."""
     config = configured(tmp_path)
     async with running(tmp_path, lambda url: config(url).replace(QUICK, "")) as run:
         await run.fault(vendor="chrts", status=401, count=1_000_000)
@@ -175,8 +175,8 @@ async def test_what_waits_is_told(tmp_path: Path) -> None:
     assert "chrts: no attempt yet; the destination fails: HTTP 401" in shown(tmp_path, second)
 
 
-async def test_repeats_say_so(tmp_path: Path) -> None:
-    """An event that came before is traced as a duplicate, and is delivered no second time."""
+async def test_duplicates_are_traced(tmp_path: Path) -> None:
+    """A repeated event is traced as a duplicate, and is not delivered again."""
     async with running(tmp_path, configured(tmp_path)) as run:
         seen = asyncio.ensure_future(lines_until(run, lambda x: x[-1].outcome == "duplicate"))
         await asyncio.sleep(0)
@@ -192,8 +192,8 @@ async def test_repeats_say_so(tmp_path: Path) -> None:
     assert "duplicate; not delivered again" in shown(tmp_path, request)
 
 
-async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_path: Path) -> None:
-    """With no room for successes, a dead letter's trace has its request and its event as well."""
+async def test_above_the_rate_only_failures_are_recorded(tmp_path: Path) -> None:
+    """With a rate of 0 only failures are recorded; a dead letter's trace has request and event."""
     config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
     async with running(tmp_path, config) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(2)))
@@ -214,8 +214,8 @@ async def test_above_the_rate_only_what_goes_wrong_is_kept_and_that_whole(tmp_pa
     assert "all: to chrts" in text
 
 
-async def test_the_rate_is_one_of_events(tmp_path: Path) -> None:
-    """A request of many events leaves no room for the next ones of the second."""
+async def test_the_rate_counts_events(tmp_path: Path) -> None:
+    """A request with many events uses up the rate of that second."""
     config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 5")
     body = {"batch": [{"type": "track", "event": "A", "userId": f"u{n}"} for n in range(20)]}
     headers = {"authorization": as_basic("key")}
@@ -236,10 +236,10 @@ async def test_the_rate_is_one_of_events(tmp_path: Path) -> None:
         ({"authorization": "Bearer nobody"}, b"{}", False, "forbidden"),
     ],
 )
-async def test_refusals_are_kept_but_for_strangers(
+async def test_refusals_with_a_known_key_are_recorded(
     tmp_path: Path, headers: dict[str, str], body: bytes, fault: str, *, kept: bool
 ) -> None:
-    """What a known sender got wrong is always kept; those without a credential push nothing out."""
+    """A refused request with a known key is always recorded; one with an unknown key is not."""
     config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
     async with running(tmp_path, config) as run:
         seen = asyncio.ensure_future(lines_until(run, lambda lines: len(lines) == 1))
@@ -254,8 +254,8 @@ async def test_refusals_are_kept_but_for_strangers(
     assert [one.request for one in found] == ([request] if kept else [])
 
 
-async def test_nothing_is_traced_where_it_is_off(tmp_path: Path) -> None:
-    """Without traces there is no file, and whoever watches still sees what happens."""
+async def test_disabled_traces_write_no_file(tmp_path: Path) -> None:
+    """With traces disabled there is no file, and streams still show what happens."""
     async with running(tmp_path, configured(tmp_path, "[trace]\nenabled = false")) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(1)))
         await asyncio.sleep(0)
@@ -265,8 +265,8 @@ async def test_nothing_is_traced_where_it_is_off(tmp_path: Path) -> None:
     assert not (tmp_path / "spool/traces.db").exists()
 
 
-async def test_a_disk_that_does_not_serve_costs_traces_and_nothing_else(tmp_path: Path) -> None:
-    """Where the file cannot be written events go on, and what was not traced is counted."""
+async def test_an_unwritable_trace_file_affects_no_event(tmp_path: Path) -> None:
+    """When the file cannot be written, events are delivered, and dropped records are counted."""
     (tmp_path / "file").touch()
     config = configured(tmp_path, f'[trace]\npath = "{tmp_path}/file/traces.db"')
     async with running(tmp_path, config) as run:
@@ -278,8 +278,8 @@ async def test_a_disk_that_does_not_serve_costs_traces_and_nothing_else(tmp_path
         assert run.gateway.observer.recorder.dropped
 
 
-async def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path) -> None:
-    """A recorder holds so much and no more, and nobody waits for it."""
+async def test_records_past_the_limit_are_dropped(tmp_path: Path) -> None:
+    """A recorder holds a limited number of records and bytes; it drops and counts the rest."""
     async with running(tmp_path, configured(tmp_path)) as run:
         observed = run.gateway.observer
         recorder = Recorder(observed.recorder.maker, observed.hub, None)
@@ -313,8 +313,8 @@ async def tail(folder: Path, *args: str) -> AsyncIterator[Process]:
         await process.wait()
 
 
-async def test_tail_shows_what_was_and_what_comes(tmp_path: Path) -> None:
-    """It begins with the last lines, goes on as events come, and shows only what is asked for."""
+async def test_tail_shows_past_and_new_lines(tmp_path: Path) -> None:
+    """Tail prints the last lines, then new ones, and only those that match its filters."""
     async with running(tmp_path, configured(tmp_path)) as run:
         seen = asyncio.ensure_future(lines_until(run, ended(2)))
         await asyncio.sleep(0)
@@ -333,8 +333,8 @@ async def test_tail_shows_what_was_and_what_comes(tmp_path: Path) -> None:
             assert await process.wait() == 0
 
 
-async def test_tail_goes_on_where_the_file_was_taken_away(tmp_path: Path) -> None:
-    """A gateway that runs begins the file anew, and whoever watches sees what comes from then."""
+async def test_tail_goes_on_after_the_file_is_deleted(tmp_path: Path) -> None:
+    """A running gateway makes a new file, and tail goes on with its lines."""
     async with running(tmp_path, configured(tmp_path)) as run:
         for first in (True, False):
             seen = asyncio.ensure_future(lines_until(run, ended(1)))
@@ -353,8 +353,8 @@ async def test_tail_goes_on_where_the_file_was_taken_away(tmp_path: Path) -> Non
         assert request in shown(tmp_path, request)
 
 
-def test_an_id_that_nobody_knows_is_one_sentence(tmp_path: Path) -> None:
-    """The command says what may be the reason, without a traceback."""
+def test_an_unknown_id_is_one_sentence(tmp_path: Path) -> None:
+    """For an unknown id the command prints a possible reason, and no traceback."""
     (tmp_path / "gateway.toml").write_text(f'[spool]\npath = "{tmp_path}/spool"\n')
     TraceWriter(tmp_path / "spool/traces.db", 1, 1 << 20).close()
     args = ["trace", "--config", str(tmp_path / "gateway.toml"), "x\x1b[31m"]

@@ -1,4 +1,4 @@
-"""Tracking plans over real sockets: refused, mended or let through, before and after a crash."""
+"""Tracking plans over real sockets: refuse, drop fields or allow, before and after a crash."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ card = false
 
 
 def config(folder: Path, sandbox: str, violations: str, schemas: str) -> str:
-    """Return a configuration of one source, with a plan, and two destinations."""
+    """Return a configuration of one source with a plan, and two destinations."""
     return (
         base_config(folder)
         + source("chrts", "right", name="shop")
@@ -37,7 +37,7 @@ def config(folder: Path, sandbox: str, violations: str, schemas: str) -> str:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None:
-    """What a plan refuses gets the vendor's own 4xx, is stored nowhere and goes nowhere."""
+    """An event that violates the plan gets the vendor's own 4xx, and is neither stored nor sent."""
     path, body = VALID[vendor]
 
     def planned(sandbox: str) -> str:
@@ -63,7 +63,7 @@ async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None
 
 
 async def test_a_refusal_names_the_senders_own_path(tmp_path: Path) -> None:
-    """The sender reads the path as it wrote it, not as the event spells it."""
+    """A refusal names the sender's path, not the event's."""
     schemas = "schemas = { paid = { properties = { user_id = { minLength = 5 } } } }\n"
     async with running(
         tmp_path, lambda sandbox: config(tmp_path, sandbox, "refuse", schemas)
@@ -77,7 +77,7 @@ async def test_a_refusal_names_the_senders_own_path(tmp_path: Path) -> None:
             assert answer.status == 200
 
 
-async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
+async def test_an_allowed_violation_is_counted_and_delivered(tmp_path: Path) -> None:
     """With ``allow`` the event arrives whole, and the violation is counted and traced."""
     async with running(
         tmp_path, lambda sandbox: config(tmp_path, sandbox, "allow", NO_CARD)
@@ -96,8 +96,8 @@ async def test_what_is_allowed_is_counted_and_delivered(tmp_path: Path) -> None:
         )
 
 
-async def test_a_dropped_field_reaches_nobody(tmp_path: Path) -> None:
-    """With ``drop-field`` no destination gets the field, the same vendor's least of all."""
+async def test_a_dropped_field_reaches_no_destination(tmp_path: Path) -> None:
+    """With ``drop-field`` no destination gets the field, not even the source's own vendor."""
     async with running(
         tmp_path, lambda sandbox: config(tmp_path, sandbox, "drop-field", NO_CARD)
     ) as run:
@@ -122,7 +122,7 @@ async def _sent(client: Any, sandbox: str, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("later", ["the same", "none", "refuse"])
 async def test_a_dropped_field_stays_dropped_after_a_crash(tmp_path: Path, later: str) -> None:
-    """What was left out when an event was accepted stays out, whatever the plan says since."""
+    """A dropped field stays dropped after a crash, whatever the plan says then."""
     path = tmp_path / "gateway.toml"
     async with sandboxed() as (sandbox, client):
         path.write_text(config(tmp_path, sandbox, "drop-field", NO_CARD))
@@ -147,7 +147,7 @@ async def test_a_dropped_field_stays_dropped_after_a_crash(tmp_path: Path, later
 
 
 async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
-    """A new plan holds from the reload on; the counts go on from where they were."""
+    """A new plan applies from the reload on; counts are kept."""
     async with sandboxed() as (sandbox, client):
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, sandbox, "allow", NO_CARD))
@@ -167,7 +167,7 @@ async def test_a_reload_changes_the_plan(tmp_path: Path) -> None:
 
 
 async def test_violations_are_counted_without_credentials(tmp_path: Path) -> None:
-    """A field that has the name of a credential, or a very long one, is no label of a metric."""
+    """A field named like a credential, or with a long name, is not a metric's label."""
     plan = "[sources.shop.schemas.paid.properties.properties]\nadditionalProperties = false\n"
 
     def planned(sandbox: str) -> str:

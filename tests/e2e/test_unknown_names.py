@@ -1,4 +1,4 @@
-"""A name that does not exist is an error that says the nearest one, in every command and call."""
+"""An unknown name is an error that suggests the nearest one, in every command and call."""
 
 import asyncio
 import re
@@ -78,7 +78,7 @@ CALLS = [
 
 
 async def run(folder: Path, args: tuple[str, ...]) -> Result:
-    """Run a command on the configuration of a folder."""
+    """Run a command on the configuration in *folder*."""
     body = folder / "body.json"
     body.write_bytes(orjson.dumps({"userId": "u1", "event": "Viewed", "writeKey": "write-key"}))
     given = [one.format(body=body) for one in args]
@@ -88,12 +88,12 @@ async def run(folder: Path, args: tuple[str, ...]) -> Result:
 
 
 async def delivered(admin: Admin) -> None:
-    """Let one event be delivered, so that there are traces and balances."""
+    """Deliver one event, so that there are traces and balances."""
     await until(admin, await send(admin), stands("crm", "delivered"))
 
 
-async def test_commands_say_the_nearest_name(tmp_path: Path) -> None:
-    """Every option with a name exits with 2 where there is none such, and says the nearest."""
+async def test_commands_suggest_the_nearest_name(tmp_path: Path) -> None:
+    """A command with an unknown name exits with 2, and suggests the nearest name."""
     async with administered(tmp_path, APP + TESTS) as admin:
         await delivered(admin)
         for args, said in COMMANDS:
@@ -102,8 +102,8 @@ async def test_commands_say_the_nearest_name(tmp_path: Path) -> None:
             assert said in " ".join(result.output.split()), (args, result.output)
 
 
-async def test_calls_say_the_nearest_name(tmp_path: Path) -> None:
-    """Every call with a name is answered 404 or 400 where there is none such."""
+async def test_calls_suggest_the_nearest_name(tmp_path: Path) -> None:
+    """A call with an unknown name gets 404 or 400, and suggests the nearest name."""
     async with administered(tmp_path, APP) as admin:
         for method, path, body, status, said in CALLS:
             found, problem = await admin.call(method, f"/api/v1{path}", body)
@@ -112,7 +112,7 @@ async def test_calls_say_the_nearest_name(tmp_path: Path) -> None:
 
 
 async def test_names_that_exist_are_no_error(tmp_path: Path) -> None:
-    """A destination that is configured, or that only traces still have, can be asked for."""
+    """A destination that is configured, or that only traces still name, is no error."""
     async with administered(tmp_path, APP + TESTS) as admin:
         await delivered(admin)
         config = tmp_path / "gateway.toml"

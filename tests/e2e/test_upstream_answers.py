@@ -1,4 +1,4 @@
-"""`respond = "upstream"`: the vendor's own answer to events, or the gateway's where it is late."""
+"""The vendor's own reply to events is handed back, or the gateway's when it is late."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ POPUP = (
 async def responding(
     folder: Path, of: str = "personaclick", more: str = "", to: str = "", route: str = ""
 ) -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a vendor, and a gateway that hands its answers back."""
+    """Run a vendor, and a gateway that hands its replies back."""
     async with vendor() as upstream:
 
         def config(sandbox: str) -> str:
@@ -54,7 +54,7 @@ def own(run: Running) -> list[Any]:
 
 
 async def test_the_vendors_answer_is_handed_back(tmp_path: Path) -> None:
-    """Status, headers and body are the vendor's, and the event is delivered once, like others."""
+    """Status, headers and body are the vendor's, and the event is delivered once."""
     async with responding(tmp_path) as (run, upstream):
         upstream.answer = POPUP
         async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
@@ -72,7 +72,7 @@ async def test_the_vendors_answer_is_handed_back(tmp_path: Path) -> None:
 
 
 async def test_a_request_of_several_events_is_one_answer(tmp_path: Path) -> None:
-    """A payload goes to the vendor whole, and the profile id that it mints comes back."""
+    """A payload with several events goes to the vendor whole, and its one reply comes back."""
     async with responding(tmp_path, "tracardi") as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 200 OK\r\nx-process-time: 0.5\r\ncontent-type: application/json\r\n"
@@ -86,7 +86,7 @@ async def test_a_request_of_several_events_is_one_answer(tmp_path: Path) -> None
 
 
 async def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
-    """What the vendor refuses is refused in its words, and kept as a dead letter."""
+    """An event that the vendor rejects gets the vendor's response, and becomes a dead letter."""
     async with responding(tmp_path) as (run, upstream):
         upstream.answer = b"HTTP/1.1 422 No\r\ncontent-length: 9\r\n\r\nnot today"
         async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
@@ -97,8 +97,8 @@ async def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401])
-async def test_trouble_is_the_gateways_answer(tmp_path: Path, status: int) -> None:
-    """Where the vendor should be asked again, the sender need not: the spool does, once it can."""
+async def test_a_failure_gets_the_gateways_reply(tmp_path: Path, status: int) -> None:
+    """When the vendor fails, the gateway replies with success, and the spool retries."""
     async with responding(tmp_path) as (run, upstream):
         upstream.answer = b"HTTP/1.1 %d Oh\r\ncontent-length: 0\r\n\r\n" % status
         async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
@@ -108,8 +108,8 @@ async def test_trouble_is_the_gateways_answer(tmp_path: Path, status: int) -> No
         assert [type(verdict) for verdict in own(run)] == [Delivered]
 
 
-async def test_a_slow_vendor_gets_it_once_and_the_sender_waits_no_longer(tmp_path: Path) -> None:
-    """Past `respond_timeout` the gateway answers; the try under way is the only one."""
+async def test_a_slow_vendor_gets_the_event_once(tmp_path: Path) -> None:
+    """Past the reply timeout the gateway replies; the running attempt is not repeated."""
     release = asyncio.Event()
 
     async def slow(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,7 +129,7 @@ async def test_a_slow_vendor_gets_it_once_and_the_sender_waits_no_longer(tmp_pat
 
 
 async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
-    """While the vendor is down, and for a user whose event waits, the gateway answers at once."""
+    """While the circuit is open, or an event of the user waits, the gateway replies at once."""
     release = asyncio.Event()
 
     async def silent(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +157,7 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
 
 
 async def test_a_paused_destination_is_not_waited_for(tmp_path: Path) -> None:
-    """While an operator lets nothing go to the vendor the gateway answers at once."""
+    """While an operator has paused the destination, the gateway replies at once."""
     async with responding(tmp_path, more='respond_timeout = "50s"') as (run, upstream):
         run.gateway.workers["own"].pause()
         async with (
@@ -168,8 +168,8 @@ async def test_a_paused_destination_is_not_waited_for(tmp_path: Path) -> None:
         assert not upstream.got
 
 
-async def test_a_part_of_a_request_is_answered_natively(tmp_path: Path) -> None:
-    """Where only some of a request's events go to the vendor, its answer would be another's."""
+async def test_a_part_of_a_request_gets_the_gateways_reply(tmp_path: Path) -> None:
+    """When only some of a request's events go to the vendor, the gateway replies."""
     route = 'types = ["page"]'
     async with responding(tmp_path, "tracardi", route=route) as (run, upstream):
         async with run.client.post(f"{run.url}/track", json=TRACK) as answer:
@@ -178,8 +178,8 @@ async def test_a_part_of_a_request_is_answered_natively(tmp_path: Path) -> None:
         assert b"page-view" in upstream.got[0].body
 
 
-async def test_an_answer_too_large_to_hold_is_answered_natively(tmp_path: Path) -> None:
-    """An answer past a megabyte is delivered all the same, and not handed back."""
+async def test_a_large_reply_is_replaced_by_the_gateways(tmp_path: Path) -> None:
+    """A reply of more than a megabyte counts as delivered, and the gateway replies itself."""
     async with responding(tmp_path) as (run, upstream):
         size = 2_000_000
         upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size)
@@ -189,8 +189,8 @@ async def test_an_answer_too_large_to_hold_is_answered_natively(tmp_path: Path) 
         assert [type(verdict) for verdict in own(run)] == [Delivered]
 
 
-async def test_a_repeated_event_is_answered_at_once(tmp_path: Path) -> None:
-    """What `dedup` drops goes nowhere, so nobody waits for an answer to it."""
+async def test_a_duplicate_is_answered_at_once(tmp_path: Path) -> None:
+    """A duplicate is not delivered, so the gateway replies at once."""
     more = 'dedup = "10m"\nrespond_timeout = "15s"'
     async with responding(tmp_path, "tracardi", more) as (run, upstream):
         upstream.answer = POPUP

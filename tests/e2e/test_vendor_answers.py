@@ -1,4 +1,4 @@
-"""What the gateway makes of vendors' answers: copies, pauses and dead letters as they come out."""
+"""What vendors' unusual responses lead to: deliveries, pauses and dead letters."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ UNREADABLE = {
 async def selling(
     folder: Path, to: str = "personaclick", more: str = ""
 ) -> AsyncIterator[tuple[Running, Vendor]]:
-    """Run a vendor, and a gateway that sends it what Segment's clients send."""
+    """Run a vendor, and a gateway that sends it the events of Segment's clients."""
     own = {"personaclick": 'shop_id = "k"', "chrts": 'api_key = "chrts-secret-key"'}[to]
     async with vendor() as upstream:
 
@@ -55,7 +55,7 @@ async def bought(run: Running) -> None:
 
 
 def reaching(upstream: Vendor, times: int) -> asyncio.Event:
-    """Return what is set when the vendor has got as many requests."""
+    """Return an event that is set when the vendor has got *times* requests."""
     reached = asyncio.Event()
 
     async def script(got: Got, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,8 +68,8 @@ def reaching(upstream: Vendor, times: int) -> asyncio.Event:
     return reached
 
 
-async def buried(run: Running) -> str:
-    """Return the reason of the one dead letter, once there is one."""
+async def dead_letter_reason(run: Running) -> str:
+    """Wait for the one dead letter; return its reason."""
     spool = run.gateway.spool
     async with asyncio.timeout(PATIENCE):
         while not (letters := await spool.dead_letters()):  # noqa: ASYNC110 - nothing signals it
@@ -80,7 +80,7 @@ async def buried(run: Running) -> str:
 
 @pytest.mark.parametrize("said", UNREADABLE.values(), ids=UNREADABLE)
 async def test_one_purchase_is_sent_once(tmp_path: Path, said: bytes) -> None:
-    """The status line said 200: one copy, whatever followed it, and the next one goes as well."""
+    """A response with status 200 and an unreadable rest counts as delivered, once."""
     async with selling(tmp_path) as (run, upstream):
         upstream.answer = said
         await bought(run)
@@ -92,8 +92,8 @@ async def test_one_purchase_is_sent_once(tmp_path: Path, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_vendor_that_moved_keeps_its_queue(tmp_path: Path, status: int) -> None:
-    """Events wait until somebody changes the URL; our credential follows to no other host."""
+async def test_a_redirect_keeps_the_backlog(tmp_path: Path, status: int) -> None:
+    """After a redirect events wait for a changed URL, and the key is sent to no other host."""
     async with vendor() as elsewhere, selling(tmp_path, "chrts") as (run, upstream):
         upstream.answer = b"HTTP/1.1 %d Moved\r\nlocation: %b/?k=1\r\ncontent-length: 0\r\n\r\n" % (
             status, elsewhere.url.encode(),
@@ -111,32 +111,32 @@ async def test_a_vendor_that_moved_keeps_its_queue(tmp_path: Path, status: int) 
 
 
 async def test_an_address_in_latin1_is_shown(tmp_path: Path) -> None:
-    """A redirect to an address with bytes that no text has is read, stored and shown."""
+    """A redirect to an address with invalid bytes is read, stored and shown."""
     async with selling(tmp_path, more="max_attempts = 2") as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 302 Found\r\nlocation: http://a.example/\xe9\x01\r\n"
             b"content-length: 0\r\n\r\n"
         )
         await bought(run)
-        assert "redirected to http://a.example/é ;" in await buried(run)
+        assert "redirected to http://a.example/é ;" in await dead_letter_reason(run)
 
 
-async def test_a_pause_of_a_year_is_cut(tmp_path: Path) -> None:
-    """A vendor may ask for `retry_after_max` and no more, and the reason says both."""
+async def test_a_long_retry_after_is_limited(tmp_path: Path) -> None:
+    """A vendor's Retry-After is limited to `retry_after_max`, and the reason has both."""
     bounded = 'retry_after_max = "200ms"\nmax_attempts = 2'
     async with selling(tmp_path, more=bounded) as (run, upstream):
         upstream.answer = (
             b"HTTP/1.1 429 Slow\r\nretry-after: 31536000\r\ncontent-length: 4\r\n\r\nslow"
         )
         await bought(run)
-        assert (await buried(run)).endswith(
+        assert (await dead_letter_reason(run)).endswith(
             "HTTP 429: slow (requested wait 31536000 s, limited to 0.2 s by retry_after_max)"
         )
         assert len(upstream.got) == 2
 
 
 async def test_a_failure_in_a_success_is_a_dead_letter(tmp_path: Path) -> None:
-    """What the vendor did not take is kept with its words, and sent once."""
+    """A 200 with a failure in its body makes a dead letter with the body, after one attempt."""
     async with selling(tmp_path, "chrts") as (run, upstream):
         body = b'{"status": false, "code": 400, "message": "quota exceeded"}'
         upstream.answer = HEAD + b"content-length: %d\r\n\r\n%b" % (len(body), body)

@@ -1,4 +1,4 @@
-"""What one destination's worker does in an outage and after it, at its start and at its end."""
+"""One destination's worker: in an outage and after it, at its start and at its end."""
 
 import time
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ from tests.soak.process_harness import PROMPT
 from tests.soak.vendor import Behaviour
 
 LANES = 8
-"""Attempts that are made at once by default."""
+"""Default number of concurrent attempts."""
 LONG = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "1h"'
 
 
-async def test_all_lanes_work_again_with_the_first_success_after_an_outage(
+async def test_full_concurrency_returns_with_the_first_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a probe was taken as many attempts are made at once as before, without a wait."""
+    """After a successful probe, attempts are made at full concurrency at once."""
     monkeypatch.setattr("gateway.delivery.circuit_breaker.MAX_PROBE_WAIT", 3600.0)
     marks = [EventMark(4 * n, 1) for n in range(40)]
     await filled(tmp_path / "spool", marks, {})
     async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor, breaker = on.vendors["chrts"], on.gateway.workers["chrts"].breaker
         vendor.weights = {"500": 1}
-        await until(lambda: breaker.opened > 1)  # what was on its way before has ended
+        await until(lambda: breaker.opened > 1)  # attempts in flight at the opening have ended
         first: list[Behaviour] = ["ok"]
         vendor.decide = lambda _: first.pop() if first else "held"
         await vendor.until(lambda told: told.answering == LANES, PATIENCE)
@@ -44,7 +44,7 @@ async def test_all_lanes_work_again_with_the_first_success_after_an_outage(
 
 
 async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry does not wait for the reader to look around, nor for any other event."""
+    """A retry is made when it is due, without waiting for the reader's tick or another event."""
     monkeypatch.setattr("gateway.delivery.backlog.TICK", 3600.0)
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
     async with in_process_harness(tmp_path, "chrts", delivery=brisk) as on:
@@ -57,8 +57,8 @@ async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.M
     assert len(vendor.attempts) == 4
 
 
-async def test_a_wait_from_before_a_start_ends_within_the_longest(tmp_path: Path) -> None:
-    """However far off a retry was when the gateway ended, it is tried `retry_max` after a start."""
+async def test_a_retry_from_before_a_start_waits_no_longer_than_retry_max(tmp_path: Path) -> None:
+    """A retry that was due in hours before a stop is made within `retry_max` after the start."""
     (mark,) = marks = [EventMark(4, 1)]
     hours = time.time() + 36_000
     await filled(
@@ -68,8 +68,8 @@ async def test_a_wait_from_before_a_start_ends_within_the_longest(tmp_path: Path
         await on.vendors["chrts"].until(lambda told: mark in told.accepted, PATIENCE)
 
 
-async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
-    """What an operator drains goes now, however long it was to wait."""
+async def test_a_drain_tries_waiting_deliveries_at_once(tmp_path: Path) -> None:
+    """A drain tries a delivery at once that would wait for hours."""
     (mark,) = marks = [EventMark(4, 1)]
     hours = time.time() + 36_000
     await filled(
@@ -83,8 +83,8 @@ async def test_a_drain_tries_at_once_whatever_waits(tmp_path: Path) -> None:
         await vendor.until(lambda told: mark in told.accepted, PATIENCE)
 
 
-async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Path) -> None:
-    """A stop records what is delivered, be it a single one, where an older delivery is cut off."""
+async def test_a_delivered_event_behind_a_hanging_one_is_not_repeated(tmp_path: Path) -> None:
+    """A stop records a delivered event even while an older delivery is interrupted."""
     hanging, other, later = EventMark(0, 1), EventMark(4, 1), EventMark(8, 1)
     async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
@@ -96,15 +96,15 @@ async def test_what_ended_is_not_repeated_though_an_older_one_hangs(tmp_path: Pa
     async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
         await vendor.until(lambda told: hanging in told.accepted, PATIENCE)
-        await pour(on.url, 1, users=1, first=later.user)  # goes after all that is repeated
+        await pour(on.url, 1, users=1, first=later.user)  # it is sent after all repeats
         await vendor.until(lambda told: later in told.accepted, PATIENCE)
         assert [attempt.marks for attempt in vendor.attempts] == [(hanging,), (later,)]
 
 
-async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
+async def test_a_large_request_in_parts_is_parsed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What of a request has to wait in the log is parsed when it is read, and not for each part."""
+    """A stored request is parsed once, when it is read, and not again for each part."""
     parsed: list[str] = []
 
     def parse(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
@@ -119,8 +119,8 @@ async def test_a_large_request_is_parsed_once_though_it_is_taken_in_parts(
     assert len(parsed) == 1
 
 
-async def test_what_a_worker_has_done_is_counted_from_nothing(tmp_path: Path) -> None:
-    """Before the first event every count is 0, and each end is one more of its kind."""
+async def test_a_worker_counts_from_zero(tmp_path: Path) -> None:
+    """A worker's counts are 0 before the first event, and each outcome adds one to its count."""
     async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=PROMPT) as on:
         worker = on.gateway.workers["tracardi"]
         assert counts(worker) == (0, 0, 0, 0, 0)
@@ -139,7 +139,7 @@ def counts(worker: Worker) -> tuple[int, int, int, int, int]:
 
 
 async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Path) -> None:
-    """In an outage what waits for its turn costs no memory: only what probes is read."""
+    """While the circuit is open the backlog stays in the log; only events for probes are read."""
     marks = [EventMark(4 * n, 1) for n in range(5 * PAGE)]
     await filled(tmp_path / "spool", marks, {})
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
