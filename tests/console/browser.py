@@ -52,9 +52,9 @@ Response.prototype.json = async function () {
   return this.ok ? strict(found) : found;
 };
 """
-"""Complains where a page shows what no person should see, and where it asks a response of the API
-for a field that this does not have. ``MAPS`` are objects whose keys are names; a promise and
-``JSON.stringify`` ask for the fields in ``OWN``."""
+"""Logs an error when a page shows ``undefined`` or similar, and when it reads a field that an API
+response does not have. ``MAPS`` are objects whose keys are names; a promise and
+``JSON.stringify`` read the fields in ``OWN``."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Visit:
     async def flaws(self) -> list[str]:
         """Return the violations that axe finds on the page."""
         if not await self.page.evaluate("typeof axe === 'object'"):
-            # A debugger's script, which the policy of the page does not hold for.
+            # Injected as a debugger does; the page's policy does not apply.
             source = (packages() / "axe-core/axe.min.js").read_text()
             await self.page.evaluate(source)
         async with asyncio.timeout(PATIENCE):

@@ -1,4 +1,4 @@
-"""A shop's gateway for the console: sources, routes, and destinations in every state."""
+"""A shop's gateway for the console: sources, routes, and destinations in different states."""
 
 import asyncio
 import random
@@ -123,7 +123,7 @@ def _traces(number: int) -> Iterator[EventRecord | AttemptRecord]:
 
 @asynccontextmanager
 async def demo_shop(folder: Path, samples: int = 4) -> AsyncIterator[Admin]:
-    """Run the shop's gateway: one destination down, one that refuses, one paused, two fine."""
+    """Run the shop's gateway: one destination down, one that refuses, one paused, two healthy."""
     dice = random.Random(7)  # noqa: S311 - the same day each time
     async with administered(folder, SETUP) as admin:
         await fill_series(admin, samples)

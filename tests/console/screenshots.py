@@ -14,7 +14,7 @@ from tests.e2e.admin import Admin
 from tests.external_programs import chromium
 
 SETTLED = 1500
-"""Milliseconds after which a page has drawn everything."""
+"""Milliseconds within which a page has drawn everything."""
 DARK = frozenset({"overview", "event"})
 """Pages that are also shown in the dark theme."""
 
@@ -36,7 +36,7 @@ async def places(admin: Admin) -> dict[str, str]:
     }
 
 
-async def going_on(admin: Admin) -> None:
+async def keep_sending(admin: Admin) -> None:
     """Send events until cancelled."""
     dice = random.Random(5)  # noqa: S311 - the same each time
     while True:
@@ -61,7 +61,7 @@ async def main(folder: Path) -> None:
     """Write all pictures into *folder*."""
     async with demo_shop(Path(), 60) as admin, chromium() as browser:
         found = await places(admin)
-        traffic = asyncio.get_running_loop().create_task(going_on(admin))
+        traffic = asyncio.get_running_loop().create_task(keep_sending(admin))
         for theme in ("light", "dark"):
             page = await browser.new_page(
                 viewport={"width": 1280, "height": 800}, color_scheme=theme
@@ -78,6 +78,6 @@ async def main(folder: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1]).absolute()
     target.mkdir(parents=True, exist_ok=True)
-    # What it shows has no path of the machine in it: the shop lives where it is started.
+    # The shop runs in its own folder, so that the pictures show no path of this machine.
     with tempfile.TemporaryDirectory() as here, contextlib.chdir(here):
         asyncio.run(main(target))

@@ -25,7 +25,7 @@ async def an_event(admin: Admin) -> str:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
-    """By axe nothing is wrong with any page, light or dark; the browser complains of nothing."""
+    """By axe there is no violation on any page, light or dark, and the browser logs no error."""
     async with demo_shop(tmp_path) as admin, visiting(admin, color_scheme=theme) as visit:
         event = await an_event(admin)
         for place in (
@@ -38,8 +38,8 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
             assert await visit.flaws() == [], place
 
 
-async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
-    """What needs attention comes first; sources, routes and destinations are tied together."""
+async def test_the_overview_shows_the_gateway(tmp_path: Path) -> None:
+    """Problems come first; lines connect sources, routes and destinations."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         await visit.open("overview")
         page = visit.page
@@ -55,7 +55,7 @@ async def test_the_overview_shows_the_house(tmp_path: Path) -> None:
 
 
 async def test_events_are_watched_and_found(tmp_path: Path) -> None:
-    """The live tail puts on top what happens; filters narrow it; older ones come page by page."""
+    """The live tail puts new lines on top; filters narrow the list; older lines load by page."""
     async with demo_shop(tmp_path, 12) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("events")
@@ -76,8 +76,8 @@ async def test_events_are_watched_and_found(tmp_path: Path) -> None:
         await expect(page.get_by_role("heading", level=2).first).to_contain_text("Product Viewed")
 
 
-async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
-    """A field lights up wherever it stands; losses are marked; routes say why in words."""
+async def test_an_event_is_shown_side_by_side(tmp_path: Path) -> None:
+    """A field is highlighted in each pane, losses are marked, and routes show their reasons."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open(f"events/{await an_event(admin)}")
@@ -100,8 +100,8 @@ async def test_an_events_story_is_told_side_by_side(tmp_path: Path) -> None:
         await expect(page.locator("#page")).not_to_contain_text("0d42fd8b713d0752776ca589cc0056")
 
 
-async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
-    """The buttons do what they say, and the page says what they did."""
+async def test_a_destination_is_paused_and_resumed(tmp_path: Path) -> None:
+    """The buttons pause and resume a destination, and the page reports it."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("destinations/mail")
@@ -115,7 +115,7 @@ async def test_a_destination_is_paused_and_goes_on(tmp_path: Path) -> None:
 
 
 async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
-    """A group opens to its letters; some are chosen and replayed, then the rest, with progress."""
+    """A group opens to its dead letters; a selection is replayed, then all the rest."""
     await fill(tmp_path / "spool", 120)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
@@ -140,7 +140,7 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
 
 
 async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:
-    """What is in effect is shown without credentials, with findings in the file as it is now."""
+    """The running configuration is shown without credentials, with findings about the file."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         path = tmp_path / "gateway.toml"
@@ -161,7 +161,7 @@ async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None
 
 
 async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
-    """Without the token nothing shows; a wrong one is told; the right one lasts with the tab."""
+    """Without the token nothing shows; a wrong one is reported; the right one lasts for the tab."""
     async with administered(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await page.goto(f"{admin.url}/")
@@ -180,7 +180,7 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
 
 
 async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
-    """Pages, rows, search and help are reached without a mouse."""
+    """Pages, rows, search and help are reachable without a mouse."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         await visit.open("overview")
@@ -204,8 +204,8 @@ async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
         assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
-    """Every request of the console goes to the gateway, and its policy lets nothing else in."""
+async def test_nothing_is_loaded_from_other_hosts(tmp_path: Path) -> None:
+    """Every request of the console goes to the gateway, and its policy allows no other host."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         asked: list[str] = []
         visit.page.on("request", lambda request: asked.append(request.url))
@@ -223,7 +223,7 @@ async def test_nothing_from_elsewhere_is_loaded(tmp_path: Path) -> None:
 
 
 async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
-    """A page with nothing to show says what to do next, and links lead there."""
+    """A page without data says what to do next, and its links work."""
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         page = visit.page
@@ -247,13 +247,13 @@ async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
 
 
 async def accepted(admin: Admin) -> int:
-    """Return how many requests the vendors took; one of them is in trouble and takes none."""
+    """Return the number of requests that the vendors accepted."""
     journal = await admin.running.journal()
     return sum(entry["verdict"] == "accepted" for entry in journal)
 
 
 async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
-    """The playground shows every step, of the destinations chosen; refusals as the vendor says."""
+    """The playground shows each step for the chosen destinations, and sends nothing."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         before = await accepted(admin)
@@ -281,7 +281,7 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
 
 
 async def shown_within(folder: Path, traces: int) -> dict[str, float]:
-    """Return the seconds until each page of events is there, beside so many traces."""
+    """Return the seconds until each page of events is shown, with *traces* traces in the file."""
     await asyncio.to_thread(folder.mkdir)
     await asyncio.to_thread(write_traces, folder / "spool" / "traces.db", traces)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
@@ -297,10 +297,10 @@ async def shown_within(folder: Path, traces: int) -> dict[str, float]:
     return took
 
 
-async def test_a_hundred_thousand_traces_are_no_burden(
+async def test_a_hundred_thousand_traces_do_not_slow_pages(
     tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
-    """A page of traces shows as soon beside 100,000 of them as beside 100, filtered ones too."""
+    """A page of traces, also a filtered one, shows as fast with 100,000 traces as with 100."""
     few = await shown_within(tmp_path / "few", 100)
     took = await shown_within(tmp_path / "many", 100_000)
     figures = "  ".join(f"{place} {seconds:.2f} s" for place, seconds in took.items())

@@ -1,4 +1,4 @@
-"""Why one event did not reach one destination: found in the console, and on the command line."""
+"""The reasons why an event did not reach its destinations, in the console and by command."""
 
 import asyncio
 import re
@@ -46,16 +46,16 @@ CAUSES = {
     "strict": ("refused", "HTTP 422"),
     "down": ("HTTP 503",),
 }
-"""What is to be read of each destination that the event did not reach."""
+"""The words that must be shown for each destination that the event did not reach."""
 WAYS: dict[str, str | re.Pattern[str]] = {
     "archive": "not routed", "crm": "not routed", "offers": "declined", "ads": "filtered",
     "strict": "dead letter", "down": re.compile("pending|will retry"),
 }  # fmt: skip
-"""How it stands with each of them, in a word or two."""
+"""The status that is shown for each of these destinations."""
 
 
 async def lost(admin: Admin) -> None:
-    """Send an event that reaches no destination, each for a reason of its own."""
+    """Send an event that reaches no destination, each time for a different reason."""
     await admin.running.fault(vendor="chrts", count=1000, status=422)
     await admin.running.fault(vendor="tracardi", count=1000, status=503)
     for user in [*(f"somebody-{number}" for number in range(1, USERS)), "ada"]:
@@ -72,7 +72,7 @@ async def lost(admin: Admin) -> None:
 
 
 async def test_the_command_line_says_why(tmp_path: Path) -> None:
-    """`gateway trace` with the user's id names each destination with its reason."""
+    """`gateway trace` with the user's id prints each destination with its reason."""
     async with administered(tmp_path, SETUP) as admin:
         await lost(admin)
         path = str(tmp_path / "gateway.toml")
@@ -83,8 +83,8 @@ async def test_the_command_line_says_why(tmp_path: Path) -> None:
         assert all(word in said for word in (to, *words)), (to, said)
 
 
-async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
-    """What the plan left out is marked, what the steps changed is listed, the letter is linked."""
+async def test_the_console_shows_what_changed(tmp_path: Path) -> None:
+    """Dropped fields are marked, changes by steps are listed, and the dead letter is linked."""
     steps = 'to = ["crm"]\nsteps = [{ set = { user_id = "somebody" } }]'
     setup = PLANNED.replace('to = ["crm"]', steps)
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
@@ -105,8 +105,8 @@ async def test_the_console_says_what_changed_on_the_way(tmp_path: Path) -> None:
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Dead letter 1")
 
 
-async def test_the_console_says_why(tmp_path: Path) -> None:
-    """From a cold start: the user is looked for, the event opened, and each reason stands there."""
+async def test_the_console_shows_why(tmp_path: Path) -> None:
+    """A search for the user leads to the event, whose page shows each reason."""
     async with administered(tmp_path, SETUP) as admin, visiting(admin) as visit:
         await lost(admin)
         page = visit.page
@@ -114,7 +114,7 @@ async def test_the_console_says_why(tmp_path: Path) -> None:
         await page.get_by_role("link", name="Events").click()
         await page.get_by_label("User").fill("ada")
         await page.get_by_label("User").press("Enter")
-        await expect(page.locator("tbody tr").nth(2)).to_be_visible()  # and more with each retry
+        await expect(page.locator("tbody tr").nth(2)).to_be_visible()  # each retry adds a row
         await page.locator("tbody tr").first.get_by_role("link").click()
         await expect(page.get_by_role("heading", level=2).first).to_contain_text("Level Reached")
         ways = page.get_by_role("list", name="Status at each destination")
@@ -128,8 +128,8 @@ async def test_the_console_says_why(tmp_path: Path) -> None:
         await expect(page.get_by_role("region", name="down · tracardi")).to_be_in_viewport()
 
 
-async def test_the_console_tells_what_was_not_traced(tmp_path: Path) -> None:
-    """An event that was not chosen has its page; of what went well it says that, not why not."""
+async def test_the_console_shows_an_unsampled_event(tmp_path: Path) -> None:
+    """An unsampled event has its page, which says of a success that it was not traced."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)

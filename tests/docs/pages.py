@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what stands on them."""
+"""The pages of the documentation and their content."""
 
 import re
 import textwrap
@@ -32,22 +32,22 @@ class Snippet(NamedTuple):
 
 
 def name(path: Path) -> str:
-    """Return *path* as it is called in the repository."""
+    """Return the path from the repository's root."""
     return str(path.relative_to(ROOT))
 
 
 def place(snippet: Snippet) -> str:
-    """Return where *snippet* stands, as an editor takes it."""
+    """Return page and line of *snippet*, in the form that editors take."""
     return f"{name(snippet.page)}:{snippet.line}"
 
 
 def prose(page: Path) -> str:
-    """Return what stands on *page* outside of blocks of code."""
+    """Return the text of *page* without its blocks of code."""
     return _FENCE.sub("", page.read_text())
 
 
 def snippets(*kinds: str) -> Iterator[Snippet]:
-    """Yield the blocks of code of *kinds*, or all where none is named."""
+    """Yield the blocks of code of *kinds*; of all kinds if none is given."""
     for page in PAGES:
         text = page.read_text()
         above = 0

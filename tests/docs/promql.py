@@ -1,8 +1,8 @@
-"""PromQL held against what was really scraped: whatever a query names must have been there.
+"""Check PromQL against a real scrape: each name in a query must occur there.
 
-The parser knows the grammar and the types (a rate is of a range, a sum is not). Here is what it
-cannot know: which metrics there are, what kind each is, its labels and their values; so a query
-that Prometheus would answer with nothing, for ever, is found.
+The parser checks the grammar and the types (a rate needs a range, a sum does not). This module
+checks what the parser cannot know: the metrics, their kinds, their labels and the labels' values.
+So it finds a query that can never have a result.
 """
 
 import re
@@ -14,7 +14,7 @@ from prometheus_client.core import Metric
 COUNTED = frozenset({"rate", "irate", "increase"})
 GAUGED = frozenset({"delta", "idelta", "deriv", "predict_linear"})
 TARGET = {"job": "gateway", "instance": "127.0.0.1:8080"}
-"""Labels that Prometheus adds to whatever it scrapes:
+"""Labels that Prometheus adds to each series:
 https://prometheus.io/docs/concepts/jobs_instances/."""
 MEMBERS = frozenset({"and", "or", "unless"})
 NEGATIVE = (promql.MatchOp.NotEqual, promql.MatchOp.NotRe)
@@ -25,7 +25,7 @@ Labels = frozenset[str] | None
 
 
 class Scrape:
-    """What was scraped.
+    """The series that were scraped.
 
     Attributes:
         series: the labels of each series, by the name of its samples.
@@ -33,7 +33,7 @@ class Scrape:
     """
 
     def __init__(self, families: Iterable[Metric]) -> None:
-        self.series: dict[str, list[dict[str, str]]] = {"up": [TARGET]}  # Prometheus' own
+        self.series: dict[str, list[dict[str, str]]] = {"up": [TARGET]}  # added by Prometheus
         self.counters: set[str] = set()
         for family in families:
             for sample in family.samples:
@@ -42,11 +42,11 @@ class Scrape:
                     self.counters.add(sample.name)
 
     def labels(self, text: str) -> Labels:
-        """Return which labels the result of a query has.
+        """Return the labels of a query's result.
 
         Raises:
-            ValueError: it is no PromQL.
-            AssertionError: it names what was not there, or could never have a result.
+            ValueError: it is not PromQL.
+            AssertionError: it names unknown series, or can never have a result.
         """
         return self._of(promql.parse(text))
 
@@ -69,7 +69,7 @@ class Scrape:
         raise AssertionError(f"{node.prettify()}: nothing here checks this")
 
     def _selected(self, node: promql.VectorSelector) -> Labels:
-        """Every matcher is true, or untrue, of some series; and all together are of one."""
+        """Check that each matcher's value occurs in a series, and that one series matches all."""
         assert node.name in self.series, f"{node.name}: no such metric"
         rest = series = self.series[node.name]
         labels = frozenset().union(*series)
@@ -133,7 +133,7 @@ class Scrape:
         left: frozenset[str],
         right: frozenset[str],
     ) -> Labels:
-        """What ``on`` and ``ignoring`` name is there, and something can match."""
+        """Check that the labels of ``on`` and ``ignoring`` exist, and that series can match."""
         assert node.modifier is not None
         named, card = frozenset(by.labels), node.modifier.card
         on = by.type == promql.LabelModifierType.Include

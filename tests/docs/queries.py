@@ -1,4 +1,4 @@
-"""The queries of the dashboard and of the alert rules, with what is made of their results."""
+"""The queries of the dashboard and of the alert rules, with the labels that they must return."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 
 
 class Query(NamedTuple):
-    """A query; ``labels`` are those that its result is expected to have."""
+    """A query; ``labels`` are those that its result must have."""
 
     place: str
     text: str
@@ -41,7 +41,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def panels() -> list[dict[str, Any]]:
-    """Return the panels of the dashboard that ask something."""
+    """Return the panels of the dashboard that have queries."""
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
@@ -68,10 +68,10 @@ def queries() -> Iterator[Query]:
 
 
 def fill(text: str) -> str:
-    """Return a query of the dashboard with its variables filled in, everything chosen.
+    """Return a query of the dashboard with its variables filled in by their "all" value.
 
     Raises:
-        KeyError: it has a variable that the dashboard has not.
+        KeyError: the dashboard lacks a variable.
     """
     known = {name: one.get("allValue", "") for name, one in variables().items()} | BUILT_IN
     return VARIABLE.sub(lambda found: known[found[1]], text)

@@ -1,7 +1,7 @@
-"""One session of a reader: a folder, a shell, and the servers that a page has one start.
+"""One session of a reader: a folder, a shell, and the servers that a page says to start.
 
-A session has a network of its own where Linux lets it (``unshare``), so that pages and tests can
-name the same ports at the same time; elsewhere the ports that pages name must be free.
+Where Linux allows it (``unshare``), a session has its own network, so that pages and tests can use
+the same ports at the same time; elsewhere the ports on the pages must be free.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ READY = {
     "sandbox": "is the sandbox of",
     "tail": "\n",
 }
-"""Commands that do not end by themselves, and what they print once they are at work."""
+"""Commands that do not end by themselves, and what they print when they are ready."""
 COMMAND_TIMEOUT = 240.0
-"""Seconds that one command may take, on a machine with much else to do."""
+"""Seconds that one command may take on a busy machine."""
 POLL = 0.05
 END = "\x1e"
 """Begins the line that ends the output of a command."""
@@ -42,10 +42,10 @@ SHELL = """\
 set -uo pipefail -m
 curl() { command curl --silent --show-error --fail-with-body --max-time 20 "$@"; }
 """
-"""A shell in which an HTTP error is a failure, and background jobs hear Ctrl-C."""
+"""A shell in which an HTTP error is a failure, and Ctrl-C reaches background jobs."""
 LOOPBACK = "ip link set lo up && exec bash"
 REQUEST_ID = "18a3f0c2b7d4e100a1b2c3d5"
-"""The request that pages ask about; it stands for the newest one of :func:`premise`."""
+"""The request id on the pages; it stands for the newest one of :func:`premise`."""
 DEAD_LETTERS = 20
 """Dead letters of the destination ``crm`` that :func:`premise` makes."""
 TEST = """
@@ -60,7 +60,7 @@ expect = ["crm", "personaclick", "tracardi", "quartic", "growlytics", "segment"]
 
 
 class Session:
-    """A shell in a folder; and other terminals, in which servers run."""
+    """A shell in a folder, and further terminals in which servers run."""
 
     def __init__(self, shell: Process, folder: Path, path: str) -> None:
         self.folder = folder
@@ -92,9 +92,9 @@ class Session:
         return int(line.removeprefix(END)), "".join(lines).removesuffix("\n")
 
     async def serve(self, command: str) -> None:
-        """Start a server by *command* in a terminal of its own; wait until it is ready.
+        """Start a server in its own terminal; wait until it is ready.
 
-        The terminal is a new one: it does not know what was exported in the shell.
+        The terminal is new: it does not have the shell's exported variables.
         """
         self._started += 1
         terminal = f"terminal-{self._started}"
@@ -112,11 +112,11 @@ class Session:
                 await asyncio.sleep(POLL)
 
     def printed(self, terminal: str) -> str:
-        """Return what stands in a terminal now."""
+        """Return the output of a terminal so far."""
         return (self.folder / f"{terminal}.log").read_text()
 
     async def interrupt(self) -> None:
-        """Press Ctrl-C in each terminal where a server runs; each must end well."""
+        """Press Ctrl-C in each terminal with a server; each must end with a good status."""
         for pid, command in self._servers:
             os.killpg(pid, signal.SIGINT)
             status, _ = await self._run(f"wait {pid}")
@@ -141,7 +141,7 @@ async def session(folder: Path, *, installed: bool) -> AsyncIterator[Session]:
 
     Args:
         folder: an empty folder.
-        installed: whether ``gateway`` can be called by its name from the beginning.
+        installed: whether ``gateway`` is on the path from the start.
     """
     _clone(folder)
     programs = Path(sys.executable).parent
@@ -175,7 +175,7 @@ def _can_unshare() -> bool:
 
 
 def _clone(folder: Path) -> None:
-    """Put into *folder* what a clone has once `make` has installed it."""
+    """Put into *folder* the files of a clone that `make` has installed."""
     shutil.copytree(ROOT / "config", folder / "config")
     for name in ("Makefile", "pyproject.toml", "requirements.run.lock"):
         shutil.copy(ROOT / name, folder)
@@ -186,9 +186,9 @@ def _clone(folder: Path) -> None:
 
 
 async def premise(opened: Session) -> None:
-    """Run a gateway on ``config/gateway.toml``, one of whose destinations has refused events.
+    """Run a gateway on ``config/gateway.toml``, with dead letters of one destination.
 
-    So begin pages that are about a gateway which runs already.
+    Pages about a running gateway begin with this.
     """
     _furnish(opened.folder)
     await opened.serve("gateway sandbox\n")
@@ -216,7 +216,7 @@ async def _until(holds: Callable[[], bool]) -> None:
 
 
 def _furnish(folder: Path) -> None:
-    """Write the files that pages name without showing them."""
+    """Write the files that pages name without showing their content."""
     text = (ROOT / "config/gateway.toml").read_text()
     text = text.replace("[destinations.chrts]", "[destinations.crm]")
     text = text.replace("[sources.personaclick]", "[sources.shop]") + TEST
@@ -228,9 +228,9 @@ def _furnish(folder: Path) -> None:
 
 
 def commands(script: str) -> Iterator[str]:
-    """Yield the commands of *script* as they stand there, without comments of their own line.
+    """Yield the commands of *script* as they are written, without lines of comment.
 
-    A command goes on where a line ends in a backslash, or within quotes.
+    A command continues after a backslash at a line's end, and within quotes.
     """
     waiting = ""
     for line in script.splitlines(keepends=True):
@@ -252,7 +252,7 @@ def _closed(text: str) -> bool:
 
 
 def server(command: str) -> str | None:
-    """Return which server *command* starts, if it starts one."""
+    """Return the server that *command* starts, or None."""
     words = shlex.split(command, comments=True)
     if words == ["make", "run"]:
         return "demo"
@@ -263,7 +263,7 @@ def is_run_elsewhere(command: str) -> bool:
     """Tell whether *command* installs or tests something, which other tests do.
 
     Raises:
-        AssertionError: it is a target of make that does not exist.
+        AssertionError: the Makefile lacks the target.
     """
     words = shlex.split(command, comments=True)
     if words[0] == "make" and words[1:] != ["run"]:
@@ -271,12 +271,12 @@ def is_run_elsewhere(command: str) -> bool:
         for target in words[1:]:
             assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
         return True
-    # tests/e2e/test_installed_package.py runs these, in an environment of its own
+    # tests/e2e/test_installed_package.py runs these in its own environment
     return words[:2] == ["pip", "install"] or words[:3] == ["python", "-m", "pytest"]
 
 
 def parsed(words: Sequence[str]) -> None:
-    """Parse *words* as the command line does, and do nothing."""
+    """Parse *words* as the command line does, without running the command."""
     context = click.Context(main, info_name="gateway")
     command = main.get_command(context, words[0])
     assert command

@@ -1,4 +1,4 @@
-"""A part of a configuration, as a page shows it, made whole so that it can be loaded."""
+"""Complete a part of a configuration from a page, so that it can be loaded."""
 
 import re
 import tomllib
@@ -11,16 +11,16 @@ FILES = {
     "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nadditional = true\nto = ["any"]\n',
     "environments/production.toml": '[spool]\npath = "spool"\n',
 }
-"""What stands beside a configuration whose page names other files."""
+"""Files that configurations on pages refer to."""
 KEPT = "key.txt"
-"""Stands for every file with a credential in it."""
+"""Replaces every file with a credential."""
 
 
 def written(text: str, folder: Path) -> Path:
-    """Write *text*, made whole, into *folder*, beside the files that pages name; return the file.
+    """Write *text*, completed, into *folder* beside the files that pages name; return its path.
 
-    A reference to a secret's file becomes one to a file that is there. Sources, destinations and
-    routes that *text* does not have are added; what it has stays as it is.
+    A secret's file becomes one that exists. Sources, destinations and routes that *text* lacks are
+    added; its own stay unchanged.
     """
     for name, content in {**FILES, KEPT: "a-secret\n"}.items():
         path = folder / name
@@ -33,7 +33,7 @@ def written(text: str, folder: Path) -> Path:
 
 
 def environment(text: str) -> dict[str, str]:
-    """Return a value for each variable that *text* refers to and has no default for."""
+    """Return a value for each variable in *text* without a default."""
     return {
         name: "https://hooks.example/a-value" if name.endswith("_URL") else "a-value"
         for name in re.findall(r"\$\{(\w+)\}", text)

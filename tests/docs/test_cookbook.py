@@ -1,4 +1,4 @@
-"""The recipes of docs/cookbook.md do what the page says of them."""
+"""The recipes of docs/cookbook.md do what the page says."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ LARGE = Event(
 
 
 def by(email: str | None = None, agent: str | None = None) -> Event:
-    """Return an event of a person with an e-mail address, a browser, or neither."""
+    """Return an event of a person with an e-mail address, a user agent, or neither."""
     context = Context(user_agent=agent)
     return Event(type="page", id="r-0", traits=Traits(email=email), context=context)
 
@@ -64,7 +64,7 @@ GOES = [
 
 
 def router(recipe: str, folder: Path) -> Router:
-    """Return the routes of a recipe."""
+    """Return a router with the routes of a recipe."""
     path = written(RECIPES[recipe], folder)
     return Router(load_config(path, load_plugins(), environment(RECIPES[recipe])).routes)
 
@@ -73,12 +73,12 @@ def router(recipe: str, folder: Path) -> Router:
 def test_events_go_where_the_recipe_says(
     recipe: str, event: Event, to: list[str], tmp_path: Path
 ) -> None:
-    """Each recipe sends the events that it is about to the destinations that it names."""
+    """Each recipe sends its events to the destinations that the page names."""
     assert [lead.destination for lead in router(recipe, tmp_path).route("shop", event)] == to
 
 
-def test_every_recipe_is_tried() -> None:
-    """There is an event for each recipe on the page."""
+def test_every_recipe_is_tested() -> None:
+    """Each recipe of the page has an event in this module."""
     assert {recipe for recipe, _, _ in GOES} == set(RECIPES)
 
 
@@ -120,7 +120,7 @@ CHANGES: list[tuple[str, str, Callable[[Event], object], object]] = [
 def test_steps_do_what_the_recipe_says(
     recipe: str, route: str, seen: Callable[[Event], object], expected: object, tmp_path: Path
 ) -> None:
-    """The steps of a recipe leave what the page says that they leave."""
+    """A recipe's steps change an event as the page says."""
     steps = router(recipe, tmp_path).steps(route)
     assert steps is not None
     assert seen(steps.apply(PERSON)) == expected

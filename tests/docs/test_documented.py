@@ -1,4 +1,4 @@
-"""Every hook, command and option is documented, compared with the code; and nothing else is."""
+"""Every hook, command and option of the code is documented, and no other."""
 
 import ast
 import inspect
@@ -34,25 +34,25 @@ def _hooks() -> list[str]:
 
 @pytest.mark.parametrize("hook", _hooks())
 def test_every_hook_has_a_heading(hook: str) -> None:
-    """docs/hooks.md heads each hook with its name and exactly its arguments."""
+    """docs/hooks.md has a heading for each hook, with its name and exact arguments."""
     arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
     assert f"## {hook}({arguments})\n" in HOOKS
 
 
-def test_no_heading_names_a_hook_that_is_none() -> None:
-    """Every hook that docs/hooks.md heads exists."""
+def test_every_heading_names_a_hook() -> None:
+    """Each hook with a heading in docs/hooks.md exists."""
     assert sorted(re.findall(r"^## (\w+)\(", HOOKS, re.MULTILINE)) == _hooks()
 
 
 def test_every_command_is_described() -> None:
-    """docs/commands.md heads each command that does something, and nothing else."""
+    """docs/commands.md has a heading for each command that does something, and no other."""
     headed = re.findall(r"^## (.+)$", COMMANDS, re.MULTILINE)
     assert headed == [context.command_path for context in contexts()]
 
 
 @pytest.mark.parametrize("context", list(contexts()), ids=lambda found: found.command_path)
 def test_every_option_is_described(context: click.Context) -> None:
-    """Under each command stand its purpose and all of its options, each with a meaning."""
+    """Below each command are its purpose and all its options, each with a help text."""
     described = COMMANDS.partition(f"## {context.command_path}\n")[2].partition("\n## ")[0]
     assert inspect.cleandoc(context.command.help or "?") in described
     for option in context.command.params:
@@ -68,7 +68,7 @@ def _said() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), sorted(set(_said())))
 def test_commands_in_sentences_exist(page: str, text: str) -> None:
-    """A command that a sentence names exists, and has the options that stand with it."""
+    """A command in a sentence exists and has the options that follow it."""
     context = click.Context(main, info_name="gateway")
     words = shlex.split(text.replace("…", ""))
     while isinstance(context.command, click.Group) and words and not words[0].startswith("-"):
@@ -86,7 +86,7 @@ LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception"})
 
 
 def test_every_log_event_is_described() -> None:
-    """docs/metrics.md has a row for each event that the gateway logs, and none that it does not."""
+    """docs/metrics.md has a row for each log event of the gateway, and no other."""
     table = (ROOT / "docs/metrics.md").read_text().partition("## Log lines")[2]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     described = {event for row in rows for event in re.findall(r"`(\w+)`", row)}
@@ -127,7 +127,7 @@ expect = ["crm"]
 
 
 def test_commands_need_the_credentials_where_the_page_says_so(tmp_path: Path) -> None:
-    """docs/testing-rules.md says which commands fail where a credential cannot be read."""
+    """Commands fail without a credential exactly where docs/testing-rules.md says so."""
     config, view = tmp_path / "gateway.toml", tmp_path / "view.json"
     config.write_text(NEEDY)
     view.write_bytes(load_plugins().inputs["personaclick"].example.body)
@@ -146,8 +146,8 @@ WORDS = {3: "three", 5: "five"}
 
 
 @pytest.mark.parametrize("page", ["verdicts.md", "operations.md", "decisions/0008-delivery.md"])
-def test_what_opens_a_circuit_and_ends_an_event_is_told_by_the_codes_figures(page: str) -> None:
-    """All pages that tell when a destination is in trouble have the breaker's own figures."""
+def test_pages_have_the_circuit_breakers_figures(page: str) -> None:
+    """Pages that explain the circuit breaker have the figures of its code."""
     text = (ROOT / "docs" / page).read_text()
     for told in (
         f"{WORDS[THRESHOLD]} users",

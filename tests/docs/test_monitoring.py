@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules, each query held against a gateway that was really scraped."""
+"""The dashboard and the alert rules: each query is checked against a real scrape."""
 
 import asyncio
 import re
@@ -26,11 +26,11 @@ LEFT_OUT = re.compile(r"^\| `(process_\w+|cdp_gateway_\w+)` \|", re.MULTILINE)
 LISTED = re.compile(r"^\| `([A-Z]\w+)` \|", re.MULTILINE)
 KEY = {"authorization": "Bearer right"}
 TAKEN = 3
-"""Events that are accepted, and go to every vendor."""
+"""Events that are accepted and routed to every vendor."""
 
 
 def configured(folder: Path, sandbox: str) -> str:
-    """Return a configuration in which all that is measured can happen."""
+    """Return a configuration in which each measured thing can happen."""
     text = everything(folder, sandbox, 'retry_min = "10ms"\nretry_max = "20ms"')
     more = (
         '[sources.app]\nvendor = "segment"\nkeys = "any"\nmount = "/app"\ndedup = "1h"\n'
@@ -44,7 +44,7 @@ def configured(folder: Path, sandbox: str) -> str:
 
 
 async def happen(run: Running) -> None:
-    """Let everything happen once: taken, repeated, refused, passed through; and each end."""
+    """Cause each outcome of a request and of a delivery once."""
     await run.fault(vendor="segment", status=422, count=1)
     await run.fault(vendor="tracardi", status=503, count=1)
     path, event = VALID["chrts"]
@@ -71,7 +71,7 @@ async def happen(run: Running) -> None:
 
 
 async def scraped(folder: Path) -> list[Metric]:
-    """Return what a gateway serves to Prometheus after all that."""
+    """Return the metrics that a gateway serves after all outcomes."""
     async with running(folder, lambda sandbox: configured(folder, sandbox)) as run:
         await happen(run)
         async with run.client.get(f"{run.url}/metrics") as answer:
@@ -80,18 +80,18 @@ async def scraped(folder: Path) -> list[Metric]:
 
 @pytest.fixture(scope="module")
 def families(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
-    """Return the metrics of a gateway at which everything happened."""
+    """Return the metrics of a gateway after all outcomes."""
     return asyncio.run(scraped(tmp_path_factory.mktemp("scraped")))
 
 
 @pytest.fixture(scope="module")
 def scrape(families: list[Metric]) -> Scrape:
-    """Return them, ready to hold queries against."""
+    """Return the metrics as a scrape that checks queries."""
     return Scrape(families)
 
 
-def test_everything_happened(families: list[Metric]) -> None:
-    """The run that queries are held against had every end and every refusal that they name."""
+def test_every_outcome_occurred(families: list[Metric]) -> None:
+    """The scraped run had each outcome of deliveries and requests that queries name."""
     seen = {
         (sample.name, sample.labels["outcome"])
         for family in families for sample in family.samples
@@ -104,8 +104,8 @@ def test_everything_happened(families: list[Metric]) -> None:
 
 
 @pytest.mark.parametrize("query", list(queries()), ids=lambda query: query.place)
-def test_queries_find_what_was_scraped(query: Query, scrape: Scrape) -> None:
-    """A query is PromQL; its metrics, labels and values were there; its result has its labels."""
+def test_queries_match_the_scrape(query: Query, scrape: Scrape) -> None:
+    """A query is valid; its metrics, labels and values were scraped; its result has its labels."""
     labels = scrape.labels(query.text)
     assert query.labels <= (labels or frozenset())
 
@@ -139,13 +139,13 @@ def test_queries_find_what_was_scraped(query: Query, scrape: Scrape) -> None:
     ],
 )
 def test_mistakes_in_queries_are_found(text: str, problem: str, scrape: Scrape) -> None:
-    """A query that Prometheus would answer with nothing, for ever, does not pass."""
+    """A query that can never have a result is rejected."""
     with pytest.raises(AssertionError, match=problem):
         scrape.labels(text)
 
 
 def test_every_metric_is_shown_or_left_out(families: list[Metric]) -> None:
-    """The dashboard shows each metric that there is, but for those that the page leaves out."""
+    """The dashboard shows each metric except those that the page lists as left out."""
     read = {n for panel in panels() for one in panel["targets"] for n in metrics(fill(one["expr"]))}
     shown = {re.sub("_(bucket|sum|count)$", "", name) for name in read}
     exported = {f"{f.name}_total" if f.type == "counter" else f.name for f in families}
@@ -155,7 +155,7 @@ def test_every_metric_is_shown_or_left_out(families: list[Metric]) -> None:
 
 
 def test_the_dashboard_can_be_imported_anywhere() -> None:
-    """It belongs to no data source, its panels have ids of their own and cover no other."""
+    """The dashboard names no data source, and its panels have unique ids and do not overlap."""
     assert {str(one["datasource"]["uid"]) for one in _asking()} == {"${datasource}"}
     assert variables()["datasource"]["type"] == "datasource"
     assert dashboard()["id"] is None
@@ -172,7 +172,7 @@ def _asking() -> list[dict[str, Any]]:
 
 
 def test_every_alert_says_what_to_do() -> None:
-    """An alert has a name of its own, a severity, a summary and what to do; the page lists it."""
+    """Each alert has a unique name, a severity, a summary and a description, and is on the page."""
     names = [rule["alert"] for rule in rules()]
     assert LISTED.findall(PAGE.read_text()) == names
     for rule in rules():
@@ -181,7 +181,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_the_page_configures_prometheus() -> None:
-    """The configuration it shows scrapes the gateway under the rules' job, and loads the rules."""
+    """The page's configuration scrapes the gateway under the rules' job, and loads the rules."""
     (shown,) = (yaml.safe_load(snippet.text) for snippet in snippets("yaml"))
     (job,) = shown["scrape_configs"]
     assert job["job_name"] == TARGET["job"]

@@ -1,4 +1,4 @@
-"""What the pages say of this repository is so."""
+"""The pages' statements about this repository are true."""
 
 import pkgutil
 import re
@@ -18,8 +18,8 @@ DOTTED = re.compile(r"(?:gateway|plugins)(?:\.[A-Za-z_]\w*)+")
 FILE = re.compile(r"\.(?:toml|md|py)$")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 BUILT = "docs/_build/"
-"""What is there once `make docs` has run."""
-FRONT_DOOR = 120
+"""Exists only after `make docs`."""
+MAX_README_LINES = 120
 """Lines of README.md: two screens."""
 KINDS = ["Tutorials", "How-to guides", "Reference", "Explanation"]
 """The four kinds of pages (https://diataxis.fr)."""
@@ -28,11 +28,11 @@ GUIDES = [
     for page in PAGES
     if page.parent.name != "decisions" and name(page) not in {"README.md", "docs/index.md"}
 ]
-"""Pages that teach a reader something: not those that lead to others, and no decisions."""
+"""Pages of the four kinds: not README.md, the index or a decision."""
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors that a repository's browser gives the headings of *page*."""
+    """Return the anchors that GitHub gives the headings of *page*."""
     found: set[str] = set()
     seen: Counter[str] = Counter()
     for heading in HEADING.findall(prose(page)):
@@ -44,13 +44,13 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_generated_parts_are_current(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is generated into the pages is what would be generated now; else run `make docs`."""
+    """The generated parts of the pages are current; if not, run `make docs`."""
     assert Cog().main(["cog", "--check", *map(str, PAGES)]) == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link leads to a file that exists, and to a heading in it."""
+def test_links_are_valid(page: Path) -> None:
+    """Each relative link leads to an existing file, and to a heading in it."""
     for link in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -63,7 +63,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_paths_and_names_exist(page: Path) -> None:
-    """What stands as code and looks like a path or a dotted name of this repository exists."""
+    """Each path or dotted name of this repository in code style exists."""
     for text in CODE.findall(prose(page)):
         if OURS.fullmatch(text) and not text.startswith(BUILT):
             assert (ROOT / text).exists(), text
@@ -72,7 +72,7 @@ def test_paths_and_names_exist(page: Path) -> None:
 
 
 def test_every_decision_is_listed() -> None:
-    """docs/decisions/README.md lists every decision under the title that its page has."""
+    """docs/decisions/README.md lists each decision by its page's title."""
     folder = ROOT / "docs/decisions"
     listed = (folder / "README.md").read_text()
     for page in folder.glob("[0-9]*.md"):
@@ -81,28 +81,28 @@ def test_every_decision_is_listed() -> None:
         assert f"| [{page.name[:4]}]({page.name}) | {title} |" in listed
 
 
-def test_the_front_door_is_short() -> None:
-    """README.md fills two screens at most; what needs more has a page."""
-    assert (ROOT / "README.md").read_text().count("\n") <= FRONT_DOOR
+def test_the_readme_is_short() -> None:
+    """README.md has at most two screens of lines."""
+    assert (ROOT / "README.md").read_text().count("\n") <= MAX_README_LINES
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name)
 def test_a_page_begins_with_what_its_reader_can_do_after_it(page: Path) -> None:
-    """Below the title stands one sentence that begins "After this page you can"."""
+    """Below the title is one sentence that begins "After this page you can"."""
     title, sentence, *_ = page.read_text().split("\n\n")
     assert re.fullmatch(r"# [^\n]+", title)
     assert re.fullmatch(r"After this page you can [^.]+\.", sentence)
 
 
 def test_the_index_has_the_four_kinds() -> None:
-    """The index, and with it the sidebar of the site, has a heading for each kind of page."""
+    """The index, and with it the site's sidebar, has a heading for each kind of page."""
     index = (ROOT / "docs/index.md").read_text()
     assert re.findall(r"^## (.+)$", index, re.MULTILINE) == KINDS
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
 def test_a_vendors_page_has_all_its_parts(vendor: str) -> None:
-    """Each vendor's page says what comes in, what goes out, a sample in four forms, the fields."""
+    """Each vendor's page has its four parts: source, destination, a sample, the fields."""
     page = prose(ROOT / f"docs/vendors/{vendor}.md")
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
     parts = ["As a source", "As a destination", "One sample in four forms", "Field by field"]

@@ -1,4 +1,4 @@
-"""The commands of a page are run as one session, line by line, as a reader would run them."""
+"""The commands of a page are run in one session, in order, as a reader runs them."""
 
 import asyncio
 import re
@@ -16,19 +16,19 @@ pytestmark = pytest.mark.xdist_group("shell")
 WITH_COMMANDS = [page for page in PAGES if any(s.page == page for s in snippets("sh", "console"))]
 PROMPT = "$ "
 SAVED = re.compile(r"[Ss]ave this as\s`([\w./-]+)`")
-"""Says, above a block, which file the reader makes of it."""
+"""Text above a block that names the file in which the reader saves it."""
 STOP = "with Ctrl-C"
-"""Says, above a block, that the reader ends the servers."""
+"""Text above a block that tells the reader to stop the servers."""
 SETTLING = ("gateway dead-letters list", "gateway trace")
-"""Commands that are asked again until they print what the page shows: it takes a moment."""
+"""Commands that are repeated until they print the page's output, because it comes later."""
 PATIENCE = 60.0
-"""Seconds for which they are asked again."""
+"""Seconds for which they are repeated."""
 ANY = "…"
-"""Stands in what a command prints for any text, and alone on a line for any lines."""
+"""In a page's output, stands for any text, and alone on a line for any lines."""
 
 
 def _run(snippet: Snippet) -> list[tuple[str, str]]:
-    """Return the commands of a block that are run here, each with what it is said to print."""
+    """Return the commands of a block that this module runs, each with its output on the page."""
     return [(one, said) for one, said in _commands(snippet) if not is_run_elsewhere(one)]
 
 
@@ -44,7 +44,7 @@ def _commands(snippet: Snippet) -> list[tuple[str, str]]:
 
 
 def _is_said(said: str, printed: str) -> bool:
-    """Tell whether *printed* is what a page shows, however wide the columns of tables are."""
+    """Tell whether *printed* matches the page's output; the width of table columns may differ."""
     pattern = "".join(
         "(?:.*\n)*" if line == ANY else re.escape(line).replace(ANY, ".*") + "\n"
         for line in _even(said)
@@ -53,12 +53,12 @@ def _is_said(said: str, printed: str) -> bool:
 
 
 def _even(text: str) -> list[str]:
-    """Return the lines of *text* with the gaps of tables closed."""
+    """Return the lines of *text* with one space between the columns of tables."""
     return [re.sub(r"(?<=\S) +", " ", line.rstrip()) for line in text.strip("\n").splitlines()]
 
 
 async def _read(reader: Session, snippet: Snippet) -> None:
-    """Do what a reader does with a block of a page."""
+    """Do what a block tells the reader to do."""
     if STOP in snippet.above:
         await reader.interrupt()
     if saved := SAVED.search(snippet.above):
@@ -72,7 +72,7 @@ async def _read(reader: Session, snippet: Snippet) -> None:
 
 
 async def _printed(reader: Session, command: str, said: str) -> str:
-    """Return what *command* prints; where that takes a moment, once it is what the page shows."""
+    """Return the output of *command*; repeat a slow command until it matches the page."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
         late = asyncio.get_running_loop().time() > deadline or not command.startswith(SETTLING)
@@ -88,10 +88,10 @@ async def _printed(reader: Session, command: str, said: str) -> str:
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
 async def test_commands_run(page: Path, tmp_path: Path) -> None:
-    """Every command of a page succeeds where the page has it, and prints what the page shows.
+    """Each command of a page succeeds in order, and prints what the page shows.
 
-    A page that starts a gateway or a sandbox begins in a fresh clone; another is about a gateway
-    that runs.
+    A page that starts a gateway or a sandbox begins in a fresh clone; any other page begins with a
+    running gateway.
     """
     blocks = [snippet for snippet in snippets() if snippet.page == page]
     run = [one for block in blocks for one, _ in _run(block)]
@@ -104,13 +104,13 @@ async def test_commands_run(page: Path, tmp_path: Path) -> None:
 
 
 def test_the_quick_starts_event_is_the_vendors_example() -> None:
-    """What the quick start has one save is the request that `gateway demo` prints."""
+    """The request that the quick start saves is the one that `gateway demo` prints."""
     (shown,) = (s.text for s in snippets("json") if s.page.name == "quickstart.md")
     assert orjson.loads(shown) == orjson.loads(load_plugins().inputs["personaclick"].example.body)
 
 
 def test_the_curl_of_the_readme_is_the_vendors_example() -> None:
-    """The first thing that a newcomer sends is the request that `gateway demo` prints."""
+    """The first request in the README is one that `gateway demo` prints."""
     first = next(s for s in snippets("sh") if "curl" in s.text)
     (command,) = commands(first.text)
     words = shlex.split(command)

@@ -1,4 +1,4 @@
-"""What pages show of reports that a reader cannot repeat is what the commands print."""
+"""Reports on pages that readers cannot reproduce match the commands' output."""
 
 import re
 from datetime import UTC, datetime
@@ -31,12 +31,12 @@ def _shown(page: str, kind: str) -> str:
 
 
 def _lines(text: str) -> list[list[str]]:
-    """Return the words of each line, however wide the columns of tables are."""
+    """Return the words of each line; the width of table columns may differ."""
     return [line.split() for line in text.strip().splitlines()]
 
 
 def test_the_report_of_the_page_is_the_commands(tmp_path: Path) -> None:
-    """Title, verdict, headings and rows of the report are printed as the page shows them."""
+    """docs/migrating.md shows title, verdict, headings and rows as the command prints them."""
     counts = {}
     for event, number in SEEN.items():
         counts[Key("new", "personaclick", event, "goes")] = Count(number, FIRST, LAST)
@@ -55,7 +55,7 @@ def test_the_report_of_the_page_is_the_commands(tmp_path: Path) -> None:
 
 
 def test_the_failed_test_of_the_page_is_the_commands(tmp_path: Path) -> None:
-    """docs/testing-rules.md shows what its own tests print with the expectation that it names."""
+    """docs/testing-rules.md shows the output of its own tests with the failing expectation."""
     config = tmp_path / "rules.toml"
     (expected,) = re.findall(r"With `(expect\.crm\..*?)`", RULES.read_text())
     config.write_text(_shown(RULES.name, "toml").replace('expect = ["crm"]', expected))

@@ -1,4 +1,4 @@
-"""The site that `make docs` builds: whole, without warnings, and sufficient to itself."""
+"""The site that `make docs` builds is complete, without warnings, and self-contained."""
 
 import re
 import subprocess
@@ -14,14 +14,14 @@ from tests.docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.xdist_group("site")
 FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
-"""Elements that make a browser fetch something, and where they say what."""
+"""Elements that make a browser fetch something, with the attribute that has the address."""
 IN_CSS = re.compile(r"(?:url\(|@import)\s*['\"]?\s*(?:https?:)?//")
 IN_SCRIPT = re.compile(r"(?:fetch|importScripts|import|sendBeacon)\(\s*['\"`](?:https?:)?//")
 PATIENCE = 300.0
 
 
 class Found(HTMLParser):
-    """What one page of the site can be linked at, links to, and makes a browser fetch."""
+    """The anchors, links and fetched addresses of a page of the site."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Found(HTMLParser):
         self.feed(page.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element."""
+        """Record an element."""
         held = {key: value or "" for key, value in attrs}
         if "id" in held:
             self.anchors.add(held["id"])
@@ -56,19 +56,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[Path, Found]:
-    """Return what is on each page of the site."""
+    """Return the content of each page of the site."""
     return {page: Found(page) for page in site.rglob("*.html")}
 
 
 def test_every_page_is_in_the_site(site: Path) -> None:
-    """The site is built without a warning, and has each page of docs/."""
+    """The site builds without a warning, and has each page of docs/."""
     below = [page.relative_to(ROOT / "docs") for page in PAGES if page.name != "README.md"]
     missing = [str(page) for page in below if not (site / page).with_suffix(".html").exists()]
     assert missing == []
 
 
-def test_links_within_the_site_lead_somewhere(pages: dict[Path, Found]) -> None:
-    """Every link within the site leads to a file of it, or to an anchor on a page of it."""
+def test_links_within_the_site_are_valid(pages: dict[Path, Found]) -> None:
+    """Each link within the site leads to a file of the site, or to an anchor on a page."""
     broken = []
     for page, found in pages.items():
         for link in found.links:
@@ -83,8 +83,8 @@ def test_links_within_the_site_lead_somewhere(pages: dict[Path, Found]) -> None:
     assert broken == []
 
 
-def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[Path, Found]) -> None:
-    """No page, style or script of the site makes a browser fetch anything from another host."""
+def test_nothing_is_fetched_from_other_hosts(site: Path, pages: dict[Path, Found]) -> None:
+    """No page, style or script of the site fetches anything from another host."""
     fetched = {link for found in pages.values() for link in found.fetched}
     assert fetched
     assert [link for link in fetched if urlsplit(link).netloc] == []

@@ -1,6 +1,6 @@
-"""Every block of code on a page is tried, by its kind.
+"""Every block of code on a page is tested, by its kind.
 
-Those of a shell are in test_shell.py, Prometheus' YAML in test_monitoring.py.
+Shell blocks are in test_shell.py, Prometheus' YAML is in test_monitoring.py.
 """
 
 import re
@@ -37,11 +37,11 @@ from tests.example_plugins.acme.acme.mapping import THING as PERSON, THING
     "docs/mapping.md": "from gateway.mapping import *\nfrom plugins.personaclick.mapping import *",
     "docs/sandbox.md": "from plugins.chrts.sandbox import ChrtsSandbox",
 }
-"""What a page's code takes for granted."""
+"""Code that a page's snippets need first."""
 CLIENTS = ROOT / "docs/vendors/segment.md"
-"""Its Python and js use vendors' libraries; tests/clients/test_client_snippets.py runs them."""
+"""Its Python and js use vendors' libraries, so tests/clients/test_client_snippets.py runs them."""
 LISTINGS = "tests/example_plugins"
-"""Its files are shown whole, and tested where they are."""
+"""Its files are shown whole, and tested by their own tests."""
 REQUEST = re.compile(r"(?:GET|POST|PUT|DELETE) /\S* HTTP/1\.1\n(?:[\w-]+: .*\n)*")
 STEPS_SHOWN = re.compile(r"^\| `(\{ .*? \})` \|", re.MULTILINE)
 
@@ -50,14 +50,14 @@ def _toml(*, packages: bool) -> list[Snippet]:
     return [s for s in snippets("toml") if ("project" in tomllib.loads(s.text)) == packages]
 
 
-def test_every_block_has_a_kind_that_is_tried() -> None:
-    """No block of code is unlabelled, or of a kind that nothing here tries."""
+def test_every_block_has_a_tested_kind() -> None:
+    """Each block of code has a kind that one of the tests covers."""
     assert [place(snippet) for snippet in snippets() if snippet.kind not in KINDS] == []
 
 
 @pytest.mark.parametrize("snippet", _toml(packages=False), ids=place)
 def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
-    """A configuration loads and raises no doubt, as it stands or beside what it leaves out."""
+    """Each configuration loads without a warning, completed with what it leaves out."""
     path = written(snippet.text, tmp_path)
     config = load_config(path, load_plugins(), environment(snippet.text))
     assert config.routes
@@ -66,7 +66,7 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("snippet", _toml(packages=False), ids=place)
 def test_settings_in_comments_exist(snippet: Snippet) -> None:
-    """A setting that a configuration shows in a comment is one that its vendor has."""
+    """Each setting in a comment of a configuration is one of its vendor's settings."""
     outputs = load_plugins().outputs
     for table in re.split(r"^(?=\[)", snippet.text, flags=re.MULTILINE):
         vendor = re.search(r'^vendor = "(\w+)"', table, re.MULTILINE)
@@ -77,13 +77,13 @@ def test_settings_in_comments_exist(snippet: Snippet) -> None:
 
 @pytest.mark.parametrize("snippet", _toml(packages=True), ids=place)
 def test_packages_are_found(snippet: Snippet) -> None:
-    """What a page shows of a package's description registers under the gateway's entry points."""
+    """A package description on a page registers under the gateway's entry points."""
     assert tomllib.loads(snippet.text)["project"]["entry-points"]["gateway"]
 
 
 @pytest.mark.parametrize("snippet", list(snippets("python")), ids=place)
 def test_python_runs(snippet: Snippet) -> None:
-    """Python runs after what its page takes for granted, or is a file that is tested elsewhere."""
+    """Each Python block runs after its prelude, or is a file with its own tests."""
     files = (ROOT / LISTINGS).rglob("*.py")
     if snippet.text.rstrip() in {path.read_text().rstrip() for path in files}:
         return
@@ -97,7 +97,7 @@ def test_python_runs(snippet: Snippet) -> None:
 
 @pytest.mark.parametrize("snippet", list(snippets("js", "javascript")), ids=place)
 def test_javascript_parses(snippet: Snippet, tmp_path: Path) -> None:
-    """JavaScript is a module that Node.js can read; js is run, beside the vendors' libraries."""
+    """JavaScript parses as a module of Node.js; only the clients' page has blocks of kind js."""
     assert snippet.kind == "javascript" or snippet.page == CLIENTS
     module = tmp_path / "snippet.mjs"
     module.write_text(snippet.text)
@@ -108,13 +108,13 @@ def test_javascript_parses(snippet: Snippet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("snippet", list(snippets("json")), ids=place)
 def test_json_parses(snippet: Snippet) -> None:
-    """JSON is JSON."""
+    """Each JSON block parses."""
     orjson.loads(snippet.text)
 
 
 @pytest.mark.parametrize("snippet", list(snippets("ini")), ids=place)
 def test_units_start_a_gateway(snippet: Snippet) -> None:
-    """A unit of systemd parses, and starts a command that exists with options that it has."""
+    """Each systemd unit parses, and starts an existing command with existing options."""
     unit = ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]  # as its documentation shows
     unit.read_string(snippet.text)
@@ -125,7 +125,7 @@ def test_units_start_a_gateway(snippet: Snippet) -> None:
 
 @pytest.mark.parametrize("snippet", list(snippets("http")), ids=place)
 def test_requests_are_requests(snippet: Snippet) -> None:
-    """A request has a request line and headers, and JSON below a header that says so."""
+    """Each HTTP request has a request line and headers, and JSON where its header says so."""
     head, _, body = snippet.text.partition("\n\n")
     assert REQUEST.fullmatch(f"{head}\n"), head
     if body and "content-type: application/json" in head:
@@ -135,15 +135,15 @@ def test_requests_are_requests(snippet: Snippet) -> None:
 @pytest.mark.parametrize(
     "text", [line for block in snippets("cel") for line in block.text.splitlines()]
 )
-def test_conditions_can_be_used(text: str) -> None:
-    """Each condition is right and raises no doubt."""
+def test_conditions_are_valid(text: str) -> None:
+    """Each condition has no problems and no doubts."""
     study = ConditionAnalysis(text)
     assert not study.problems
     assert not study.doubts
 
 
 def test_every_step_is_on_the_page(tmp_path: Path) -> None:
-    """The table in docs/routing.md shows each step once, as it may be written."""
+    """The table in docs/routing.md shows each step once, in a valid form."""
     (tmp_path / "countries.csv").write_text("DE,Germany\n")
     shown = STEPS_SHOWN.findall((ROOT / "docs/routing.md").read_text())
     assert len(shown) == len(STEPS)

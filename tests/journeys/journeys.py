@@ -1,18 +1,18 @@
-"""Journeys: what a practitioner of both vendors expects of a visit, an order, a withdrawal.
+"""Journeys: what an expert on both vendors expects of a visit, an order, a withdrawal.
 
-One JSON file a journey:
+One JSON file per journey:
 
     about      who does what, in one sentence
     source     the vendor in whose format the requests are
-    settings   of destinations, beside those of ``config/gateway.toml``
+    settings   settings of destinations, beside those of ``config/gateway.toml``
     documents  per destination, the sections that the expected payloads follow
-    steps      each with what happens (``about``), the ``request``, and what is ``sent``: per
-               destination a list of ``{method, path, body}`` in order. ``{"as_it_came": {…}}``
-               is the request itself with these members of its body in their place, and
-               ``{"declined": …}`` is nothing, with words of the reason.
+    steps      each with its description (``about``), the ``request``, and the requests that are
+               ``sent``: per destination a list of ``{method, path, body}`` in order.
+               ``{"as_it_came": {…}}`` is the request itself with these members replaced in its
+               body; ``{"declined": …}`` is no request, with words of the reason.
 
-``{session}`` is an id that the gateway derives: the same one in all of a journey, at one
-destination. ``{id}`` is the gateway's own id of an event. Growlytics' attributes have no order.
+``{session}`` is an id that the gateway derives: one per journey and destination. ``{id}`` is the
+gateway's own id of an event. Growlytics' attributes have no order.
 
 The payloads are written by hand from the vendors' documents, never recorded from the output.
 """
@@ -38,7 +38,7 @@ Sent: TypeAlias = dict[str, Any]
 FOLDER = Path(__file__).parent
 ARRIVAL = datetime(2026, 5, 4, 10, 11, 12, tzinfo=UTC)
 HOST = "https://vendor.example"
-"""Of every destination, so that the paths are the documents'."""
+"""Address of every destination; without a path, so that the paths are the documents'."""
 REQUEST_ID = "18a3f0c2b7d4e100a1b2c3d4"
 
 
@@ -56,7 +56,7 @@ def outputs(journey: Journey, registry: PluginRegistry) -> dict[str, Output]:
 def sent(
     journey: Journey, step: Mapping[str, Any], output: Output, registry: PluginRegistry
 ) -> list[Sent]:
-    """Return what goes out to *output* of the request of *step*."""
+    """Return the requests to *output* for the request of *step*."""
     raw = step["request"]
     request = Request(
         method=raw["method"],
@@ -75,7 +75,7 @@ def sent(
 
 
 def expected(step: Mapping[str, Any], vendor: str) -> list[Sent]:
-    """Return what *step* says is sent to *vendor*, the request itself where that is meant."""
+    """Return the requests to *vendor* by *step*; "as_it_came" stands for the request itself."""
     raw = step["request"]
     said = step["sent"][vendor]
     return [

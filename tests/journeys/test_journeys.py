@@ -1,4 +1,4 @@
-"""Journeys arrive at every vendor as somebody who knows both vendors would write them."""
+"""Journeys arrive at every vendor as the vendor's documents describe."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ PAIRS = [(name, vendor) for name in JOURNEYS for vendor in REGISTRY.outputs]
 
 
 def compared(expected: Any, actual: Any, session: str) -> Any:
-    """Return *expected* with what *actual* has in the place of ids that the gateway makes."""
+    """Return *expected* with the ids of *actual* in place of the gateway's own ids."""
     if expected == "{session}":
         return session
     if expected == "{id}" and isinstance(actual, str):
@@ -28,7 +28,7 @@ def compared(expected: Any, actual: Any, session: str) -> Any:
 
 
 def ordered(body: Mapping[str, Any]) -> Any:
-    """Return *body* with Growlytics' attributes by name: their order says nothing."""
+    """Return *body* with Growlytics' attributes sorted by name: their order has no meaning."""
     found = body.get("attributes")
     if isinstance(found, list):
         by_name = sorted(found, key=lambda attribute: str(attribute["name"]))
@@ -37,7 +37,7 @@ def ordered(body: Mapping[str, Any]) -> Any:
 
 
 def typed(value: Any) -> Any:
-    """Return *value* with what is true or false as no number: ``True == 1`` in Python."""
+    """Return *value* with booleans as text, because ``True == 1`` in Python."""
     if isinstance(value, bool):
         return f"bool {value}"
     if isinstance(value, Mapping):
@@ -46,14 +46,14 @@ def typed(value: Any) -> Any:
 
 
 def session_of(body: Mapping[str, Any]) -> str:
-    """Return the id of the session that *body* names; empty if none."""
+    """Return the session id in *body*; empty if none."""
     session = body.get("session")
     return str(session["id"] if isinstance(session, dict) else body.get("seance", ""))
 
 
 @pytest.mark.parametrize(("name", "vendor"), PAIRS, ids="-to-".join)
-def test_a_journey_arrives_as_the_documents_have_it(name: str, vendor: str) -> None:
-    """Each step of a journey is, at each destination, exactly what its document asks for."""
+def test_a_journey_arrives_as_documented(name: str, vendor: str) -> None:
+    """At each destination each step of a journey is exactly as the vendor's document describes."""
     journey = JOURNEYS[name]
     output = outputs(journey, REGISTRY)[vendor]
     derived = set()
@@ -74,7 +74,7 @@ def test_a_journey_arrives_as_the_documents_have_it(name: str, vendor: str) -> N
 
 
 def test_every_vendor_sends_two_journeys() -> None:
-    """There are twelve journeys, two of them in each vendor's format."""
+    """There are twelve journeys, two in each vendor's format."""
     sources = [journey["source"] for journey in JOURNEYS.values()]
     assert {vendor: sources.count(vendor) for vendor in REGISTRY.inputs} == dict.fromkeys(
         REGISTRY.inputs, 2
@@ -82,7 +82,7 @@ def test_every_vendor_sends_two_journeys() -> None:
 
 
 @pytest.mark.parametrize("name", JOURNEYS)
-def test_every_step_says_what_all_vendors_get(name: str) -> None:
+def test_every_step_names_each_vendors_payload(name: str) -> None:
     """A journey names a document and a payload for each destination, and no other."""
     journey = JOURNEYS[name]
     assert journey["documents"].keys() == REGISTRY.outputs.keys()
