@@ -18,6 +18,7 @@ import orjson
 from pydantic import BaseModel, SecretStr
 
 from gateway.http import Request
+from gateway.json_text import clean_text
 
 HIDDEN = "***"
 _ENDS = (
@@ -346,9 +347,10 @@ class Redactor:
     def text_short(self, text: str) -> str:
         """Return a truncated *text* without secrets, not even a cut one at its end.
 
-        Four or more first characters of a secret at the end count as a cut secret.
+        Lone surrogates, which nothing can store, are replaced. Four or more first
+        characters of a secret at the end count as a cut secret.
         """
-        text = self.text(text)
+        text = self.text(clean_text(text))
         end = text[-self.longest :] if self._secrets else ""
         for secret in self._secrets:
             at = end.find(secret[:SHORTEST])

@@ -208,18 +208,10 @@ class Recorder:
             recorded += keep
             if not self._ending:
                 time.sleep(time.thread_time() - began)
-        numbers: dict[int, int] = {}
-        if kept and self._opens is not None and time.monotonic() < self._resumes:
+        numbers = self._stored(kept)
+        if numbers is None:
             recorded, lost = 0, lost + recorded
-        elif kept and self._opens is not None:
-            try:
-                self._store = self._store or self._opens()
-                numbers = self._store.add(kept)
-            except TraceError as error:
-                recorded, lost = 0, lost + recorded
-                self._say("traces_not_written", str(error))
-                if isinstance(error.__cause__, apsw.FullError):
-                    self._lose_file()
+            numbers = {}
         if not self._hub.lines:
             return _Written([], recorded, lost)
         both = [(one, numbers.get(place, 0)) for place, one in enumerate(kept)]
@@ -227,6 +219,23 @@ class Recorder:
         found = (line_of(one, number) for one, number in both)
         lines = sorted((line for line in found if line), key=lambda line: line.at)
         return _Written(lines, recorded, lost)
+
+    def _stored(self, kept: Sequence[Record]) -> dict[int, int] | None:
+        """Write *kept*; return their numbers by index, or None if all of them are lost."""
+        if not kept or self._opens is None:
+            return {}
+        if time.monotonic() < self._resumes:
+            return None
+        try:
+            self._store = self._store or self._opens()
+            return self._store.add(kept)
+        except TraceError as error:
+            self._say("traces_not_written", str(error))
+            if isinstance(error.__cause__, apsw.FullError):
+                self._lose_file()
+        except Exception as error:  # noqa: BLE001 - one bad record must not end the thread
+            self._say("trace_failed", repr(error))
+        return None
 
     def _made(self, raw: Raw) -> Sequence[Record]:
         if isinstance(raw, RequestContext):

@@ -87,6 +87,11 @@ def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
     assert line == {"reason": f"it said: {HIDDEN}", "removed": ["canary"]}
 
 
+def test_a_text_can_be_stored() -> None:
+    """A lone surrogate in a plugin's reason is replaced, since no file takes it."""
+    assert Redactor(None, []).text_short("it said: \ud800") == "it said: \ufffd"
+
+
 def test_what_libraries_log_is_among_the_lines() -> None:
     """A traceback logged by aiohttp is one redacted JSON line."""
     found = subprocess.run(

@@ -1,12 +1,15 @@
-"""Which records the trace recorder exports."""
+"""Which records the trace recorder exports, and which it loses."""
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.trace.live import LiveFeed
-from gateway.trace.recorder import Recorder
+from gateway.trace.recorder import Recorder, TraceFile
+from gateway.trace.records import AttemptRecord
 
 
 class Collected:
@@ -43,3 +46,24 @@ async def test_what_is_not_chosen_goes_to_no_collector(*, keep: bool) -> None:
     recorder.put("a try", 10, keep=keep)  # type: ignore[arg-type]  # likewise
     await asyncio.wait_for(recorder.stop(), 10)
     assert collected.added == (["a try"] if keep else [])
+
+
+class Reasons:
+    """A reporter of attempts that failed for the reasons it is given."""
+
+    def tried(self, raw: Any) -> list[AttemptRecord]:
+        """Return one record."""
+        at = time.time()
+        return [AttemptRecord(f"r{raw}-0", f"r{raw}", at, "s", "to", "v", "e", "retry", reason=raw)]
+
+
+async def test_a_record_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    """Traces go on after a record with a text that no file takes, and the loss is counted."""
+    opens = TraceFile(tmp_path / "traces.db", 3600.0, 1 << 20, time.time)
+    recorder = Recorder(Reasons(), LiveFeed(), opens, None)  # type: ignore[arg-type]  # as much as it uses
+    for reason in ("\ud800", "fine"):
+        recorder.start()
+        recorder.put(reason, 10, keep=True)  # type: ignore[arg-type]  # likewise
+        await asyncio.wait_for(recorder.stop(), 10)
+    await asyncio.sleep(0)  # the thread's last count
+    assert (recorder.dropped, recorder.recorded) == (1, 1)
