@@ -129,7 +129,7 @@ async def test_the_console_shows_why(tmp_path: Path) -> None:
 
 
 async def test_the_console_shows_an_unsampled_event(tmp_path: Path) -> None:
-    """An unsampled event has its page, which says of a success that it was not traced."""
+    """An unsampled event has its page, which shows that a success was not traced."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)

@@ -132,9 +132,9 @@ def test_commands_need_the_credentials_where_the_page_says_so(tmp_path: Path) ->
     config.write_text(NEEDY)
     view.write_bytes(load_plugins().inputs["personaclick"].example.body)
     more = {"explain": ["--from", "shop", "--path", "/push", str(view)]}
-    told = dict(SECRETS.findall((ROOT / "docs/testing-rules.md").read_text()))
-    assert set(told) == {"check", "explain", "test"}
-    for command, needs in told.items():
+    needs_by_command = dict(SECRETS.findall((ROOT / "docs/testing-rules.md").read_text()))
+    assert set(needs_by_command) == {"check", "explain", "test"}
+    for command, needs in needs_by_command.items():
         ran = CliRunner().invoke(main, [command, "-c", str(config), *more.get(command, [])])
         assert ran.exit_code == (1 if needs == "yes" else 0), ran.output
         if needs == "yes":
@@ -149,11 +149,11 @@ WORDS = {3: "three", 5: "five"}
 def test_pages_have_the_circuit_breakers_figures(page: str) -> None:
     """Pages that explain the circuit breaker have the figures of its code."""
     text = (ROOT / "docs" / page).read_text()
-    for told in (
+    for figure in (
         f"{WORDS[THRESHOLD]} users",
         f"{WORDS[KEY_THRESHOLD]} users",
         f"for {RECENT:g} s",
         f"{MAX_ISOLATED_ATTEMPTS} attempts",
         f"{ISOLATED_ATTEMPTS['credential']} with 401 or 403",
     ):
-        assert told in text, told
+        assert figure in text, figure

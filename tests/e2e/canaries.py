@@ -40,7 +40,7 @@ async def echo(request: web.Request) -> web.Response:
     return web.Response(text=said, status=STATUS[request.path.split("/")[1]])
 
 
-async def told(config: Path, *command: str) -> bytes:
+async def command_output(config: Path, *command: str) -> bytes:
     """Return the output of a command."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *command, "--config", str(config), cwd=ROOT,

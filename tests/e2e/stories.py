@@ -58,7 +58,7 @@ def _by_destination(event: Any) -> dict[str, Any]:
 
 def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
     """Return a condition: the delivery to *to* has one of *outcomes*."""
-    return lambda told: to in told and told[to]["outcome"] in outcomes
+    return lambda deliveries: to in deliveries and deliveries[to]["outcome"] in outcomes
 
 
 async def printed(folder: Path, *args: str, fails: bool = False) -> str:

@@ -322,7 +322,7 @@ async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
 
 
 async def test_the_spool_is_shown(tmp_path: Path) -> None:
-    """The spool's page shows its size, and what is pending for removed destinations."""
+    """The API shows the spool's size, and what it holds for removed destinations."""
     await fill(tmp_path / "spool", 4)
     without = SETUP[: SETUP.index("[destinations.mail]")] + route("crm")
     async with administered(tmp_path, without) as admin:

@@ -286,7 +286,7 @@ def value(cookies: list[str]) -> Morsel[str]:
 
 
 async def test_a_cookie_identifies_a_browser(tmp_path: Path) -> None:
-    """A new browser gets a cookie whose id names its events; an id in the payload goes first."""
+    """A new browser gets a cookie whose id names its events; an id in the payload wins."""
     async with running(tmp_path, tracked(tmp_path, COOKIE)) as run:
         cookie = value(await send(run, {"name": "first"}, **PAGE, **THROUGH))
         again = value(

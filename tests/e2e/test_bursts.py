@@ -29,7 +29,7 @@ async def delays(on: ProcessHarness, users: set[int], events: int) -> list[float
     await on.load.reaches(len(sent) + 3 * events)
     await on.load.stop()
     theirs = {mark for mark in sent if mark.user in users}
-    await vendor.until(lambda told: theirs <= told.accepted.keys(), PATIENCE)
+    await vendor.until(lambda v: theirs <= v.accepted.keys(), PATIENCE)
     return sorted(vendor.when[mark] - sent[mark] for mark in theirs)
 
 

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from gateway.http import Request
 from gateway.plugin.registry import load_plugins
 from gateway.plugin.vendor import Input
-from tests.e2e.canaries import MARK, STATUS, check_hidden, echo, told
+from tests.e2e.canaries import MARK, STATUS, check_hidden, command_output, echo
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
 
@@ -140,11 +140,11 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
             await settled(running, client, destinations)
             requests = [str(x["request"]) for x in running.lines if x["event"] == "request"]
             for request in requests[:: len(requests) // 4]:
-                found.append(await told(config, "trace", request))
+                found.append(await command_output(config, "trace", request))
                 assert b"received" in found[-1], found[-1]
-            found.append(await told(config, "tail", "--lines", "1000", "--limit", "500"))
-            found.append(await told(config, "dead-letters", "list", "--limit", "1000"))
-            found.append(await told(config, "dead-letters", "show", "1"))
+            found.append(await command_output(config, "tail", "--lines", "1000", "--limit", "500"))
+            found.append(await command_output(config, "dead-letters", "list", "--limit", "1000"))
+            found.append(await command_output(config, "dead-letters", "show", "1"))
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
     assert len(b"".join(spans)) > 100_000

@@ -1,4 +1,4 @@
-"""A change of the system clock while events wait gives up none of them."""
+"""A change of the system clock makes no pending event a dead letter."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -160,7 +160,7 @@ async def test_a_client_that_does_not_read_is_closed(tmp_path: Path) -> None:
 
 
 async def test_stalled_connections_make_room(tmp_path: Path) -> None:
-    """At `max_connections` the longest silent connections are closed, and new ones are served."""
+    """At `max_connections` the connections idle for longest are closed; new ones are served."""
     async with (
         running(tmp_path, limited(tmp_path, "max_connections = 20")) as run,
         many(run.url, 20, b"POST /v1/tr"),
@@ -535,7 +535,7 @@ async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) 
     async with running(tmp_path, limited(tmp_path, 'max_body = "10KiB"')) as run:
         expect = "expect: 100-continue"
         kept = await connected(run.url, head(expect, length=20 * 1024))
-        async with asyncio.timeout(5):  # a body that nobody asked for is not waited for
+        async with asyncio.timeout(5):  # without a wait for the body
             answer = await answered(kept)
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"payload_too_large" in answer

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from tests.e2e.canaries import MARK, STATUS, check_hidden, told
+from tests.e2e.canaries import MARK, STATUS, check_hidden, command_output
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
 
@@ -200,6 +200,6 @@ async def commands(folder: Path, config: Path, request: str) -> dict[str, bytes]
         "40"), ("shadow", "report"), ("shadow", "report", "--json"),
         ("explain", "--from", "shop", "--path", "/event/track", str(file)),
     )  # fmt: skip
-    found = {" ".join(command): await told(config, *command) for command in asked}
+    found = {" ".join(command): await command_output(config, *command) for command in asked}
     assert b"Traceback" not in b"".join(found.values())
     return found

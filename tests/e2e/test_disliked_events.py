@@ -1,4 +1,4 @@
-"""A vendor that always rejects one event delays no user but the event's own."""
+"""An event that a vendor always rejects delays only its own user."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -41,7 +41,7 @@ def disliking(
 async def others_arrive(on: ProcessHarness, vendor: Vendor, bad_users: set[int]) -> None:
     """Wait until every event of other users has arrived."""
     others = {mark for mark in on.load.acknowledged if mark.user not in bad_users}
-    await vendor.until(lambda told: others <= told.accepted.keys(), SOON)
+    await vendor.until(lambda v: others <= v.accepted.keys(), SOON)
 
 
 async def test_one_event_that_always_fails_delays_no_other_user(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_one_bad_event_in_a_quiet_hour_delays_no_others(tmp_path: Path) ->
         vendor.dislikes = disliking({bad}, "500")
         await on.send(13)
         await others_arrive(on, vendor, {bad.user})
-        await vendor.until(lambda told: told.disliked["500"] > 1, SOON)
+        await vendor.until(lambda v: v.disliked["500"] > 1, SOON)
 
 
 async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_
         await on.send(120)
         must = set(on.load.acknowledged) - {bad}
         for vendor in vendors.values():
-            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
         await on.ends()
         letters = dead_letters(on.spool)
         for way, vendor in vendors.items():
@@ -107,7 +107,7 @@ async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_pa
         vendor.dislikes = lambda mark: "cut" if mark.number % 3 == 0 else None
         await on.send(120)
         must = set(on.load.acknowledged)
-        await vendor.until(lambda told: must <= told.accepted.keys(), SOON)
+        await vendor.until(lambda v: must <= v.accepted.keys(), SOON)
         await on.ends()
         assert vendor.disliked["cut"] > 20
         verdict = on.judged()
@@ -120,8 +120,8 @@ async def recovers(on: ProcessHarness, vendor: Vendor, probe: Behaviour) -> None
     planned: list[Behaviour] = ["slow", probe]
     before = vendor.answered[probe]
     vendor.decide = lambda _: planned.pop() if planned else "ok"
-    await vendor.until(lambda told: told.answered[probe] > before, PATIENCE)
-    await vendor.until(lambda told: told.answered["slow"] > 0, SOON)
+    await vendor.until(lambda v: v.answered[probe] > before, PATIENCE)
+    await vendor.until(lambda v: v.answered["slow"] > 0, SOON)
     await on.gateway.after(0, "circuit_closed", lambda line: line["destination"] == vendor.name)
 
 
@@ -149,7 +149,7 @@ async def test_probes_of_an_outage_are_spaced(tmp_path: Path) -> None:
         await on.send(120)
         await on.gateway.saw("circuit_open")
         opened = len(vendor.attempts)
-        await vendor.until(lambda told: len(told.attempts) > opened + 14, PATIENCE)
+        await vendor.until(lambda v: len(v.attempts) > opened + 14, PATIENCE)
         probes = [attempt.at for attempt in vendor.attempts[opened + 8 :]]
         assert min(b - a for a, b in pairwise(probes)) > 0.05
 

@@ -34,7 +34,7 @@ async def test_a_drain_during_a_reload_holds_for_the_new_worker(tmp_path: Path) 
         vendor, before = harness.vendors["chrts"], harness.gateway.config
         vendor.decide = lambda _: "held"
         await harness.gateway.workers["chrts"].drain()
-        await vendor.until(lambda told: told.answering > 0, PATIENCE)
+        await vendor.until(lambda v: v.answering > 0, PATIENCE)
         harness.setup.change("chrts")
         reload = asyncio.get_running_loop().create_task(harness.reload())
         async with asyncio.timeout(PATIENCE):
@@ -56,7 +56,7 @@ async def test_a_reload_does_not_end_a_drain(tmp_path: Path, tried: int) -> None
         await failed(harness)
         vendor = harness.vendors["chrts"]
         await harness.gateway.workers["chrts"].drain()
-        await vendor.until(lambda told: len(told.accepted) >= tried, PATIENCE)
+        await vendor.until(lambda v: len(v.accepted) >= tried, PATIENCE)
         harness.setup.change("chrts")
         await harness.reload()
         assert len(vendor.accepted) < EVENTS

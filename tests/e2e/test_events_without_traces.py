@@ -21,8 +21,8 @@ async def test_an_unsampled_request_is_shown_while_it_is_pending(tmp_path: Path)
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)
-        told = await until(admin, request, stands("crm", "finished"))
-        assert told["mail"]["reason"] == "An operator paused the destination."
+        deliveries = await until(admin, request, stands("crm", "finished"))
+        assert deliveries["mail"]["reason"] == "An operator paused the destination."
         (story,) = (await admin.get(f"/request?id={request}-0"))["requests"]
         assert story["received"]["body"].startswith('{"writeKey": "***"')
         assert [one["route"] for one in story["events"][0]["decisions"]] == ["all"]
@@ -34,8 +34,8 @@ async def test_an_unsampled_request_is_shown_while_it_is_pending(tmp_path: Path)
         assert "crm: it was delivered or declined at the first attempt; not sampled" in lines
         assert "write-key" not in lines
         await admin.post("/destinations/mail/resume")
-        told = await until(admin, request, stands("mail", "finished"))
-        assert told["mail"]["reason"].startswith(
+        deliveries = await until(admin, request, stands("mail", "finished"))
+        assert deliveries["mail"]["reason"].startswith(
             "It was delivered or declined at the first attempt"
         )
 
@@ -90,12 +90,14 @@ async def test_a_waiting_event_shows_its_reason(tmp_path: Path) -> None:
     async with administered(tmp_path, QUIET + SLOWLY) as admin:
         await admin.running.fault(**DOWN)
         first, second = await send(admin), await send(admin, "Bought")
-        told = await until(admin, first, stands("mail", "retry"))
-        assert told["mail"]["next_step"].startswith("Its next attempt is due at 20")
+        deliveries = await until(admin, first, stands("mail", "retry"))
+        assert deliveries["mail"]["next_step"].startswith("Its next attempt is due at 20")
         lines = await printed(tmp_path, "trace", first, "--short")
         assert "its next attempt is due at 20" in lines
         behind = await until(
-            admin, second, lambda told: "behind" in told.get("mail", {}).get("reason", "")
+            admin,
+            second,
+            lambda deliveries: "behind" in deliveries.get("mail", {}).get("reason", ""),
         )
         assert behind["mail"]["outcome"] == "pending"
         assert behind["mail"]["reason"] == "It waits behind an earlier event of the same user."
@@ -120,11 +122,11 @@ async def test_a_pending_replay_differs_from_a_deleted_dead_letter(tmp_path: Pat
         await admin.post("/destinations/mail/pause")
         await admin.post("/dead-letters/replay", {"ids": letters[:1]})
         await admin.post("/dead-letters/delete", {"ids": letters[1:]})
-        told = await until(admin, first, stands("mail", "dead_letter"))
-        assert told["mail"]["next_step"] == "Its dead letter was replayed, and is pending."
+        deliveries = await until(admin, first, stands("mail", "dead_letter"))
+        assert deliveries["mail"]["next_step"] == "Its dead letter was replayed, and is pending."
         assert "its dead letter was replayed" in await printed(tmp_path, "trace", first)
-        told = await until(admin, second, stands("mail", "dead_letter"))
-        assert told["mail"]["next_step"].startswith(
+        deliveries = await until(admin, second, stands("mail", "dead_letter"))
+        assert deliveries["mail"]["next_step"].startswith(
             "Its dead letter was deleted, or replayed without"
         )
         assert "its dead letter was deleted, or replayed without a trace" in await printed(

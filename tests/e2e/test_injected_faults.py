@@ -112,7 +112,7 @@ async def test_a_failed_read_is_repeated_by_itself(
 
     monkeypatch.setattr(SqliteSpool, name, fails_once)
     async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
-        await on.vendors["chrts"].until(lambda told: len(told.accepted) == len(marks), PATIENCE)
+        await on.vendors["chrts"].until(lambda v: len(v.accepted) == len(marks), PATIENCE)
     assert calls > nth
     assert list(on.vendors["chrts"].accepted) == marks
 
@@ -176,11 +176,11 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
                     patch.setattr(part, name, faulty(getattr(part, name), dice))
                 patch.setattr(worker._pool, "_take", worker._take)
                 await on.send(400)
-                await vendor.until(lambda told: len(told.accepted) > 300, PATIENCE)
+                await vendor.until(lambda v: len(v.accepted) > 300, PATIENCE)
             vendor.weights = {"ok": 1}
             bad = {mark for mark in on.load.acknowledged if mark.number == 2}
             must = on.load.acknowledged.keys() - bad
-            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
             await until(
                 lambda: worker.dead_letters.count >= len(bad) and not len(worker.queue.in_flight)
             )
@@ -207,7 +207,7 @@ async def test_after_failures_without_a_reason_all_tasks_work_again(
         planned: list[Behaviour] = ["ok"]
         vendor.decide = lambda _: planned.pop() if planned else "held"
         await vendor.until(lambda _: not planned, PATIENCE)
-        await vendor.until(lambda told: told.answering == 8, 2)
+        await vendor.until(lambda v: v.answering == 8, 2)
         vendor.release()
         await on.arrived("chrts")
 
@@ -246,9 +246,9 @@ async def test_deliveries_wait_for_a_slow_record(
 
         monkeypatch.setattr(spool, "settle", waits)
         await on.send(UNRECORDED + 400)
-        await vendor.until(lambda told: len(told.accepted) >= UNRECORDED, PATIENCE)
+        await vendor.until(lambda v: len(v.accepted) >= UNRECORDED, PATIENCE)
         with pytest.raises(TimeoutError):
-            await vendor.until(lambda told: len(told.accepted) > UNRECORDED + 64, 1)
+            await vendor.until(lambda v: len(v.accepted) > UNRECORDED + 64, 1)
         goes_on.set()
         await on.arrived("chrts")
 
@@ -280,7 +280,7 @@ async def test_events_during_a_slow_start_arrive_once(
         await on.send(60)
         await on.arrived("chrts")
         got = on.vendors["tracardi"].accepted
-        await on.vendors["tracardi"].until(lambda told: len(told.accepted) > 30, PATIENCE)
+        await on.vendors["tracardi"].until(lambda v: len(v.accepted) > 30, PATIENCE)
         assert set(got.values()) == {1}
 
 
@@ -291,7 +291,7 @@ async def test_a_reload_waits_for_running_attempts(tmp_path: Path, how: str) -> 
         vendor, old = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 4, users=4)
-        await vendor.until(lambda told: told.answering == len(sent), PATIENCE)
+        await vendor.until(lambda v: v.answering == len(sent), PATIENCE)
         if how == "change":
             on.setup.change("chrts")
         else:
@@ -303,7 +303,7 @@ async def test_a_reload_waits_for_running_attempts(tmp_path: Path, how: str) -> 
         on.setup.present = ["chrts", "tracardi"]
         await on.reload()
         await pour(on.url, 4, users=4, first=400)
-        await vendor.until(lambda told: len(told.accepted) == 2 * len(sent), PATIENCE)
+        await vendor.until(lambda v: len(v.accepted) == 2 * len(sent), PATIENCE)
     assert set(vendor.accepted.values()) == {1}
 
 
@@ -315,7 +315,7 @@ async def test_delivered_events_do_not_overflow(tmp_path: Path) -> None:
         vendor.decide = lambda marks: "hang" if marks[0].user == FIRST.user else None
         await on.send(400)
         others = {mark for mark in on.load.acknowledged if mark.user != FIRST.user}
-        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
         await on.gateway.workers["chrts"].tracker.flush()
         letters = await asyncio.to_thread(dead_letters, tmp_path / "spool")
         assert letters["chrts"]
@@ -334,7 +334,7 @@ async def test_a_user_goes_on_after_an_overflow_of_the_retry(tmp_path: Path) -> 
         for _ in range(4):
             await on.send(4)
         last = set(list(on.load.acknowledged)[before + 8 :])
-        await vendor.until(lambda told: bool(last & told.accepted.keys()), PATIENCE)
+        await vendor.until(lambda v: bool(last & v.accepted.keys()), PATIENCE)
         async with asyncio.timeout(PATIENCE):
             while any(_pending(await on.gateway.spool.depths())):
                 await on.gateway.workers["chrts"].tracker.flush()
@@ -383,7 +383,7 @@ async def test_a_retry_that_ends_ahead_of_the_log_comes_once(tmp_path: Path) -> 
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW + "concurrency = 2") as on:
         vendor = on.vendors["chrts"]
         vendor.weights, vendor.pace = {"slow": 1}, (0.005, 0.01)
-        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)
         order = list(vendor.accepted)
         assert order.index(marks[310]) < order.index(marks[290]), "it went ahead of the log"
     assert set(vendor.accepted.values()) == {1}
@@ -405,7 +405,7 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
     await filled(tmp_path / "spool", marks, waits)
     async with in_process_harness(tmp_path, "chrts", delivery=PATIENT) as on:
         vendor = on.vendors["chrts"]
-        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)
     assert not disordered(vendor.accepted)
     assert set(vendor.accepted.values()) == {1}
 
@@ -416,10 +416,10 @@ async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> 
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 160, users=160, padding="x" * 200_000)
-        await vendor.until(lambda told: told.answering == 8, PATIENCE)
+        await vendor.until(lambda v: v.answering == 8, PATIENCE)
         assert len(worker.queue) <= 100, "100 such requests are past 16 MiB"
         vendor.release()
-        await vendor.until(lambda told: set(sent) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(sent) <= v.accepted.keys(), PATIENCE)
 
 
 @pytest.mark.parametrize("requests", [1, 9])
@@ -432,7 +432,7 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
         await on.load.burst(BATCHER, 90, 90 // requests)
-        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        await vendor.until(lambda v: v.answering == 1, PATIENCE)
         assert len(worker.queue.in_flight) == USER_JOBS
         assert worker.backlog.unread == 90 - USER_JOBS
         vendor.release()
@@ -447,7 +447,7 @@ async def test_a_passed_through_request_is_not_split(tmp_path: Path) -> None:
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
         await on.load.burst(BATCHER, 8 * USER_JOBS, 2 * USER_JOBS)
-        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        await vendor.until(lambda v: v.answering == 1, PATIENCE)
         assert len(worker.queue.in_flight) == 2 * USER_JOBS
         vendor.release()
         await on.arrived("tracardi")
@@ -465,7 +465,7 @@ async def test_a_stored_request_that_no_longer_parses_is_a_dead_letter(
         async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
             vendor = on.vendors["chrts"]
             must = {mark for mark in marks if mark.user != 4}
-            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
             await on.gateway.workers["chrts"].tracker.flush()
             (letter,) = await on.gateway.spool.dead_letters()
         assert refused
@@ -506,7 +506,7 @@ async def test_a_parked_event_goes_on_after_an_unparsable_one(
     await filled(tmp_path / "spool", marks, {2: behind})
     refused = _refusing(monkeypatch, b"m-4-1-m")
     async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
-        await on.vendors["chrts"].until(lambda told: marks[1] in told.accepted, PATIENCE)
+        await on.vendors["chrts"].until(lambda v: marks[1] in v.accepted, PATIENCE)
     assert refused
 
 
@@ -535,7 +535,7 @@ async def test_blocked_users_are_counted_again_after_a_change(
         goes_on.set()
         await asyncio.wait_for(counting.wait(), PATIENCE)
         await pour(on.url, 1, users=1, first=4)
-        await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)
+        await vendor.until(lambda v: EventMark(4, 1) in v.accepted, PATIENCE)
         assert worker.queue.users.blocked(f"user-{FIRST.user}")
 
 
@@ -559,14 +559,14 @@ async def test_the_cursor_stays_before_an_entry_whose_read_failed(
         vendor.decide = lambda _: "held"
         await asyncio.wait_for(reading.wait(), PATIENCE)
         await pour(on.url, 1, users=1)
-        await vendor.until(lambda told: told.answering == 1, PATIENCE)
+        await vendor.until(lambda v: v.answering == 1, PATIENCE)
         goes_on.set()
-        await vendor.until(lambda told: told.answering == 2, PATIENCE)
+        await vendor.until(lambda v: v.answering == 2, PATIENCE)
         worker.tracker.advance()
         await worker.tracker.flush()
         assert on.gateway.spool.cursor("chrts") == 0
         vendor.release()
-        await vendor.until(lambda told: EventMark(4, 1) in told.accepted, PATIENCE)
+        await vendor.until(lambda v: EventMark(4, 1) in v.accepted, PATIENCE)
 
 
 async def test_retries_in_memory_are_bounded(
@@ -585,10 +585,10 @@ async def test_retries_in_memory_are_bounded(
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
         vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
         vendor.decide = lambda _: "held"
-        await vendor.until(lambda told: told.answering == 8, PATIENCE)
+        await vendor.until(lambda v: v.answering == 8, PATIENCE)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
                 await until(lambda: worker.queue.in_flight.waiting > 150)
         vendor.release()
-        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)
     assert set(vendor.accepted.values()) == {1}

@@ -90,7 +90,7 @@ async def test_one_users_failing_event_delays_no_other_user(
         vendor.decide = lambda marks: behaviour if bad in marks else None
         await on.send(EVENTS)
         others = {mark for mark in on.load.acknowledged if mark.user != bad.user}
-        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
         assert bad not in vendor.accepted
         mine = {mark for mark in on.load.acknowledged if mark.user == bad.user}
         later = {mark for mark in mine if mark.number > bad.number}
@@ -98,9 +98,9 @@ async def test_one_users_failing_event_delays_no_other_user(
         if behaviour == "500":
             assert not later & vendor.accepted.keys()
             vendor.decide = lambda _: None
-            await vendor.until(lambda told: mine <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: mine <= v.accepted.keys(), PATIENCE)
         else:
-            await vendor.until(lambda told: later <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: later <= v.accepted.keys(), PATIENCE)
         await on.ends()
         letters = dead_letters(on.spool)
         verdict = judge(on.load.acknowledged, on.load.unsure, [vendor], letters, once=True)
@@ -116,7 +116,7 @@ async def test_a_refused_credential_makes_no_dead_letter(tmp_path: Path) -> None
         vendor = on.vendors["chrts"]
         vendor.weights = {"401": 1}
         await on.send(EVENTS)
-        await vendor.until(lambda told: len(told.attempts) > AT_ONCE + PROBES, PATIENCE)
+        await vendor.until(lambda v: len(v.attempts) > AT_ONCE + PROBES, PATIENCE)
         probes = vendor.attempts[AT_ONCE + PROBES - 2 :]
         assert all(b.at - a.at >= 0.4 for a, b in pairwise(probes))
         vendor.weights = {"ok": 1}
@@ -163,7 +163,7 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         vendor.decide = lambda _: planned.pop() if planned else None
         on.load.aim(on.gateway.url)
         on.load.start()
-        await vendor.until(lambda told: told.answered["429"] == 1, PATIENCE)
+        await vendor.until(lambda v: v.answered["429"] == 1, PATIENCE)
         await on.load.reaches(len(on.load.acknowledged) + 2 * USERS)
         await on.load.stop()
         await on.arrived("chrts")
@@ -188,7 +188,7 @@ async def test_an_event_without_a_plugin_delays_no_other(tmp_path: Path) -> None
             await load.reaches(USERS)
             await load.stop()
             must = set(load.acknowledged)
-            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
             gateway.process.terminate()
             assert await gateway.ended() == 0
     with DeadLetterStore(spool) as box:

@@ -67,7 +67,7 @@ async def test_a_key_in_a_header_chooses_the_source(tmp_path: Path) -> None:
 
 
 async def test_a_key_chooses_the_relay_address(tmp_path: Path) -> None:
-    """A read goes to the vendor's address of its key's source; a source without one refuses it."""
+    """A read goes to the relay address of its key's source; a source without one refuses it."""
     async with vendor() as upstream:
         more = f'url = "{upstream.url}"'
         async with running(

@@ -49,9 +49,9 @@ async def test_refused_requests_fill_neither_log_nor_traces(tmp_path: Path) -> N
         with capture_logs() as lines:
             assert set(await sent(run, b"/v1/track", b"{")) == {400}
             await sent(run, b"/v1/track", b'{"writeKey":"WK","event":7}', 1)
-        told = [line["outcome"] for line in of(lines, "request")]
-        assert FAILURES <= told.count("malformed") <= 2 * FAILURES
-        assert len(set(told)) == 2
+        outcomes = [line["outcome"] for line in of(lines, "request")]
+        assert FAILURES <= outcomes.count("malformed") <= 2 * FAILURES
+        assert len(set(outcomes)) == 2
         counts = run.gateway.observer.counts.requests
         assert counts["site", "malformed"] == MANY
 

@@ -74,7 +74,7 @@ def _events(entry: dict[str, Any]) -> list[Any]:
 
 
 def _further(journal: list[dict[str, Any]]) -> int:
-    """Return the requests or events that are the consent part of a profile, at two vendors."""
+    """Return how many journalled events are only a profile's consent, at two vendors."""
     profiles = {e["body"].get("email") for e in journal if e["path"] == "/store/collectprofile"}
     contacts = [e for e in journal if e["path"] == "/store/contact" and "cookie" in e["body"]]
     beside = sum(contact["body"]["email"] in profiles for contact in contacts)

@@ -111,7 +111,9 @@ async def test_alerting_counters_start_at_zero(tmp_path: Path) -> None:
 async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
     """docs/metrics.md has a row with the labels of each metric, and no other row."""
     text = (ROOT / "docs/metrics.md").read_text()
-    told = {name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)}
+    documented = {
+        name: set((labels or "").split(", ")) - {""} for name, labels in ROW.findall(text)
+    }
     collected = '[trace]\notlp_url = "http://127.0.0.1:9/v1/traces"\n'
     async with running(tmp_path, lambda at: configured(tmp_path, at) + collected) as run:
         body, _ = await MetricsPage(run.gateway).get("application/openmetrics-text; version=1.0.0")
@@ -121,10 +123,10 @@ async def test_the_documentation_names_every_metric(tmp_path: Path) -> None:
     ours = {f.name: f for f in families if f.name.startswith("cdp_gateway_")}
     named = {f"{n}_total" if f.type == "counter" else n for n, f in ours.items()}
     assert named
-    assert named == set(told)
+    assert named == set(documented)
     for name, family in ours.items():
         for sample in family.samples:
-            known = told.get(name, told.get(f"{name}_total", set()))
+            known = documented.get(name, documented.get(f"{name}_total", set()))
             assert set(sample.labels) - {"le"} <= known, sample
 
 

@@ -75,10 +75,10 @@ async def test_parked_events_go_on_after_a_restart(tmp_path: Path, how: End) -> 
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "500"
         await on.send(60)
-        await vendor.until(lambda told: told.answered["500"] > 2, PATIENCE)
+        await vendor.until(lambda v: v.answered["500"] > 2, PATIENCE)
         # The retry succeeds; the next event, read back from the spool, is then in flight.
         vendor.decide = lambda marks: "ok" if FIRST in marks else "hang"
-        await vendor.until(lambda told: told.answered["hang"] > 0, PATIENCE)
+        await vendor.until(lambda v: v.answered["hang"] > 0, PATIENCE)
         await end(on, how)
         assert list(vendor.accepted) == [FIRST]
         await resume(on, vendor)
@@ -99,7 +99,7 @@ async def test_one_slow_user_makes_few_duplicates(
         vendor.decide = lambda marks: "hang" if any(m.user == FIRST.user for m in marks) else None
         await on.send(6 * AHEAD)
         others = {mark for mark in on.load.acknowledged if mark.user != FIRST.user}
-        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
         await end(on, how)
         await resume(on, vendor)
         verdict = on.judged(once=how == "term")
@@ -121,7 +121,7 @@ async def test_a_retry_ahead_of_the_cursor_arrives_once_after_a_crash(tmp_path: 
         )
         await on.send(AHEAD * 3 // 4)
         others = {m for m in on.load.acknowledged if m.user not in {FIRST.user, *failing}}
-        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
         await end(on, "kill")
         before = set(vendor.accepted)
         await resume(on, vendor)
@@ -145,12 +145,12 @@ async def test_order_holds_when_a_user_waits_in_memory_and_in_the_spool(
         vendor.decide = lambda marks: hanging[0] if marks[0] == FIRST else None
         await on.send(3 * AHEAD)
         others = {mark for mark in on.load.acknowledged if mark.user != FIRST.user}
-        await vendor.until(lambda told: others <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
         await end(on, how)
         hanging[0] = "500"
         async with gateway_process(on.path) as gateway:
             before = vendor.answered["500"]
-            await vendor.until(lambda told: told.answered["500"] > before + 1, PATIENCE)
+            await vendor.until(lambda v: v.answered["500"] > before + 1, PATIENCE)
             on.load.aim(gateway.url)
             on.load.start()
             await on.load.everyone()
@@ -183,7 +183,7 @@ async def test_replayed_dead_letters_are_delivered(tmp_path: Path) -> None:
             await on.load.everyone()
             await on.load.stop()
             must = set(on.load.acknowledged)
-            await vendor.until(lambda told: must <= told.accepted.keys(), PATIENCE)
+            await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
             gateway.process.terminate()
             assert await gateway.ended() == 0
         verdict = judge(on.load.acknowledged, on.load.unsure, [vendor], {}, once=True)

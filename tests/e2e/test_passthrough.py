@@ -96,8 +96,8 @@ async def test_the_vendor_gets_what_it_would_get_directly(
                 assert {entry["verdict"] for entry in through} <= {"accepted", "refused"}
                 continue
             assert len(through) == 1, name
-            for told in ("method", "path", "verdict"):
-                assert through[0][told] == direct[told], name
+            for key in ("method", "path", "verdict"):
+                assert through[0][key] == direct[key], name
             assert _asked(through[0]["query"]) == _asked(direct["query"]), name
             assert _anonymous(through[0]["body"]) == _anonymous(direct["body"]), name
 

@@ -65,7 +65,7 @@ async def deliver(run: Running, vendor: str, path: str, body: dict[str, Any]) ->
 async def test_a_refused_request_is_rewritten(
     tmp_path: Path, vendor: str, path: str, body: dict[str, Any]
 ) -> None:
-    """A request that its vendor refuses as it came is delivered in the gateway's own writing."""
+    """A passed-through request that its vendor refuses is rewritten by the gateway and accepted."""
     async with running(tmp_path, config(tmp_path, vendor)) as run:
         verdicts = await deliver(run, vendor, path, body)
         assert verdicts == ["refused", "accepted"]

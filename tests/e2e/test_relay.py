@@ -319,9 +319,9 @@ async def test_an_invalid_response_is_a_503(tmp_path: Path, answer: bytes) -> No
     """An invalid response becomes a 503 in the vendor's format, without the client's key."""
     async with relaying(tmp_path) as (run, upstream):
         upstream.answer = answer
-        async with run.client.get(f"{run.url}/search?shop_id=key-1") as told:
-            assert told.status == 503
-            assert "shop_id" not in await told.text()
+        async with run.client.get(f"{run.url}/search?shop_id=key-1") as response:
+            assert response.status == 503
+            assert "shop_id" not in await response.text()
 
 
 async def test_interim_responses_are_not_relayed(tmp_path: Path) -> None:
@@ -374,8 +374,8 @@ async def test_the_sources_origins_hold_for_relayed_calls(tmp_path: Path) -> Non
         for origin, allowed in (("https://shop.example", True), ("https://other.example", False)):
             asked = {"origin": origin}
             async with run.client.get(f"{run.url}/init?shop_id=key-1", headers=asked) as answer:
-                told = answer.headers.getall("access-control-allow-origin", [])
-                assert told == ([origin] if allowed else [])
+                allowed_origins = answer.headers.getall("access-control-allow-origin", [])
+                assert allowed_origins == ([origin] if allowed else [])
                 assert answer.headers.getall("set-cookie") == ["a=1", "b=2"]
                 assert "origin" in answer.headers["vary"]
                 assert "accept" in answer.headers["vary"]

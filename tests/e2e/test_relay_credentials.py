@@ -324,7 +324,7 @@ async def test_an_upstream_reply_is_redacted(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_secret_in_an_event_is_refused(tmp_path: Path) -> None:
-    """With `secrets`, an event with an unknown secret is refused, and so is a server-only call."""
+    """With `secrets`, an unknown secret is refused, and so is a server-only call without one."""
     route = '[[routes]]\nto = ["pc"]'
     push = {"shop_id": PUBLIC, "did": "d", "seance": "s", "event": "view", "items": [{"id": "1"}]}
     person = {"shop_id": PUBLIC, "email": "ada@shop.example"}

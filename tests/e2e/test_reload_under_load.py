@@ -37,7 +37,7 @@ async def all_of_it(on: ProcessHarness, *names: str) -> None:
         must -= perhaps.get(name, set())
         vendor = on.vendors[name]
         await vendor.until(
-            lambda told, must=must: must <= told.accepted.keys() and not told.answering,  # type: ignore[misc]  # bound now
+            lambda v, must=must: must <= v.accepted.keys() and not v.answering,  # type: ignore[misc]  # bound now
             SOON,
         )
     await on.ends()
@@ -73,7 +73,7 @@ async def test_events_accepted_while_an_old_worker_drains_are_delivered(tmp_path
         await on.load.burst(LONE, 1, 1)
         await on.load.reaches(1)
         on.load.start()
-        await vendor.until(lambda told: told.answered["held"] > 0, PATIENCE)
+        await vendor.until(lambda v: v.answered["held"] > 0, PATIENCE)
         since = len(on.gateway.lines)
         on.setup.change("chrts")
         on.setup.write()
@@ -119,7 +119,7 @@ async def test_an_attempt_in_flight_is_not_repeated(tmp_path: Path, how: str) ->
         vendor.decide = lambda _: "held"
         on.load.aim(on.gateway.url)
         on.load.start()
-        await vendor.until(lambda told: told.answering == 4, PATIENCE)
+        await vendor.until(lambda v: v.answering == 4, PATIENCE)
         await on.load.stop()
         sent = set(vendor.accepted)
         since = len(on.gateway.lines)
@@ -152,7 +152,7 @@ async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how:
             vendor.weights = {"hang": 1}
         await on.send(24)
         for vendor in on.vendors.values():
-            await vendor.until(lambda told: told.answered["hang"] > 0, PATIENCE)
+            await vendor.until(lambda v: v.answered["hang"] > 0, PATIENCE)
         began, since = time.monotonic(), len(on.gateway.lines)
         if how == "term":
             on.gateway.process.terminate()
@@ -177,7 +177,7 @@ async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> 
         vendor.dislikes = lambda mark: "400" if mark in bad else None
         on.load.aim(on.gateway.url)
         on.load.start()
-        await vendor.until(lambda told: bad <= told.refused, PATIENCE)
+        await vendor.until(lambda v: bad <= v.refused, PATIENCE)
         vendor.dislikes = lambda _: None
         await on.gateway.after(0, "dead_letter")
         while not bad <= vendor.accepted.keys():
@@ -194,12 +194,12 @@ async def test_nothing_new_goes_after_a_pause(tmp_path: Path) -> None:
         vendor = on.vendors["chrts"]
         vendor.decide = lambda _: "held"
         await on.send(500)
-        await vendor.until(lambda told: told.answering == 8, PATIENCE)
+        await vendor.until(lambda v: v.answering == 8, PATIENCE)
         await on.operator.call(on.gateway, "/destinations/chrts/pause")
         before = len(vendor.attempts)
         vendor.release()
-        await vendor.until(lambda told: not told.answering, PATIENCE)
+        await vendor.until(lambda v: not v.answering, PATIENCE)
         with pytest.raises(TimeoutError):
-            await vendor.until(lambda told: len(told.attempts) > before, 0.5)
+            await vendor.until(lambda v: len(v.attempts) > before, 0.5)
         await on.operator.call(on.gateway, "/destinations/chrts/resume")
         await all_of_it(on, "chrts")

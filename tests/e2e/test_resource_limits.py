@@ -186,14 +186,14 @@ async def test_a_dead_destination_leaves_room_for_the_others(tmp_path: Path, ful
         context = AdminContext(run.gateway, Reloader(run.gateway))
         async with serving(make_admin(context)) as admin:
             async with run.client.get(f"{admin}/api/v1/destinations/growlytics") as answer:
-                told = await answer.json()
-            assert told["refuses_reason"] == refusing
-            assert told["dead_lettered"] >= given_up.dead
+                shown = await answer.json()
+            assert shown["refuses_reason"] == refusing
+            assert shown["dead_lettered"] >= given_up.dead
             async with run.client.get(f"{admin}/metrics") as answer:
                 page = await answer.text()
             (counted,) = DROPPED.findall(page)
             later = run.gateway.spool.given_up()["growlytics"]  # more may be dropped meanwhile
-            assert given_up.dropped <= told["dropped"] <= int(counted) <= later.dropped
+            assert given_up.dropped <= shown["dropped"] <= int(counted) <= later.dropped
             flag = "1.0" if refusing else "0.0"
             assert f'cdp_gateway_destination_full{{destination="growlytics"}} {flag}' in page
             async with run.client.get(f"{admin}/api/v1/overview") as answer:

@@ -75,7 +75,7 @@ def answers(counts: Mapping[Key, Count]) -> dict[str, int]:
     return {key.how: count.number for key, count in counts.items() if key.what == "answer"}
 
 
-def told(folder: Path, *args: str) -> dict[str, Any]:
+def shadow_report(folder: Path, *args: str) -> dict[str, Any]:
     """Return the report on the shadow as JSON."""
     path = str(folder / "gateway.toml")
     found = CliRunner().invoke(main, ["shadow", "report", "--config", path, "--json", *args])
@@ -94,13 +94,13 @@ async def test_a_shop_compares_before_it_switches(tmp_path: Path) -> None:
         assert {where for _, where, _ in run.watch.settled} == {"personaclick"}
         assert {entry["vendor"] for entry in await run.journal()} == {"personaclick"}
 
-        report = told(tmp_path)
+        report = shadow_report(tmp_path)
         assert (report["seen"], report["arriving"], report["safe"]) == (3, 3, False)
         lost = {line["field"]: line for line in report["fields"] if line["kind"] == "lost"}
         assert lost["session_id"]["sent_as"] == "seance"
         assert lost["session_id"]["number"] == 3
         accepted = [word for field in lost for word in ("--accept", field)]
-        assert told(tmp_path, *accepted)["safe"] is True
+        assert shadow_report(tmp_path, *accepted)["safe"] is True
 
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, DELIVERS)(run.sandbox))
@@ -110,7 +110,7 @@ async def test_a_shop_compares_before_it_switches(tmp_path: Path) -> None:
         (got,) = await run.journal("chrts")
         assert got["verdict"] == "accepted"
         assert got["body"]["name"] == "Order Completed"
-        assert told(tmp_path)["seen"] == 3
+        assert shadow_report(tmp_path)["seen"] == 3
 
 
 async def test_a_shadow_counts_only_as_shadowed(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_a_test_account_is_compared(tmp_path: Path) -> None:
         assert answers(counts) == {"accepted": 1, "refused": 1}
         assert {where for _, where, _ in run.watch.settled} == {"personaclick"}
         assert len(await run.journal("chrts")) == 2
-    report = told(tmp_path)
+    report = shadow_report(tmp_path)
     beside = {
         (line["outcome"], line["test_account"]): line["number"] for line in report["comparisons"]
     }
@@ -199,7 +199,7 @@ async def test_counts_survive_a_restart(tmp_path: Path) -> None:
         async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
             await post(run, VIEW)
             await until(lambda run=run: run.gateway.workers["new"].shadowed == 1)  # type: ignore[misc]  # bound at once
-    report = told(tmp_path)
+    report = shadow_report(tmp_path)
     assert report["seen"] == 2
     assert report["last"] > report["first"]
 

@@ -110,8 +110,8 @@ def without(fields: set[str], entry: Mapping[str, Any]) -> str:
     body = _pruned(entry["body"], {f.removeprefix("body ") for f in fields if " " in f})
     pairs = entry["query"].split("&")
     query = [_plain(p) for p in pairs if f"query {p.partition('=')[0]}" not in fields]
-    told = [entry["method"], entry["path"], query, headers, body]
-    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS).decode()
+    compared = [entry["method"], entry["path"], query, headers, body]
+    return orjson.dumps(compared, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _plain(pair: str) -> str:
@@ -142,8 +142,8 @@ def calls_in(entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
     body = entry["body"]
     calls = body.get("batch", [body]) if isinstance(body, dict) else []
     kind = entry["path"].rpartition("/")[2]
-    told = ("userId", "anonymousId", "event")
-    return [(*(str(c.get(key) or "") for key in told), c.get("type", kind)) for c in calls]
+    keys = ("userId", "anonymousId", "event")
+    return [(*(str(c.get(key) or "") for key in keys), c.get("type", kind)) for c in calls]
 
 
 def of_several(entry: Mapping[str, Any]) -> bool:
@@ -170,12 +170,12 @@ async def test_a_shop_switches_over(tmp_path: Path, respond: str) -> None:
     may = set(declared("What a vendor sees differently"))
     for vendor in VENDORS:
         fields = {field for whose, field in may if whose in {"all", vendor}}
-        told = [entry for entry in before if _took(entry, vendor)]
+        sent = [entry for entry in before if _took(entry, vendor)]
         got = [entry for entry in after if _took(entry, vendor)]
-        whole = Counter(without(fields, entry) for entry in told if not of_several(entry))
+        whole = Counter(without(fields, entry) for entry in sent if not of_several(entry))
         missed = whole - Counter(without(fields, entry) for entry in got)
         assert not missed, next(iter(missed))
-        parts = Counter(call for entry in told if of_several(entry) for call in calls_in(entry))
+        parts = Counter(call for entry in sent if of_several(entry) for call in calls_in(entry))
         missing = parts - Counter(call for entry in got for call in calls_in(entry))
         assert not missing, next(iter(missing))
 

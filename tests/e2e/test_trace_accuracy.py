@@ -15,8 +15,8 @@ async def test_the_end_of_a_failed_delivery_is_recorded(tmp_path: Path) -> None:
     """For an unsampled request, a success after a failed attempt is recorded as the failure is."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=503, count=1)
-        told = await until(admin, await send(admin), stands("crm", "delivered"))
-    assert [one["outcome"] for one in told["crm"]["attempts"]] == ["retry", "delivered"]
+        deliveries = await until(admin, await send(admin), stands("crm", "delivered"))
+    assert [one["outcome"] for one in deliveries["crm"]["attempts"]] == ["retry", "delivered"]
 
 
 async def test_the_end_of_a_replay_is_recorded(tmp_path: Path) -> None:
@@ -24,10 +24,10 @@ async def test_the_end_of_a_replay_is_recorded(tmp_path: Path) -> None:
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
-        told = await until(admin, request, stands("crm", "dead_letter"))
-        await admin.post("/dead-letters/replay", {"ids": [told["crm"]["dead_letter"]["id"]]})
-        told = await until(admin, request, stands("crm", "delivered"))
-    assert (told["crm"]["dead_letter"], told["crm"]["next_step"]) == (None, "")
+        deliveries = await until(admin, request, stands("crm", "dead_letter"))
+        await admin.post("/dead-letters/replay", {"ids": [deliveries["crm"]["dead_letter"]["id"]]})
+        deliveries = await until(admin, request, stands("crm", "delivered"))
+    assert (deliveries["crm"]["dead_letter"], deliveries["crm"]["next_step"]) == (None, "")
 
 
 async def test_an_unsampled_delivery_is_not_shown_as_pending(tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ async def test_an_unsampled_delivery_is_not_shown_as_pending(tmp_path: Path) -> 
                 pass
         await admin.post("/destinations/mail/pause")
         other = await send(admin, "Another")
-        told = await until(admin, request, stands("mail", "finished"))
-        assert told["mail"]["reason"].startswith(
+        deliveries = await until(admin, request, stands("mail", "finished"))
+        assert deliveries["mail"]["reason"].startswith(
             "It was delivered or declined at the first attempt"
         )
         lines = await printed(tmp_path, "trace", request, "--short")
         assert "mail: it was delivered or declined at the first attempt; not sampled" in lines
-        told = await until(admin, other, stands("mail", "pending"))
-        assert told["mail"]["reason"] == "An operator paused the destination."
+        deliveries = await until(admin, other, stands("mail", "pending"))
+        assert deliveries["mail"]["reason"] == "An operator paused the destination."
         lines = await printed(tmp_path, "trace", other, "--short")
         assert "mail: no attempt yet; it is pending in the spool" in lines
 
@@ -61,14 +61,14 @@ async def test_the_backlog_of_a_removed_destination_is_shown(tmp_path: Path) -> 
         for to in ("crm", "mail"):
             await admin.post(f"/destinations/{to}/pause")
         request = await send(admin)
-        await until(admin, request, lambda told: len(told) == 2)
+        await until(admin, request, lambda deliveries: len(deliveries) == 2)
         config = tmp_path / "gateway.toml"
         without = config.read_text().partition("[destinations.mail]")[0]
         config.write_text(f'{without}[[routes]]\nname = "all"\nto = ["crm"]\n')
         assert (await admin.post("/config/reload"))["removed"] == ["mail"]
-        told = await until(admin, request, lambda told: "mail" in told)
-    assert (told["mail"]["outcome"], told["crm"]["outcome"]) == ("pending", "pending")
-    assert told["mail"]["reason"].startswith("The destination is no longer configured")
+        deliveries = await until(admin, request, lambda deliveries: "mail" in deliveries)
+    assert (deliveries["mail"]["outcome"], deliveries["crm"]["outcome"]) == ("pending", "pending")
+    assert deliveries["mail"]["reason"].startswith("The destination is no longer configured")
 
 
 async def test_expired_deliveries_of_a_removed_destination_are_recorded(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ async def test_expired_deliveries_of_a_removed_destination_are_recorded(tmp_path
             while len(given_up) < 2:
                 lines = (await admin.get("/traces?failed=true"))["lines"]
                 given_up = {line["destination"]: line["reason"] for line in lines}
-        told = await until(admin, request, stands("crm", "dead_letter"))
+        deliveries = await until(admin, request, stands("crm", "dead_letter"))
     assert given_up == dict.fromkeys(("crm", "mail"), "expired: pending for more than 2 s")
-    assert told["crm"]["vendor"] == "growlytics"
+    assert deliveries["crm"]["vendor"] == "growlytics"
 
 
 async def test_several_deliveries_to_one_destination_are_separate(tmp_path: Path) -> None:
@@ -101,12 +101,17 @@ async def test_several_deliveries_to_one_destination_are_separate(tmp_path: Path
         async with asyncio.timeout(PATIENCE):
             while True:
                 status, found = await admin.call("GET", f"/api/v1/request?id={request}")
-                told = found["requests"][0]["events"][0]["deliveries"] if status == 200 else []
-                stands = sorted((one["destination"], one["outcome"]) for one in told)
-                if told and {outcome for _, outcome in stands} <= {"dead_letter", "delivered"}:
+                deliveries = (
+                    found["requests"][0]["events"][0]["deliveries"] if status == 200 else []
+                )
+                stands = sorted((one["destination"], one["outcome"]) for one in deliveries)
+                if deliveries and {outcome for _, outcome in stands} <= {
+                    "dead_letter",
+                    "delivered",
+                }:
                     break
     assert stands == [("crm", "dead_letter"), ("crm", "delivered"), ("mail", "delivered")]
-    assert all(len(one["attempts"]) == 1 for one in told)
+    assert all(len(one["attempts"]) == 1 for one in deliveries)
 
 
 DEPTH = 1015
@@ -127,8 +132,8 @@ async def test_a_deeply_nested_body_is_shown(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             while len((await admin.get("/traces?destination=mail&failed=true"))["lines"]) < 2:
                 pass
-        told = await until(admin, request, stands("mail", "dead_letter"))
-        number = told["mail"]["dead_letter"]["id"]
+        deliveries = await until(admin, request, stands("mail", "dead_letter"))
+        number = deliveries["mail"]["dead_letter"]["id"]
         letter = await admin.get(f"/dead-letters/{number}")
         lines = await printed(tmp_path, "trace", request)
         shown = await printed(tmp_path, "dead-letters", "show", str(number))
@@ -185,8 +190,8 @@ async def test_credentials_in_names_are_redacted_in_dead_letters(tmp_path: Path)
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         keys = ("growlytics-sandbox-key", "api_chrts_sandbox")
         request = await send(admin, *keys)
-        told = await until(admin, request, stands("crm", "dead_letter"))
-        number = told["crm"]["dead_letter"]["id"]
+        deliveries = await until(admin, request, stands("crm", "dead_letter"))
+        number = deliveries["crm"]["dead_letter"]["id"]
         paths = (f"/trace?id={request}", f"/request?id={request}", "/dead-letters")
         found = [await admin.get(path) for path in (*paths, f"/dead-letters/{number}")]
     assert found[2]["dead_letters"][0]["event_name"] == "***"

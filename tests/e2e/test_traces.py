@@ -239,7 +239,7 @@ async def test_the_rate_counts_events(tmp_path: Path) -> None:
 async def test_refusals_with_a_known_key_are_recorded(
     tmp_path: Path, headers: dict[str, str], body: bytes, fault: str, *, kept: bool
 ) -> None:
-    """A refused request with a known key is always recorded; one with an unknown key is not."""
+    """A refused request is streamed and counted; with a known key it is always recorded too."""
     config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
     async with running(tmp_path, config) as run:
         seen = asyncio.ensure_future(lines_until(run, lambda lines: len(lines) == 1))

@@ -38,9 +38,9 @@ async def test_full_concurrency_returns_with_the_first_success(
         await until(lambda: breaker.opened > 1)  # attempts in flight at the opening have ended
         first: list[Behaviour] = ["ok"]
         vendor.decide = lambda _: first.pop() if first else "held"
-        await vendor.until(lambda told: told.answering == LANES, PATIENCE)
+        await vendor.until(lambda v: v.answering == LANES, PATIENCE)
         vendor.release()
-        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)
 
 
 async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.M
         answers: list[Behaviour] = ["500"] * 3
         vendor.decide = lambda _: answers.pop() if answers else "ok"
         (mark,) = await pour(on.url, 1, users=1)
-        await vendor.until(lambda told: mark in told.accepted, PATIENCE)
+        await vendor.until(lambda v: mark in v.accepted, PATIENCE)
     assert len(vendor.attempts) == 4
 
 
@@ -65,7 +65,7 @@ async def test_a_retry_from_before_a_start_waits_no_longer_than_retry_max(tmp_pa
         tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
     )
     async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
-        await on.vendors["chrts"].until(lambda told: mark in told.accepted, PATIENCE)
+        await on.vendors["chrts"].until(lambda v: mark in v.accepted, PATIENCE)
 
 
 async def test_a_drain_tries_waiting_deliveries_at_once(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_a_drain_tries_waiting_deliveries_at_once(tmp_path: Path) -> None:
         await worker.backlog.ready()
         assert not vendor.attempts
         await worker.drain()
-        await vendor.until(lambda told: mark in told.accepted, PATIENCE)
+        await vendor.until(lambda v: mark in v.accepted, PATIENCE)
 
 
 async def test_a_delivered_event_behind_a_hanging_one_is_not_repeated(tmp_path: Path) -> None:
@@ -90,14 +90,14 @@ async def test_a_delivered_event_behind_a_hanging_one_is_not_repeated(tmp_path: 
         vendor = on.vendors["chrts"]
         vendor.dislikes = lambda mark: "hang" if mark == hanging else None
         await pour(on.url, 1, users=1)
-        await vendor.until(lambda told: told.answered["hang"] == 1, PATIENCE)
+        await vendor.until(lambda v: v.answered["hang"] == 1, PATIENCE)
         await pour(on.url, 1, users=1, first=other.user)
-        await vendor.until(lambda told: other in told.accepted, PATIENCE)
+        await vendor.until(lambda v: other in v.accepted, PATIENCE)
     async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
         vendor = on.vendors["chrts"]
-        await vendor.until(lambda told: hanging in told.accepted, PATIENCE)
+        await vendor.until(lambda v: hanging in v.accepted, PATIENCE)
         await pour(on.url, 1, users=1, first=later.user)  # it is sent after all repeats
-        await vendor.until(lambda told: later in told.accepted, PATIENCE)
+        await vendor.until(lambda v: later in v.accepted, PATIENCE)
         assert [attempt.marks for attempt in vendor.attempts] == [(hanging,), (later,)]
 
 
@@ -148,7 +148,7 @@ async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Pa
         vendor.weights = {"500": 1}
         await until(lambda: worker.breaker.opened > 0)
         tried = len(vendor.attempts)
-        await vendor.until(lambda told: len(told.attempts) > tried + 20, PATIENCE)
+        await vendor.until(lambda v: len(v.attempts) > tried + 20, PATIENCE)
         assert worker.backlog.unread > 3 * PAGE
         vendor.weights = {"ok": 1}
-        await vendor.until(lambda told: set(marks) <= told.accepted.keys(), PATIENCE)
+        await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)

@@ -148,7 +148,7 @@ def disliked(behaviour: Behaviour) -> Attack:
         vendor.dislikes = lambda mark: behaviour if mark.user >= FAR else None
         happened = Happened()
         async with _meanwhile([_flood(on, FAR, size, "", happened)]):
-            await vendor.until(lambda told: told.disliked[behaviour] > 0, PATIENCE)
+            await vendor.until(lambda v: v.disliked[behaviour] > 0, PATIENCE)
             yield happened
         happened["answers"] = vendor.disliked[behaviour]
 

@@ -90,7 +90,7 @@ async def _measured(on: ProcessHarness, seconds: float) -> Delays:
     await asyncio.gather(asyncio.sleep(seconds), load.everyone())
     sent = {mark for mark in load.acknowledged.keys() - before if mark.user < FAR}
     with contextlib.suppress(TimeoutError):
-        await vendor.until(lambda told: sent <= told.accepted.keys(), LATE)
+        await vendor.until(lambda v: sent <= v.accepted.keys(), LATE)
     found = sorted(_delay(on, mark) for mark in sent)
     if not found:
         return Delays(math.inf, math.inf, 0, 0)

@@ -43,7 +43,7 @@ class InProcessHarness(NamedTuple):
             TimeoutError: it has not after *patience* seconds.
         """
         must = owed(self.load.acknowledged, name)
-        await self.vendors[name].until(lambda told: must <= told.accepted.keys(), patience)
+        await self.vendors[name].until(lambda v: must <= v.accepted.keys(), patience)
 
     async def reload(self) -> None:
         """Write the setup and reload it."""

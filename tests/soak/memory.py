@@ -114,7 +114,7 @@ async def _drain(vendors: list[Vendor], sent: list[EventMark]) -> list[str]:
         much = len(owed(sent, vendor.name))
         try:
             await vendor.until(
-                lambda told, much=much: len(told.accepted) >= much and not told.answering,  # type: ignore[misc]  # bound now
+                lambda v, much=much: len(v.accepted) >= much and not v.answering,  # type: ignore[misc]  # bound now
                 DRAIN,
             )
         except TimeoutError:

@@ -210,8 +210,8 @@ class Operator:
                 async with client.post(gateway.admin + path, json=body) as answer:
                     said = await answer.read()
                 if answer.status == 200:
-                    told: dict[str, Any] = orjson.loads(said)
-                    return told
+                    response: dict[str, Any] = orjson.loads(said)
+                    return response
                 if answer.status != 503:
                     raise RuntimeError(f"{path}: {answer.status} {said!r}")
                 await asyncio.sleep(LOOK)

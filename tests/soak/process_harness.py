@@ -45,8 +45,8 @@ class ProcessHarness(NamedTuple):
             much = len(owed(self.load.acknowledged, name))
             vendor = self.vendors[name]
             await vendor.until(
-                lambda told, much=much: (  # type: ignore[misc]  # bound now
-                    len(told.accepted) + len(told.refused) >= much and not told.answering
+                lambda v, much=much: (  # type: ignore[misc]  # bound now
+                    len(v.accepted) + len(v.refused) >= much and not v.answering
                 ),
                 PATIENCE,
             )
