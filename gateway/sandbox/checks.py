@@ -13,7 +13,7 @@ problem.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum, StrEnum
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
@@ -113,7 +113,10 @@ ABSENT: Final = _Absent.ABSENT
 
 
 class BodyField:
-    """A value in a body, its path, and the list to which its problems are added."""
+    """A value in a body, its path, and the list to which its problems are added.
+
+    ``value`` is `ABSENT`, equal to no JSON value, if the field is absent or has a problem.
+    """
 
     __slots__ = ("path", "problems", "value")
 
@@ -153,10 +156,13 @@ class BodyField:
         for key in keys:
             self.may(key, *kinds).filled()
 
-    def each(self, *kinds: JsonType) -> Iterator["BodyField"]:
-        """Yield the items of an array, each of which must have one of the types ``kinds``."""
-        for index, value in enumerate(self.value if isinstance(self.value, list) else ()):
-            yield BodyField(value, (*self.path, index), self.problems).of(*kinds)
+    def each(self, *kinds: JsonType) -> list["BodyField"]:
+        """Return the items of an array, each of which must have one of the types ``kinds``."""
+        items = self.value if isinstance(self.value, list) else ()
+        return [
+            BodyField(value, (*self.path, index), self.problems).of(*kinds)
+            for index, value in enumerate(items)
+        ]
 
     def of(self, *kinds: JsonType) -> Self:
         """Require one of the JSON types ``kinds``; without any, all types are allowed."""

@@ -40,6 +40,7 @@ from gateway.event import (
     Traits,
     as_json,
 )
+from gateway.event_diff import MISSING, diff_json
 from gateway.http import Request, Response
 from gateway.mapping import NO_FIELD, EventMapping, Row, Table
 from gateway.plugin.vendor import Input, json_response
@@ -137,6 +138,29 @@ def plain(event: Event) -> dict[str, Any]:
     for own in ("id", "received_at", "origin"):
         shown.pop(own, None)
     return shown
+
+
+def assert_json(found: Any, expected: Any, where: str) -> None:
+    """Fail the test if two JSON values differ, with a line for each path that does.
+
+    Args:
+        found: what the plugin makes.
+        expected: what the sample has.
+        where: what is compared, such as ``"deliveries"``.
+    """
+    __tracebackhide__ = True
+    if found == expected:
+        return
+    lines = [
+        f"  {path}: expected {_one_line(before)}, found {_one_line(after)}"
+        for path, before, after in diff_json(expected, found)
+    ]
+    pytest.fail("\n".join([f"difference in {where}:", *lines]), pytrace=False)
+
+
+def _one_line(value: Any) -> str:
+    """Return a JSON value as text; ``nothing`` if it is missing."""
+    return "nothing" if value is MISSING else orjson.dumps(value, default=str).decode()
 
 
 def json_of(body: bytes) -> Any:

@@ -1,7 +1,9 @@
 """The kit finds mistakes in a vendor: each mistake here fails the suite that checks for it."""
 
+import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -188,6 +190,38 @@ def test_an_output_with_chance_fails() -> None:
         Wrong().test_sees_nothing_but_the_event(EVENTS[0])
     with pytest.raises(AssertionError):
         Wrong().test_renders_or_declines(EVENTS[0])
+
+
+def test_a_request_that_differs_from_its_sample_is_shown_path_by_path(looked: Sample) -> None:
+    """The message lists the differing paths only, with both values."""
+    body = {**looked["deliveries"][0]["body"], "who": "u2", "more": {"hand": "left"}}
+    wrong = {**looked, "deliveries": [{**looked["deliveries"][0], "body": body}]}
+    with pytest.raises(pytest.fail.Exception) as caught:
+        Suite().test_renders(wrong)
+    assert str(caught.value).splitlines() == [
+        "difference in deliveries:",
+        '  [0].body.who: expected "u2", found "u1"',
+        '  [0].body.more.hand: expected "left", found nothing',
+    ]
+
+
+def test_fields_that_are_left_out_are_reported_together() -> None:
+    """One message has the entry for ``losses.toml`` that covers all kinds of events."""
+
+    class Unexplained(AcmeOutput):
+        """An output without a ``losses.toml`` beside it."""
+
+    class Wrong(Suite):
+        output = Unexplained(CONFIG)
+
+    with pytest.raises(pytest.fail.Exception) as caught:
+        Wrong().test_gives_a_reason_for_what_it_leaves_out()
+    message = str(caught.value)
+    (line,) = re.findall(r"^fields = (.*)$", message, re.MULTILINE)
+    fields = json.loads(line)
+    assert {"context.page.title", "session_id", "properties.coupon"} <= set(fields)
+    assert len(fields) == len(set(fields))
+    assert "  traits.age: an event of somebody known" in message.splitlines()
 
 
 def test_a_traceback_on_a_payload_that_type_checks_fails() -> None:

@@ -271,8 +271,19 @@ def test_an_input_that_refuses_wrongly_fails(
 ) -> None:
     """An input whose refusals differ from the declared ones fails the rule for them."""
     suite.input = made()  # type: ignore[misc]  # of this suite alone
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
         check(suite)
+
+
+def test_a_fault_without_an_answer_is_named() -> None:
+    """The message about an undeclared fault is the line to add."""
+
+    class Forgetful(Refusals):
+        faults: ClassVar = {}
+
+    Forgetful.input = AcmeInput()
+    with pytest.raises(pytest.fail.Exception, match=r"Fault\.METHOD: FaultAnswer\(400\)"):
+        Forgetful().test_answers_each_fault(Fault.METHOD)
 
 
 def test_what_is_not_refused_fails() -> None:

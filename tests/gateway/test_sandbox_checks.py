@@ -154,3 +154,10 @@ def test_a_query_is_checked_like_a_body() -> None:
     """Query values are decoded texts; the last of each name holds; empty ones are kept."""
     asked = query(Request(method="GET", url="/x?a=1&b=%20c&a=2&d="))
     assert asked.value == {"a": "2", "b": " c", "d": ""}
+
+
+def test_each_checks_without_a_loop() -> None:
+    """The items of an array are checked although nobody loops over them."""
+    root = body({"events": [{}, 7]})
+    root.need("events", LIST).each(OBJECT)
+    assert reasons(root) == ["events.1: expected an object"]
