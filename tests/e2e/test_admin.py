@@ -182,7 +182,7 @@ async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ["pause", "resume", "drain"])
-async def test_a_destination_that_a_reload_removes_meanwhile_is_unknown(
+async def test_a_command_for_a_removed_destination_gets_404(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     """A command for a destination that a reload removes meanwhile gets 404."""
@@ -369,7 +369,7 @@ async def test_health_needs_no_token(tmp_path: Path) -> None:
         admin.running.gateway.accepting = True
 
 
-async def test_what_happens_can_be_watched(tmp_path: Path) -> None:
+async def test_deliveries_are_streamed(tmp_path: Path) -> None:
     """The tail streams each delivery of the destination that it filters by, and no other."""
     async with administered(tmp_path) as admin:
         headers = {"authorization": f"Bearer {TOKEN}"}
@@ -385,7 +385,7 @@ async def test_what_happens_can_be_watched(tmp_path: Path) -> None:
         assert (line["destination"], line["outcome"]) == ("crm", "delivered")
 
 
-async def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_an_open_stream_does_not_delay_the_stop(tmp_path: Path) -> None:
     """An open stream does not delay the gateway's stop; the stream ends."""
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession() as client:
@@ -442,7 +442,7 @@ async def test_a_flooded_stream_leaves_lines_out(tmp_path: Path) -> None:
             assert skipped > 0
 
 
-async def test_a_body_that_is_nested_too_deeply_is_the_callers_mistake(tmp_path: Path) -> None:
+async def test_a_deeply_nested_body_gets_a_4xx(tmp_path: Path) -> None:
     """JSON that is nested too deeply gets a problem with a 4xx status, at any depth."""
     headers = {"x-gateway-admin": "1", "content-type": "application/json"}
     headers["authorization"] = f"Bearer {TOKEN}"

@@ -142,7 +142,7 @@ async def test_dead_letters_are_alerted(tmp_path: Path) -> None:
         assert "gateway dead-letters list --destination crm" in alert["text"]
 
 
-async def test_a_hook_that_is_down_gets_it_later(
+async def test_an_alert_is_sent_again_after_a_failure(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An alert that the server refused is sent again; the log never shows the server's secret."""

@@ -92,7 +92,7 @@ async def test_a_page_can_read_why_it_was_refused(run: Running, vendor: str) -> 
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_another_page_reads_nothing(run: Running, vendor: str) -> None:
+async def test_pages_of_other_origins_read_nothing(run: Running, vendor: str) -> None:
     """A preflight from another origin is refused, and its page can read no response."""
     path, body = VALID[vendor]
     async with run.client.options(run.url + path, headers=asking(EVIL)) as leave:
@@ -315,7 +315,7 @@ async def test_a_cookie_identifies_a_browser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("forged", ["a%20b", "x" * 129, "<script>", ""])
-async def test_a_cookie_that_is_none_of_ours_is_replaced(tmp_path: Path, forged: str) -> None:
+async def test_an_invalid_cookie_is_replaced(tmp_path: Path, forged: str) -> None:
     """A cookie value that cannot be an id is ignored and overwritten."""
     async with running(tmp_path, tracked(tmp_path, COOKIE)) as run:
         cookie = value(await send(run, {"name": "looked"}, **PAGE, cookie=f"_id={forged}"))

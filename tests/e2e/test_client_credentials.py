@@ -70,7 +70,7 @@ async def post(run: Running, request: tuple[str, dict[str, str], bytes]) -> int:
 
 
 @pytest.mark.parametrize("of", VENDORS)
-async def test_the_clients_request_goes_on_as_it_came(tmp_path: Path, of: str) -> None:
+async def test_the_clients_request_is_passed_through(tmp_path: Path, of: str) -> None:
     """Without a credential of its own the gateway sends the client's request byte for byte."""
     request = example(of)
     async with passing(tmp_path, of) as (run, upstream):

@@ -300,7 +300,7 @@ async def test_pipelined_heads_count_with_their_memory(tmp_path: Path) -> None:
             assert len(run.gateway.guard) <= 2
 
 
-async def test_the_last_of_the_budget_is_for_small_requests(tmp_path: Path) -> None:
+async def test_small_requests_are_served_past_the_budget(tmp_path: Path) -> None:
     """When large requests in progress use up the budget, small requests are still served."""
     async with vendor() as upstream:
         asked, let = asyncio.Semaphore(0), asyncio.Event()
@@ -530,7 +530,7 @@ async def test_requests_before_invalid_http_are_answered(tmp_path: Path) -> None
     assert [one[:3] for one in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
 
 
-async def test_a_body_that_is_declared_too_large_is_not_invited(tmp_path: Path) -> None:
+async def test_a_body_declared_too_large_gets_no_100(tmp_path: Path) -> None:
     """`Expect: 100-continue` with too long a body gets the vendor's refusal before the body."""
     async with running(tmp_path, limited(tmp_path, 'max_body = "10KiB"')) as run:
         expect = "expect: 100-continue"

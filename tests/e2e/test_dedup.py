@@ -141,7 +141,7 @@ async def test_event_without_a_message_id_is_never_dropped(vendor: Vendor, tmp_p
         assert await vendor.got_by_now(url) == ["Viewed"] * 4
 
 
-async def test_only_the_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_path: Path) -> None:
+async def test_only_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_path: Path) -> None:
     """Duplicates in a batch are left out; the response names all events, the hook only new ones."""
     heard: list[str | None] = []
     observer = types.ModuleType("observer")

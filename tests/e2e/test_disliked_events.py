@@ -100,7 +100,7 @@ async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_
         assert not verdict.complaints, verdict.table()
 
 
-async def test_an_answer_that_breaks_off_behind_a_good_status_line_counts(tmp_path: Path) -> None:
+async def test_a_200_whose_body_breaks_off_is_delivered(tmp_path: Path) -> None:
     """A response with status 200 counts as delivered, even when its body breaks off."""
     async with process_harness(tmp_path, "chrts", delivery=DEFAULTS) as on:
         vendor = on.vendors["chrts"]

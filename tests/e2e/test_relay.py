@@ -220,7 +220,7 @@ async def test_dot_segments_are_refused(tmp_path: Path, target: str) -> None:
         "CONNECT {} HTTP/1.1", "TRACE /init HTTP/1.1", "GET {} HTTP/1.1", "OPTIONS * HTTP/1.1",
     ],
 )  # fmt: skip
-async def test_it_is_no_open_proxy(tmp_path: Path, line: str) -> None:
+async def test_the_relay_is_no_open_proxy(tmp_path: Path, line: str) -> None:
     """The gateway connects only to the configured address, whatever host a client names."""
     async with vendor() as other, relaying(tmp_path) as (run, upstream):
         place = other.url.removeprefix("http://")
@@ -411,7 +411,7 @@ async def test_a_vendor_is_known_by_the_start_of_the_path(tmp_path: Path) -> Non
         assert [got.line.split()[1] for got in two.got] == ["/store/anything"]
 
 
-async def test_the_only_relay_gets_every_other_path(tmp_path: Path) -> None:
+async def test_the_only_relaying_source_gets_every_other_path(tmp_path: Path) -> None:
     """The only relaying source at an address, or at a mount, gets every other path."""
     async with vendor() as one, vendor() as two:
         sources = SOURCE.format("personaclick", one.url, "") + SOURCE.format(
@@ -425,7 +425,7 @@ async def test_the_only_relay_gets_every_other_path(tmp_path: Path) -> None:
         assert [got.line.split()[1] for got in two.got] == ["/whatever"]
 
 
-async def test_the_configured_credential(tmp_path: Path) -> None:
+async def test_a_known_key_is_exchanged(tmp_path: Path) -> None:
     """With a destination's key, a known client's key is exchanged in query, header and body."""
     async with vendor() as one, vendor() as two:
         sources = (

@@ -96,7 +96,7 @@ SERVES = 'relay_endpoints = ["GET /profile", "POST /search"]'
 
 
 @pytest.mark.parametrize("query", GUESSES.values(), ids=GUESSES)
-async def test_a_guess_is_refused(tmp_path: Path, query: str) -> None:
+async def test_an_unknown_secret_in_a_query_is_refused(tmp_path: Path, query: str) -> None:
     """An unknown second credential in a query, in any spelling, is refused and not relayed."""
     async with exchanging_keys(tmp_path, f'secrets = ["{ALLOWED}"]') as (run, upstream):
         for method in ("GET", "HEAD"):
@@ -106,7 +106,7 @@ async def test_a_guess_is_refused(tmp_path: Path, query: str) -> None:
 
 
 @pytest.mark.parametrize(("headers", "body"), BODIES.values(), ids=BODIES)
-async def test_a_guess_in_a_body_is_refused(
+async def test_an_unknown_secret_in_a_body_is_refused(
     tmp_path: Path, headers: dict[str, str], body: str
 ) -> None:
     """An unknown second credential in a body, a header or a cookie is refused too."""
@@ -294,7 +294,7 @@ async def test_compressed_and_partial_responses_are_redacted(tmp_path: Path) -> 
             assert b"\r\n\r\n{}" not in said
 
 
-async def test_a_client_may_read_what_it_sent(tmp_path: Path) -> None:
+async def test_the_clients_own_credential_is_not_redacted(tmp_path: Path) -> None:
     """A credential that the client itself sent is not redacted in its response."""
     async with exchanging_keys(tmp_path) as (run, upstream):
         body = SECRET.encode()
