@@ -14,7 +14,7 @@ ALONE: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-proxy-server",
 )  # fmt: skip
-"""Chromium's options: run as root, and open no connections but those of its pages."""
+"""Chromium's options: run as root, and open only the connections of its pages."""
 
 
 def program(*names: str, package: str) -> str:

@@ -40,7 +40,7 @@ redact verdict http_client event_fields event_diff
 http json_text suggestions
 event errors sqlite log_limit early_hangup __init__
 """
-"""The modules of the ground, which has stairs of its own."""
+"""The order of the ground's modules."""
 
 PURE = frozenset({
     "base64", "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac",

@@ -118,7 +118,7 @@ ENCODED = {
     ("personaclick", "context.campaign.medium"),
     ("tracardi", "traits.birthday"),
 }
-"""What the vendor writes in another form, from which the same value is read again."""
+"""Fields that the vendor writes in another form, from which the same value is read back."""
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
@@ -236,7 +236,7 @@ def test_a_reason_is_counted_without_what_it_quotes() -> None:
     assert reason_of("no way to say 'a b', chrts' word") == "no way to say '…', chrts' word"
 
 
-# The meter
+# The loss counter
 
 
 def test_the_meter_counts_fields_once_per_event() -> None:

@@ -74,7 +74,7 @@ def test_nothing_is_accepted_and_then_refused(vendor: str) -> None:
                     written = output.render(event)
                     if isinstance(written, Declined):
                         assert vendor == "segment", (place, value, written.reason)
-                        continue  # "200 even if later dropped", says Segment of such calls
+                        continue  # Segment documents 200, even if it drops the call later
                     assert taken(vendor, output, written), (place, value, written.body)
     assert tried
 

@@ -54,13 +54,13 @@ class AcmeOutput(Output):
         """Settings of every type."""
 
         url: str = "https://api.acme.example"
-        """Where Acme is."""
+        """The URL of Acme."""
         token: Secret
         """The token of the account. It is long."""
         backup: Secret | None = None
         """Another token."""
         mode: Literal["fast", "careful"] = "careful"
-        """How to go about it."""
+        """The mode of sending."""
         words: Mapping[str, str] = {}
         """Ours to theirs."""
         account: str = ""

@@ -16,11 +16,11 @@ class Disk(apsw.VFS):
         self.syncing: type[apsw.Error] | None = None
         self.reading: type[apsw.Error] | None = None
         self.good_syncs: int | None = None
-        """How many more syncs work before they fail; None for any number."""
+        """Number of syncs that succeed before the next fails; None for no limit."""
         self.failures = 0
-        """How many syncs failed."""
+        """Number of failed syncs."""
         self.plugged = 0
-        """How often the disk was unplugged: files opened before that are lost to writers."""
+        """How often the disk was removed: files opened before that cannot be written."""
         super().__init__(self.vfs, base="")
 
     def heal(self) -> None:

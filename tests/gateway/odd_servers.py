@@ -24,7 +24,7 @@ def unsized(body: bytes, more: bytes = b"", status: bytes = b"200 OK") -> bytes:
 
 
 Tls = tuple[ssl.SSLContext, ssl.SSLContext] | None
-"""The settings of a server, and those of a client who trusts it; None without TLS."""
+"""The TLS settings of a server and of a client that trusts it; None without TLS."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ WELL: dict[str, Said] = {
     "large": once(http(b"x" * 3_000_000)),
     "byte by byte": Said(tuple(bytes([one]) for one in http()), pause=0.001),
 }  # fmt: skip
-"""Answers that are read whole, or as far as a verdict needs."""
+"""Responses that are read whole, or as far as a verdict needs."""
 
 CUT: dict[str, Said] = {
     "a header that never ends": once(b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * 200_000),
@@ -96,7 +96,7 @@ CUT: dict[str, Said] = {
         b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nx", closes=True
     ),
 }  # fmt: skip
-"""Answers of which no more than the status line can be read."""
+"""Responses of which only the status line can be read."""
 
 EITHER: dict[str, Said] = {
     "line feeds alone": once(http().replace(b"\r\n", b"\n")),
@@ -104,7 +104,7 @@ EITHER: dict[str, Said] = {
     "closes without saying so": once(http(), closes=True),
     "more than its length": once(http(b"{}", b"") + b"rest"),
 }
-"""Answers that some readers read and some do not; either way the status line holds."""
+"""Responses that some clients read and some do not; the status line is valid either way."""
 
 NONE: dict[str, tuple[Said, str]] = {
     "closed at once": (once(b"", closes=True), "reset"),
@@ -133,7 +133,7 @@ class Server:
     heads: list[bytes] = field(default_factory=list)
     """The heads of all requests."""
     asking: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the first request has come."""
+    """Set when the first request arrives."""
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

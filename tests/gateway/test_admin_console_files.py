@@ -11,7 +11,7 @@ from gateway.admin.app import HEADERS, assets
 WEB = Path(__file__).parents[2] / "gateway/admin/web"
 THIRD_PARTY = WEB / "third_party"
 LONGEST = 300
-"""Lines of a module; one should see across it."""
+"""Maximum lines of a module."""
 
 
 def test_what_others_wrote_is_unchanged() -> None:

@@ -20,7 +20,7 @@ import gateway
 
 PATIENCE = 60.0
 QUICK = 0.15
-"""Seconds in which ``gateway --help`` is to have answered."""
+"""Maximum seconds of ``gateway --help``."""
 ENVIRON = {**os.environ, "PYTHONPATH": str(Path(gateway.__file__).parents[1]), "NO_COLOR": "1"}
 COMMAND = [sys.executable, "-m", "gateway"]
 HEAVY = ("aiohttp", "apsw", "msgspec", "orjson", "pydantic", "rich", "structlog", "uvloop")

@@ -226,7 +226,7 @@ def test_lookup_tables_are_read_from_files(tmp_path: Path) -> None:
         ))  # fmt: skip
 
 
-# Reach
+# Routes that never match
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
     tracker.close(1, "delivered")
     taking = asyncio.ensure_future(append(spool, 1))
     await asyncio.sleep(0)
-    await asyncio.sleep(0)  # it is on its way to the disk
+    await asyncio.sleep(0)  # the report is being written
     await tracker.flush()
     await taking
     balance = (await spool.balances())["crm"]

@@ -138,7 +138,7 @@ def test_durations_are_those_that_the_gateway_takes(value: str, tmp_path: Path) 
     text = text.replace('include = ["more/*.toml"]', "")
     path = tmp_path / "gateway.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError) as caught:  # it has no routes
+    with pytest.raises(ConfigError) as caught:  # the file has no routes
         load(path, load_plugins(), {})
     refused = any("drain_timeout" in problem for problem in caught.value.problems)
     assert refused == bool(complaints(text))

@@ -17,7 +17,7 @@ from gateway.sandbox import Sandbox
 
 PUBLIC = (gateway.plugin, gateway.plugin.spec, gateway.sandbox)
 CLASSES = (Vendor, Input, Output, OutgoingCall, Settings, Sandbox)
-"""What a plugin derives from or makes, and so sets the attributes of."""
+"""The classes that a plugin derives from or makes instances of."""
 
 
 def names(module: ModuleType) -> list[str]:

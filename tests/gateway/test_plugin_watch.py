@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from gateway.cli.vendors import new_vendor
 
 SECONDS = 120
-"""Within which a suite ends that takes about 20 on an idle machine, a hanging call included."""
+"""Seconds in which a suite with a hanging call must end; it takes about 20 if idle."""
 RAISES = 'raise KeyError("who")'
 HANGS = "while True:\n        pass"
 PLACES = {
@@ -23,7 +23,7 @@ PLACES = {
     "verdict": ("output", "BrokenOutput", "verdict"),
     "sandbox": ("sandbox", "BrokenSandbox", "respond"),
 }
-"""What may be wrong, to the module, the class and the method that is made wrong."""
+"""Each kind of mistake, with the module, class and method that gets it."""
 
 
 def broken(folder: Path, place: str, fault: str) -> Path:

@@ -17,7 +17,7 @@ from plugins.chrts.sandbox import ChrtsSandbox
 from plugins.quartic.sandbox import QuarticSandbox
 
 EARLY = 0.002
-"""Seconds by which a timer of uvloop, which counts milliseconds, may be early."""
+"""Seconds by which a uvloop timer may fire early, since it counts milliseconds."""
 
 Client = TestClient[Request, Application]
 

@@ -200,7 +200,7 @@ async def test_a_file_of_before_begins_with_what_it_holds(
         connection.close()
     async with opened_spool(tmp_path, destinations=("a", "b")) as spool:
         balances = await spool.balances()
-        # Three entries of three are past the cursor, two of their deliveries are exceptions.
+        # Three entries of three deliveries are past the cursor; two deliveries wait or failed.
         assert balances["a"] == Balance(13, 0, 0, 0, dead_letters=3, dropped=0, pending=10)
         assert balances["b"] == Balance(5, 0, 0, 0, dead_letters=0, dropped=0, pending=5)
         assert {one.unaccounted for one in balances.values()} == {0}

@@ -451,7 +451,7 @@ async def test_a_full_disk_after_a_crash_delivers_what_is_there(
     await spool.open()
     await spool.register({"a": BacklogLimit()})
     kept = list(range(1, 201))
-    fill_up(roomy_disk)  # what recovering the file has freed is used up again
+    fill_up(roomy_disk)  # recovery of the file has freed some space
     with pytest.raises(DiskFull, match="free some space"):
         await fill(spool, kept)
     fill_up(roomy_disk)

@@ -54,7 +54,7 @@ class SpoolModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        # Housekeeping after every commit and in the smallest steps, so that it meets every state.
+        # Housekeeping runs after every commit, in the smallest steps, to reach every state.
         self.patch.setattr(writer, "TICK", 0.001)
         self.patch.setattr(writer, "STEP", 1)
         self.patch.setattr(vacuum, "STEP", 1)
@@ -177,7 +177,7 @@ class SpoolModel(RuleBasedStateMachine):
                 self.waiting[name, seq, key[2]] = later(seq, key[2])
             self.fresh.add(seq)
 
-    # ---- what can happen -----------------------------------------------------------------
+    # ---- operations ----------------------------------------------------------------------
 
     def sifted(self, sent: Entry, once: DedupWindow | None) -> Entry | None:
         """Return the entry without duplicates, and record its ids in the model."""
@@ -319,7 +319,7 @@ class SpoolModel(RuleBasedStateMachine):
         self.run(self.spool.close())
         self.start()
 
-    # ---- what must hold ------------------------------------------------------------------
+    # ---- invariants ----------------------------------------------------------------------
 
     @invariant()
     def same(self) -> None:

@@ -20,7 +20,7 @@ SECTOR = 512
 EVER = 1e12
 
 Write = tuple[int, bytes | None]
-"""An offset and what was written there; None: the file was cut there."""
+"""An offset and the bytes written there; None: the file was truncated there."""
 
 
 class Disk(apsw.VFS):
@@ -204,7 +204,7 @@ async def test_acknowledged_survives_power_loss(
     disk: Disk, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Acknowledged appends and settlements survive a power failure at any moment."""
-    monkeypatch.setattr(session, "WAL_PAGES", 40)  # so that checkpoints are hit as well
+    monkeypatch.setattr(session, "WAL_PAGES", 40)  # so that checkpoints run as well
     remains = await run_until_power_fails(disk, tmp_path, seed)
     assert len(remains) > 5
     for after in remains:

@@ -160,7 +160,7 @@ async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -
     """Progress of an unknown destination fails alone; the same commit keeps the rest."""
     await spool.append(entry("r0", a=(0,)))
     ahead = asyncio.ensure_future(spool.append(entry("r1", a=(0,))))
-    await asyncio.sleep(0)  # its commit is on its way, so that the next two share one
+    await asyncio.sleep(0)  # the commit has started, so that the next two share one
     wrong, right = await asyncio.gather(
         spool.settle("nobody", Progress(cursor=1, delivered=1)),
         spool.settle("a", Progress(cursor=1, delivered=1)),
@@ -192,7 +192,7 @@ with DeadLetterStore(Path(sys.argv[1])) as box:
     )
     output, _ = await process.communicate()
     assert output.split() == [b"1", b"1", b"1"]
-    # The gateway does not know yet, appends past the replayed entries, and passes them.
+    # Before the gateway is notified, it appends entries and moves the cursor past the replays.
     seq = await spool.append(entry("r9", a=(0,)))
     await spool.settle("a", Progress(cursor=seq))
     assert await notices.next() == DeadLettersReplayed("a")

@@ -45,11 +45,11 @@ class Worker:
         self.chance = chance
         self.delivered = delivered
         self.fresh: set[DeliveryRef] = set()
-        """In hand, from the log."""
+        """In flight, read from the log."""
         self.waiting: set[DeliveryRef] = set()
-        """In hand, for the next of their attempts."""
+        """In flight, for a further attempt."""
         self.lost: set[DeliveryRef] = set()
-        """In hand, although the spool gave them up."""
+        """In flight, although the spool evicted them."""
 
     def offer(self, item: LogRecord) -> None:
         """Take an entry that was just accepted."""

@@ -63,7 +63,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
 
 
 GONE = {"extra.user_mail": None}
-"""What every step that hides something removes besides."""
+"""Leftovers that each step that hides a value removes as well."""
 
 
 def taken(table: dict[str, Any], event: Event) -> Event:
@@ -312,7 +312,7 @@ def test_a_filter_judges_what_the_steps_before_it_left() -> None:
     assert StepChain("r", dropped[::-1]).filtered_by(EVENT) == ""
 
 
-# All of them
+# All steps
 
 
 def test_steps_can_be_watched_one_at_a_time() -> None:

@@ -180,7 +180,7 @@ async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTrans
         assert (await transport.send(to(url))).status == 200
         rested = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(0.2, rested.set_result, None)
-        await rested  # longer than a look takes, of which there are ten in the half second
+        await rested  # longer than the interval of the timeout checks, a tenth of the half second
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(transport.send(to(url)), 10)
     assert caught.value.cause == "timeout"

@@ -186,7 +186,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only mutants with this text in their names")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--accepted", action="store_true", help="only the mutants in accepted.txt")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the tests end too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the test processes end too
     return 1 if asyncio.run(sample(parser.parse_args(namespace=Options()))) else 0
 
 

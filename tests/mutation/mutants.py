@@ -20,7 +20,7 @@ RECKONED: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 EXTREMES = {"max": "min", "min": "max", "any": "all", "all": "any"}
 QUIET = ("log.debug", "log.info", "log.exception")
-"""Calls that are not dropped: log lines are no promise."""
+"""Calls that are not dropped, since log lines are no promise."""
 SHOWN = 60
 """Characters of source that a mutant's name quotes."""
 

@@ -100,7 +100,7 @@ COVERING: Mapping[str, tuple[str, ...]] = {
         (f"{G}transport.py", f"{G}connection.py", f"{G}unreadable_answers.py"),
     ),
 }  # fmt: skip
-"""Modules and folders of the core to the tests that cover them; a module's own overrule its
+"""Modules and folders of the core with the tests that cover them; a module's own tests replace its
 folder's."""
 
 

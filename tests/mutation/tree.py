@@ -20,8 +20,8 @@ CHANGED = (
         "deadline=None, derandomize=True, phases=[Phase.generate]",
     ),
 )
-"""Changes for tests of mutants: shorter waits for what does not come, and no search for simpler
-examples of a failure. Each is a file, a text and its replacement."""
+"""Changes for tests of mutants: shorter timeouts, and no search for simpler examples of a failure.
+Each is a file, a text and its replacement."""
 LISTED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 
 

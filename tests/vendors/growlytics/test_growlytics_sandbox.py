@@ -49,7 +49,7 @@ EXAMPLE = {
         attribute("Last Order Date", "date", "2024-03-01 17:30:00"),
     ],
 }
-"""The document's, with the comma it forgot, without comments, and with a real date."""
+"""The documented example with its missing comma, without comments, and with a valid date."""
 
 
 @pytest.mark.parametrize(

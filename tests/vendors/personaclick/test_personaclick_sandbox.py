@@ -62,7 +62,7 @@ PURCHASE: dict[str, Any] = {
         "refund_date": "2021-09-21",
     },
 }
-"""The document's, without the brace too many before ``custom``."""
+"""The documented example without the extra brace before ``custom``."""
 SEARCH = {**BASIC, "event": "search", "search_query": "apple", "recommended_code": "apple"}
 WISH = {**BASIC, "event": "wish", "items": ITEM}
 UNWISH = {**BASIC, "event": "remove_wish", "items": ITEM}

@@ -12,7 +12,7 @@ from plugins.quartic.sandbox import QuarticSandbox
 
 HEADERS = {"x-api-key": "key-1", "content-type": "application/json"}
 AT = datetime(2017, 2, 13, 11, 56, 57, 400_000, UTC)
-"""1486987017 in Unix seconds, the time in the document's answers."""
+"""1486987017 in Unix seconds, the time in the documented responses."""
 
 PROFILE = "/store/collectprofile"
 CONTACT = "/store/contact"
@@ -56,7 +56,7 @@ A_PROFILE = {
     "email": "valid@email.com",
     "agreement": True,
 }
-"""The document's, without its trailing comma."""
+"""The documented example without its trailing comma."""
 A_CONTACT: dict[str, Any] = {
     "cookie": "test_cookie",
     "email": "email@test.com",

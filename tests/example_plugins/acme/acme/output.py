@@ -20,7 +20,7 @@ class AcmeOutput(Output):
         url: str = "https://api.acme.example"
         """Scheme and host of Acme's API."""
         api_key: Secret
-        """The key that goes out as ``x-acme-key``."""
+        """The key, sent as ``x-acme-key``."""
 
     config: Config
 

@@ -10,7 +10,7 @@ from .mapping import ENDPOINTS
 TYPES = {"event_type": str, "user_id": str, "device_id": str, "insert_id": str, "time": int}
 """The fields that Amplitude checks in each event, and their JSON types."""
 MIN_ID_LENGTH = 5
-"""Characters of a usable user or device id, unless ``options`` say otherwise."""
+"""Minimum characters of a user or device id, unless ``options`` set another."""
 MISSING = "Request missing required field"
 INVALID = "Invalid field values on some events"
 ERRORS = {

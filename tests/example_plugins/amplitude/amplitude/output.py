@@ -28,7 +28,7 @@ from gateway.plugin.spec import to_track, with_flags
 from .mapping import ENDPOINTS, UPLOAD
 
 MAX_BYTES = 1_000_000
-"""Bytes of a request: Amplitude answers 413 to more than 1 MB."""
+"""Maximum bytes of a request: Amplitude responds 413 to more than 1 MB."""
 PAUSE = 30.0
 """Seconds to wait after a 429."""
 
@@ -49,7 +49,7 @@ class AmplitudeOutput(Output):
         api_key: Secret
         """The project's API key."""
         include: tuple[str, ...] = ("context.page", "context.campaign")
-        """What of an event's circumstances goes out among its properties."""
+        """Context fields to send among the event's properties."""
 
     config: Config
 
