@@ -1,4 +1,4 @@
-"""Generated writers do what a loop over a table's rows does."""
+"""Generated writers have the same result as a loop over the table's rows."""
 
 import linecache
 import traceback
@@ -26,7 +26,7 @@ VENDORS: dict[str, Output] = {output.name: output for output in OUTPUTS}
 def interpreted(
     steps: Sequence[CompiledRow], event: Any, product: Any, payload: dict[str, Any], *, same: bool
 ) -> None:
-    """Write what *steps* say of *event*, one row after the other."""
+    """Write the fields of *event* that *steps* name, one row after the other."""
     for step in steps:
         holder = product if step.single else event
         value = None if holder is None else step.get(holder)
@@ -47,7 +47,7 @@ def interpreted(
 
 
 def outcome(write: Any, *args: Any, same: bool) -> tuple[list[tuple[str, Any]], str]:
-    """Return the payload that *write* fills, in order, and its complaint."""
+    """Return the payload that *write* fills, in order, and its error."""
     payload: dict[str, Any] = {}
     try:
         write(*args, payload, same=same)
@@ -63,7 +63,7 @@ def _ordered(value: Any) -> Any:
 
 
 def written(table: Table, struct: Any) -> Iterator[tuple[Table, Any, Any]]:
-    """Yield *table* and the tables inside it, with the struct and the product that each writes."""
+    """Yield *table* and its inner tables, each with its struct and product."""
     products = struct.properties.products if isinstance(struct, Event) else ()
     product = products[0] if products else None
     yield table, struct, product
@@ -78,7 +78,7 @@ def written(table: Table, struct: Any) -> Iterator[tuple[Table, Any, Any]]:
 
 
 def compare(output: Output, event: Event) -> int:
-    """Compare every table that writes *event*; return how many did."""
+    """Compare every table that writes *event*, and return their number."""
     call = output.select(event)
     if isinstance(call, Declined):
         return 0
@@ -99,7 +99,7 @@ def compare(output: Output, event: Event) -> int:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_writer_writes_what_its_rows_say(vendor: str) -> None:
-    """Payload, order of keys and complaints are those of a loop over the rows."""
+    """A writer has the same payload, key order and errors as a loop over the rows."""
     assert sum(compare(VENDORS[vendor], event) for event in EVENTS) > 3
 
 
@@ -107,7 +107,7 @@ def test_a_writer_writes_what_its_rows_say(vendor: str) -> None:
 def test_a_writer_of_incomplete_events_does_so_too(
     data: st.DataObject, event: Event, vendor: str
 ) -> None:
-    """Fields that are missing are left out, or complained about, as a loop would."""
+    """For an event with missing fields, a writer has the same result as the loop."""
     plain = msgspec.to_builtins(event)
     properties = plain.get("properties", {})
     for holder in (plain, properties):
@@ -118,7 +118,7 @@ def test_a_writer_of_incomplete_events_does_so_too(
 
 
 def test_a_traceback_shows_the_line_of_a_writer() -> None:
-    """A codec that fails is found by the generated line that calls it."""
+    """The traceback of a failed codec shows the generated line that calls it."""
     table = next(
         table
         for event in EVENTS

@@ -243,7 +243,7 @@ async def test_closing_ends_what_is_under_way(transport: HttpTransport, tls: Tls
 
 
 async def test_a_closed_transport_sends_nothing(transport: HttpTransport, tls: Tls) -> None:
-    """A request that comes after the end fails at once, and no connection is made for it."""
+    """A request on a closed transport fails at once, and opens no connection."""
     async with served(tls, WELL["plain"]) as vendor:
         await transport.close()
         with pytest.raises(TransportError) as caught:
@@ -254,7 +254,7 @@ async def test_a_closed_transport_sends_nothing(transport: HttpTransport, tls: T
 async def test_a_callback_that_raises_disturbs_no_other_request(
     transport: HttpTransport, tls: Tls
 ) -> None:
-    """Each request ends, in time, whatever the one before does with its end."""
+    """A callback that raises does not affect other requests, which still time out."""
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: reported.append(context.get("exception"))
@@ -274,7 +274,7 @@ async def test_a_callback_that_raises_disturbs_no_other_request(
 
 
 async def test_requests_that_wait_are_sent_in_their_order(tls: Tls) -> None:
-    """A request that comes when a connection becomes free goes behind those that wait for it."""
+    """A new request is sent after the requests that already wait for a connection."""
     transport = HttpTransport(timeout=10.0, connections=1, tls=tls and tls[1])
     ended: list[int] = []
     done = asyncio.Event()
@@ -298,7 +298,7 @@ async def test_requests_that_wait_are_sent_in_their_order(tls: Tls) -> None:
 
 
 async def test_a_response_that_nobody_has_read_yet_is_not_the_next_ones(tls: Tls) -> None:
-    """Bytes that came while the loop was busy end the connection, as any nobody asked for."""
+    """A connection with unread bytes, received while the loop was busy, is not reused."""
     transport = HttpTransport(timeout=10.0, connections=1, tls=tls and tls[1])
     said: list[asyncio.StreamWriter] = []
 
@@ -326,7 +326,7 @@ async def test_a_response_that_nobody_has_read_yet_is_not_the_next_ones(tls: Tls
 async def test_an_old_connection_is_not_used_again(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A vendor that moves is followed, even where the old server answers on."""
+    """A connection older than ``MAX_AGE`` is not reused, so that a changed address is noticed."""
     async with served(tls, WELL["plain"]) as vendor:
         for _ in range(2):
             await transport.send(to(vendor))
@@ -339,7 +339,7 @@ async def test_an_old_connection_is_not_used_again(
 async def test_what_failed_while_nobody_waited_is_looked_up_anew(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server that gives an error after the time-out does not fail the next request."""
+    """A failed DNS lookup that ends after its request's timeout is not used for the next one."""
     failed = asyncio.Event()
 
     async with served(tls, WELL["plain"]) as vendor:
@@ -363,7 +363,7 @@ async def test_what_failed_while_nobody_waited_is_looked_up_anew(
 async def test_a_dot_behind_a_host_is_no_part_of_its_certificate(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host that is written as an absolute name is connected to (RFC 6066, section 3)."""
+    """A trailing dot of a host is not compared with its certificate (RFC 6066, section 3)."""
     async with served(tls, WELL["plain"]) as vendor:
         port = int(vendor.url.rpartition(":")[2])
 
@@ -376,7 +376,7 @@ async def test_a_dot_behind_a_host_is_no_part_of_its_certificate(
 
 
 async def test_trailers_without_end_are_cut(transport: HttpTransport, tls: Tls) -> None:
-    """The bytes around a body are limited as the body is."""
+    """The bytes of a response outside its body are limited as well."""
     endless = unsized(
         b"2\r\n{}\r\n0\r\n" + b"x-a: b\r\n" * 200_000, b"transfer-encoding: chunked\r\n"
     )
@@ -389,7 +389,7 @@ async def test_trailers_without_end_are_cut(transport: HttpTransport, tls: Tls) 
 async def test_a_refusal_whose_body_is_cut_says_what_came(
     transport: HttpTransport, tls: Tls
 ) -> None:
-    """The wait that it asks for and the inflated part of its body are kept."""
+    """A response with an incomplete body keeps its Retry-After and the decompressed part."""
     more = b"retry-after: 7\r\ncontent-encoding: gzip\r\n"
     answer = http(gzip.compress(b"slow down"), more, b"429 Slow")[:-4]
     async with served(tls, once(answer, closes=True)) as vendor:
@@ -401,7 +401,7 @@ async def test_a_refusal_whose_body_is_cut_says_what_came(
 
 
 async def test_headers_are_text(transport: HttpTransport, tls: Tls) -> None:
-    """Bytes that are no UTF-8 are read as ISO 8859-1, and control characters as spaces."""
+    """Header bytes that are not UTF-8 are read as ISO 8859-1, control characters as spaces."""
     more = b"location: http://a/\xe9\x01\r\n"
     async with served(tls, once(http(more=more, status=b"302 Found"))) as vendor:
         response = await transport.send(to(vendor))
@@ -409,7 +409,7 @@ async def test_headers_are_text(transport: HttpTransport, tls: Tls) -> None:
 
 
 async def test_headers_may_change_between_requests(transport: HttpTransport, tls: Tls) -> None:
-    """A plugin that changes the one object it has for its headers is understood."""
+    """A plugin may reuse and change one object for the headers of its requests."""
     headers: dict[str, str] = {}
     async with served(tls, WELL["plain"]) as vendor:
         for signature in ("one", "two"):
@@ -420,7 +420,7 @@ async def test_headers_may_change_between_requests(transport: HttpTransport, tls
 
 
 def test_a_host_in_any_script_is_written_in_ascii() -> None:
-    """The host of a head is the one that is looked up (RFC 5891, section 4.4)."""
+    """An internationalised host is looked up and sent in ASCII (RFC 5891, section 4.4)."""
     head = build_head(Request(method="POST", url="http://bücher.example:81/"))
     assert head.origin == Origin("xn--bcher-kva.example", 81, tls=False)
     assert b"host: xn--bcher-kva.example:81\r\n" in head.start

@@ -85,7 +85,7 @@ def looked() -> Sample:
 
 
 def test_a_misspelt_key_of_a_sample_is_named(tmp_path: Path) -> None:
-    """A key that no sample has is named, with the known keys; so is a file that is no JSON."""
+    """An unknown key of a sample is an error with the known keys; so is invalid JSON."""
     sample = tmp_path / "looked.json"
     sample.write_text('{"about": "a look", "delivery": []}')
     with pytest.raises(ValueError, match=r"looked\.json: unknown: delivery; a sample has about, "):
@@ -96,7 +96,7 @@ def test_a_misspelt_key_of_a_sample_is_named(tmp_path: Path) -> None:
 
 
 def test_events_of_a_sample_are_as_they_are_written() -> None:
-    """An output without an input renders the sample's events, stamped as requests are."""
+    """An output without an input renders the events of the sample, with the usual stamps."""
     (event,) = events_of(load_samples(SAMPLES)["looked"])
     assert (event.id, event.received_at, event.origin) == ("sample-0", ARRIVAL, "")
     assert plain(event) == load_samples(SAMPLES)["looked"]["events"][0]

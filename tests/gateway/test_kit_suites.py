@@ -129,7 +129,7 @@ class Easy(AcmeSandbox):
     """A sandbox that accepts every request."""
 
     def respond(self, request: Request, key: str | None) -> SandboxResponse:
-        """Accept it."""
+        """Accept the request."""
         del request, key
         return SandboxResponse(Response(202))
 
