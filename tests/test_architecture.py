@@ -115,14 +115,14 @@ def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _modules("gateway/**/*.py"), ids=_name)
-def test_inside_a_room_modules_are_imported_not_the_room(path: Path) -> None:
+def test_a_module_does_not_import_its_own_room(path: Path) -> None:
     """A module does not import from its own room's ``__init__``."""
     own = "gateway." + _room(path).replace("/", ".")
     if path.name != "__init__.py" and "ground" not in own:
         assert own not in set(_imported(path))
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_there_are_no_import_cycles() -> None:
     """There are no import cycles."""
     graph = {path: {_file_of(m) for m in _imported(path)} for path in _modules("gateway/**/*.py")}
     while leaves := [path for path, needs in graph.items() if not needs & graph.keys()]:

@@ -33,7 +33,7 @@ EVENT = Event(
 )
 
 
-def test_no_pair_loses_more_than_was_agreed_to() -> None:
+def test_no_pair_loses_more_than_recorded() -> None:
     """A field that gets worse than recorded fails by name; improvements must be recorded."""
     worse, other = changes(recorded(), computed())
     assert not worse, "\n".join([
@@ -56,7 +56,7 @@ BEFORE: Expected = {"a to b": {"identify": {"user_id": "kept", "timestamp": "coe
         (None, "can no longer be sent at all"),
     ],
 )
-def test_worse_is_told_by_field(after: dict[str, Any] | None, said: str) -> None:
+def test_worse_outcomes_are_reported_by_field(after: dict[str, Any] | None, said: str) -> None:
     """A lower outcome, a vanished field and a declined event count as worse."""
     now: Expected = {"a to b": {} if after is None else {"identify": after}}
     worse, other = changes(BEFORE, now)
@@ -73,7 +73,7 @@ def test_worse_is_told_by_field(after: dict[str, Any] | None, said: str) -> None
         {"user_id": "kept", "timestamp": "coerced", "session_id": "lost"},
     ],
 )
-def test_better_is_asked_to_be_recorded(after: dict[str, Any]) -> None:
+def test_better_outcomes_must_be_recorded(after: dict[str, Any]) -> None:
     """A better outcome and a new field are changes, but not worse."""
     worse, other = changes(BEFORE, {"a to b": {"identify": after}})
     assert not worse
@@ -155,7 +155,7 @@ def test_every_kind_of_event_is_full() -> None:
 # One event
 
 
-def test_fates_say_where_a_field_goes_and_why_not() -> None:
+def test_each_field_has_an_outcome() -> None:
     """Each field has an outcome, with its path in the request or the reason."""
     found = {
         fate.path: fate
@@ -172,7 +172,7 @@ def test_fates_say_where_a_field_goes_and_why_not() -> None:
     assert "type" not in found
 
 
-def test_fates_of_free_keys_have_their_own_place() -> None:
+def test_a_free_key_has_its_own_path() -> None:
     """A free key has its own path among the vendor's free keys."""
     found = {
         fate.path: fate
@@ -181,7 +181,7 @@ def test_fates_of_free_keys_have_their_own_place() -> None:
     assert found["properties.extra.shade"].to == "events[].properties.shade"
 
 
-def test_fates_of_a_coerced_field_say_how() -> None:
+def test_a_coerced_field_shows_the_written_value() -> None:
     """The reason of a coerced field shows the written value."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
     event = replace(EVENT, anonymous_id="a1", timestamp=moment)
@@ -195,14 +195,14 @@ def test_fates_of_a_coerced_field_say_how() -> None:
     )
 
 
-def test_a_declined_event_has_no_fates() -> None:
+def test_a_declined_event_has_no_field_outcomes() -> None:
     """A declined event has no field outcomes."""
     event = Event(type="alias", user_id="u", previous_id="p")
     assert field_outcomes(placeholder_output(load_plugins().outputs["quartic"]), event) == []
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
-def test_every_loss_is_a_fate(vendor: str) -> None:
+def test_every_loss_is_a_field_outcome(vendor: str) -> None:
     """Every loss of a vendor is also a lost or coerced field outcome."""
     output = placeholder_output(load_plugins().outputs[vendor])
     for event in EVENTS:
@@ -239,7 +239,7 @@ def test_a_reason_is_counted_without_what_it_quotes() -> None:
 # The loss counter
 
 
-def test_the_meter_counts_fields_once_per_event() -> None:
+def test_the_counter_counts_fields_once_per_event() -> None:
     """The counter counts each lost or coerced field once per event, and free keys as one."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["personaclick"]), per_second=1e9)
     for _ in range(2):
@@ -250,7 +250,7 @@ def test_the_meter_counts_fields_once_per_event() -> None:
     assert not any(how == "kept" for _, how in meter.counts)
 
 
-def test_the_meter_looks_at_some_only() -> None:
+def test_the_counter_examines_a_sample() -> None:
     """Events beyond the rate are neither examined nor prepared."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=0.001)
     prepared = Counter[str]()
@@ -264,7 +264,7 @@ def test_the_meter_looks_at_some_only() -> None:
     assert meter.looked == prepared["event"] == 1
 
 
-def test_a_plugins_mistake_costs_the_meter_nothing() -> None:
+def test_an_event_with_a_plugin_error_is_not_counted() -> None:
     """An event whose losses cannot be computed is not counted."""
     meter = LossCounter(placeholder_output(load_plugins().outputs["chrts"]), per_second=1e9)
 

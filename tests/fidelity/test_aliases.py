@@ -20,7 +20,7 @@ ALIAS = "/customer/alias"
         {"uid": "customer", "previousId": "visitor", "anonymousId": "another"},
     ],
 )
-def test_the_customer_survives(body: dict[str, Any]) -> None:
+def test_known_uid_is_the_customer(body: dict[str, Any]) -> None:
     """``knownUid`` is the customer; with Segment's old ids it is ``uid`` or ``userId``."""
     _, said = translated("chrts", ALIAS, body, "segment")
     assert (said["userId"], said["previousId"]) == ("customer", "visitor")

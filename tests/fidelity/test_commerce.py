@@ -66,7 +66,7 @@ def test_a_cart_of_which_nothing_is_known_is_not_emptied(products: list[Any]) ->
     assert (said["event"], said["cart_id"]) == ("cart_viewed", "c1")
 
 
-def test_a_category_is_no_search() -> None:
+def test_a_viewed_product_list_is_not_sent_as_a_search() -> None:
     """A viewed product list is sent to Tracardi under its own name, not as a search."""
     body = {
         "type": "track", "userId": "u", "event": "Product List Viewed",

@@ -65,7 +65,7 @@ def test_the_phone_of_an_event_arrives() -> None:
     assert types(growlytics)["mobile"] == "string"
 
 
-def test_somebody_known_by_address_alone_is_one_person() -> None:
+def test_a_person_known_by_email_alone_has_one_id() -> None:
     """A person known only by e-mail has the same id in every event."""
     ids = set()
     for name in ("A", "B"):

@@ -14,7 +14,7 @@ LONGEST = 300
 """Maximum lines of a module."""
 
 
-def test_what_others_wrote_is_unchanged() -> None:
+def test_third_party_files_have_their_published_checksums() -> None:
     """Each third-party file has its published checksum, and each project its licence."""
     said = (THIRD_PARTY / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ") for line in said)}
@@ -41,7 +41,7 @@ def test_every_file_is_served_with_the_policy() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(WEB.glob("*.js")), ids=lambda path: path.name)
-def test_modules_are_found_and_short(path: Path) -> None:
+def test_modules_import_existing_files_and_are_short(path: Path) -> None:
     """Each module imports files that exist, and stays within the line limit."""
     text = path.read_text()
     assert text.count("\n") <= LONGEST

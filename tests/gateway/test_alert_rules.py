@@ -44,7 +44,7 @@ FIRING = [("destination_paused", "firing")]
 RESOLVED = [("destination_paused", "resolved")]
 
 
-def test_a_pause_is_told_of_once_it_lasts() -> None:
+def test_a_pause_fires_after_its_bound() -> None:
     """A pause fires after its bound, repeats after an interval, and resolves once."""
     story = Story()
     assert story.at(0, DOWN) == story.at(59, DOWN) == []
@@ -59,13 +59,13 @@ def test_a_pause_is_told_of_once_it_lasts() -> None:
     assert story.at(3701, WELL) == []
 
 
-def test_a_short_pause_is_nobodys_business() -> None:
+def test_a_short_pause_fires_no_alert() -> None:
     """A pause that ends before its bound fires no alert, and the next pause starts at zero."""
     story = Story()
     assert [story.at(n * 50, DOWN if n % 2 == 0 else WELL) for n in range(6)] == [[]] * 6
 
 
-def test_what_did_not_reach_anybody_stays_due() -> None:
+def test_an_alert_that_was_not_sent_is_sent_again() -> None:
     """An alert that could not be sent is sent at the next check, firing and resolved alike."""
     story = Story(paused_for=0)
     assert said(story.at(0, DOWN, reaches=False)) == FIRING
@@ -75,14 +75,14 @@ def test_what_did_not_reach_anybody_stays_due() -> None:
     assert story.at(60, WELL) == []
 
 
-def test_the_end_of_what_nobody_heard_of_is_not_told() -> None:
+def test_an_alert_that_was_never_sent_is_not_resolved() -> None:
     """An alert whose firing was never sent does not send a resolved message."""
     story = Story(paused_for=0)
     story.at(0, DOWN, reaches=False)
     assert story.at(15, WELL) == []
 
 
-def test_an_old_backlog_is_told_of_with_its_age() -> None:
+def test_an_old_backlog_fires_by_the_age_of_its_oldest_event() -> None:
     """The age of the oldest event fires the alert, not the time since the first check."""
     story = Story()
     assert story.at(0, DestinationReading("crm", oldest=START - 900, owed=4)) == []
@@ -99,7 +99,7 @@ def test_an_old_backlog_is_told_of_with_its_age() -> None:
     ]
 
 
-def test_dead_letters_are_told_of_as_they_are_added() -> None:
+def test_only_new_dead_letters_fire() -> None:
     """Only new dead letters count; replaying or deleting old ones lowers no count."""
     story = Story()
     assert (
@@ -121,7 +121,7 @@ def test_dead_letters_are_told_of_as_they_are_added() -> None:
     assert said(story.at(9030, DestinationReading("crm", dead=3))) == [("dead_letters", "firing")]
 
 
-def test_a_destination_that_is_gone_is_in_no_trouble() -> None:
+def test_alerts_of_a_removed_destination_resolve() -> None:
     """A removed destination's alerts resolve; if it returns, its old dead letters are not new."""
     story = Story(paused_for=0, dead_letters=1)
     story.at(0, DOWN)
@@ -129,7 +129,7 @@ def test_a_destination_that_is_gone_is_in_no_trouble() -> None:
     assert said(story.at(30, DOWN)) == FIRING
 
 
-def test_destinations_are_told_of_apart() -> None:
+def test_destinations_have_separate_alerts() -> None:
     """An alert of one destination neither hides nor resolves that of another."""
     story = Story(paused_for=0)
     mail = DestinationReading("mail", trouble="connection refused")
@@ -138,7 +138,7 @@ def test_destinations_are_told_of_apart() -> None:
     assert (over.destination, over.state) == ("crm", "resolved")
 
 
-def test_a_gateway_that_takes_nothing() -> None:
+def test_a_gateway_that_accepts_nothing_fires() -> None:
     """A gateway that accepts no events fires an alert of its own kind without a destination."""
     story = Story()
     full = DestinationReading("", trouble="the disk is full")
@@ -150,7 +150,7 @@ def test_a_gateway_that_takes_nothing() -> None:
     assert over.text == "The gateway accepts events again, after 75 seconds"
 
 
-def test_what_is_unaccounted_for_is_told_at_once() -> None:
+def test_a_wrong_balance_fires_at_once() -> None:
     """A wrong balance, too low or too high, fires at once, and resolves."""
     story = Story()
     (alert,) = story.at(0, DestinationReading("crm", missing=1))
@@ -167,14 +167,14 @@ def test_what_is_unaccounted_for_is_told_at_once() -> None:
     ("seconds", "shown"),
     [(61, "61 seconds"), (180, "3 minutes"), (7200, "2 hours"), (200_000, "2 days")],
 )
-def test_times_are_said_as_people_do(seconds: float, shown: str) -> None:
+def test_times_are_shown_in_the_largest_unit(seconds: float, shown: str) -> None:
     """An alert shows a time in the largest unit of which there are at least two."""
     story = Story(backlog_age=60)
     (alert,) = story.at(0, DestinationReading("crm", oldest=START - seconds))
     assert f"crm is {shown} behind" in alert.text
 
 
-def test_a_destination_that_is_at_a_bound_is_told_of() -> None:
+def test_a_destination_at_its_limit_fires() -> None:
     """A destination at its limit fires `destination_full`, apart from its delivery alerts."""
     story = Story(paused_for=30)
     full = DestinationReading("crm", full="destination 'crm' has reached max_backlog (3)")

@@ -16,7 +16,7 @@ def asked(header: str | None) -> Request:
 @pytest.mark.parametrize(
     ("user", "password"), [("site", "key"), ("write-key", ""), ("ü", "a:b:c"), ("", "key")]
 )
-def test_what_is_written_is_read(user: str, password: str) -> None:
+def test_a_basic_header_is_read_back(user: str, password: str) -> None:
     """A Basic header is read back: the password may contain colons, both parts any text."""
     header = as_basic(user, password)
     assert basic(asked(header)) == Basic(user, password)
@@ -32,7 +32,7 @@ def test_a_user_may_come_without_a_colon() -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "Basic", "Bearer dTpw", "Basic no base64!", "Basic /w==", "Basic dTp"]
 )
-def test_what_is_no_basic_header_says_nobody(header: str | None) -> None:
+def test_an_invalid_basic_header_gives_no_user(header: str | None) -> None:
     """A missing header, another scheme, bad base64 and bad UTF-8 give no user."""
     assert basic(asked(header)) is None
 

@@ -69,21 +69,21 @@ def test_help_lists_every_command() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_says_of_itself_what_the_list_says(name: str) -> None:
+def test_a_commands_own_help_equals_the_list(name: str) -> None:
     """Each command's own help equals its line in the list, which imports no command."""
     found = gateway(name, "--help")
     assert found.exit_code == 0
     assert COMMANDS[name].rstrip(".") in " ".join(found.stdout.split())
 
 
-def test_a_misspelt_command_is_recognised() -> None:
+def test_an_unknown_command_suggests_the_closest() -> None:
     """An unknown command is an error that suggests the closest known one."""
     found = gateway("chek")
     assert found.exit_code == 2
     assert "There is no command 'chek'. Did you mean 'check'?" in found.stderr
 
 
-def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
+def test_check_shows_the_graph(tmp_path: Path) -> None:
     """``check`` shows vendors, mounts, hosts, numbers of keys, conditions and addresses."""
     path = tmp_path / "gateway.toml"
     path.write_text(FINE)
@@ -99,7 +99,7 @@ def test_check_shows_what_a_file_comes_to(tmp_path: Path) -> None:
     assert any("[destinations.idle]: no route leads to it" in line for line in lines)
 
 
-def test_check_shows_what_leads_on_to_the_vendor(tmp_path: Path) -> None:
+def test_check_shows_relays_and_client_keys(tmp_path: Path) -> None:
     """``check`` shows relay URLs, whose key they use, who replies, and forwarded client keys."""
     path = tmp_path / "gateway.toml"
     path.write_text(
@@ -204,7 +204,9 @@ def test_run_checks_the_address_that_it_is_given(tmp_path: Path) -> None:
     assert '[sources.open] keys: "any" would let everybody who can reach :8080' in found.stderr
 
 
-def test_run_hands_on_what_it_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_serves_the_configuration_it_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The gateway gets the file's configuration, with the address from the command line."""
     served: list[Config] = []
     watched: list[bool] = []
@@ -287,7 +289,7 @@ def test_translate_finds_the_endpoint() -> None:
     assert found.stdout.startswith("POST /rest-api/customer of growlytics: 1 event")
 
 
-def test_translate_says_why_an_event_does_not_go() -> None:
+def test_translate_shows_why_an_event_is_declined() -> None:
     """An event that the other vendor cannot express is declined with a reason; the exit is 0."""
     alias = orjson.dumps({"uid": "u1", "knownUid": "a1"})
     found = gateway("translate", "--from", "chrts", "--to", "growlytics", "--path",
@@ -306,7 +308,7 @@ def test_translate_shows_the_vendors_own_refusal() -> None:
     assert "\n400\n" in found.stderr
 
 
-def test_translate_tells_each_endpoints_reason() -> None:
+def test_translate_shows_each_endpoints_reason() -> None:
     """If no endpoint accepts the body, each endpoint's reason is shown."""
     found = gateway("translate", "--from", "chrts", "--to", "chrts", "-", stdin=b"[1")
     assert found.exit_code == 1
@@ -324,7 +326,7 @@ def test_translate_tells_each_endpoints_reason() -> None:
          "chrts has no endpoint '/event/trak'; did you mean /event/track?"),
     ],
 )  # fmt: skip
-def test_translate_names_the_nearest(body: Path, args: list[str], said: str) -> None:
+def test_translate_suggests_the_closest_name(body: Path, args: list[str], said: str) -> None:
     """An unknown vendor or path is an error that suggests the closest known one."""
     found = gateway("translate", *args, body)
     assert found.exit_code == 2

@@ -105,7 +105,7 @@ async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     await made.spool.close()
 
 
-async def test_a_list_shows_what_a_person_needs(place: Place) -> None:
+async def test_a_list_has_a_line_per_dead_letter(place: Place) -> None:
     """Each dead letter is a line with id, time, destination, event, user, cause and reason."""
     found = await place.gateway("list")
     assert found.exit_code == 0, found.stderr
@@ -125,7 +125,7 @@ async def test_an_unknown_destination_is_an_error(place: Place, command: str) ->
     assert len(await place.ids()) == 4
 
 
-async def test_what_strangers_wrote_moves_no_cursor(place: Place) -> None:
+async def test_control_characters_do_not_reach_the_terminal(place: Place) -> None:
     """Control characters in names, users and reasons do not reach the terminal."""
     evil = "\x1b]0;mine\x07\x1b[2J"
     await place.give_up("crm", "refused", f"HTTP 400: {evil}", at=AT + 240, name=evil, user=evil)
@@ -162,14 +162,14 @@ async def test_a_list_can_be_narrowed(place: Place, options: list[str], ids: lis
         assert found.stdout == "no dead letter matches\n"
 
 
-async def test_a_long_list_says_how_to_go_on(place: Place) -> None:
+async def test_a_truncated_list_names_where_to_continue(place: Place) -> None:
     """A truncated list says so, and names the id to continue after."""
     found = await place.gateway("list", "--limit", "3")
     assert found.stderr == "there are more; continue with --after 3\n"
     assert (await place.gateway("list", "--limit", "4")).stderr == ""
 
 
-async def test_one_is_shown_whole_and_without_credentials(place: Place) -> None:
+async def test_show_prints_everything_but_credentials(place: Place) -> None:
     """``show`` prints the request, each attempt and the last sent request, redacted."""
     found = await place.gateway("show", "1")
     assert found.exit_code == 0, found.stderr
@@ -185,7 +185,7 @@ async def test_one_is_shown_whole_and_without_credentials(place: Place) -> None:
     assert "canary" not in found.output
 
 
-async def test_a_credential_that_is_not_known_here_is_named(
+async def test_a_key_that_is_not_set_draws_a_warning(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A configured key is redacted in names, too; a key that is not set here draws a warning."""
@@ -207,7 +207,7 @@ async def test_a_credential_that_is_not_known_here_is_named(
     assert told.startswith(f"warning: {place.config} is invalid (see `gateway check`), so its ")
 
 
-async def test_one_that_is_not_there_is_told(place: Place) -> None:
+async def test_an_unknown_id_is_one_sentence(place: Place) -> None:
     """An unknown id prints one sentence and exits with 1."""
     found = await place.gateway("show", "99")
     assert found.exit_code == 1
@@ -227,7 +227,7 @@ async def test_replaying_reaches_the_gateway_that_runs(place: Place) -> None:
     assert [later.event_name for later in waiting] == ["Product Viewed", "Order Completed"]
 
 
-async def test_some_can_be_moved_by_id(place: Place) -> None:
+async def test_ids_select_dead_letters(place: Place) -> None:
     """Given ids, only those dead letters are replayed or deleted."""
     assert (await place.gateway("delete", "1", "4")).stdout == "deleted 2\n"
     assert (await place.gateway("replay", "3")).stdout == "replayed 1\n"
@@ -246,7 +246,7 @@ async def test_an_unknown_id_moves_nothing(place: Place) -> None:
 @pytest.mark.parametrize(
     "args", [[], ["1", "--all"], ["1", "--user", "u1"], ["--user", "", "--all"]]
 )
-async def test_what_is_meant_must_be_said(place: Place, verb: str, args: list[str]) -> None:
+async def test_ids_filters_or_all_are_required(place: Place, verb: str, args: list[str]) -> None:
     """Exactly one of ids, filters and ``--all`` is required; otherwise nothing changes."""
     found = await place.gateway(verb, *args)
     assert found.exit_code == 2
@@ -254,7 +254,7 @@ async def test_what_is_meant_must_be_said(place: Place, verb: str, args: list[st
     assert await place.ids() == [1, 2, 3, 4]
 
 
-async def test_all_are_moved_when_all_are_meant(place: Place) -> None:
+async def test_all_takes_every_dead_letter(place: Place) -> None:
     """``--all`` takes every dead letter across pages, and accepts an empty list."""
     for number in range(450):
         await place.give_up("mail", "refused", "x", at=AT + number, name="", user="")
@@ -263,14 +263,14 @@ async def test_all_are_moved_when_all_are_meant(place: Place) -> None:
     assert (await place.gateway("list")).stdout == "no dead letters\n"
 
 
-async def test_a_time_must_be_one(place: Place) -> None:
+async def test_an_invalid_time_is_an_error(place: Place) -> None:
     """A text that is neither a time nor a duration is an error that shows what to write."""
     found = await place.gateway("list", "--since", "yesterday")
     assert found.exit_code == 2
     assert "'yesterday' is not a time; write \"2h\" for two hours ago" in found.stderr
 
 
-def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_spool_is_one_sentence(tmp_path: Path) -> None:
     """A folder without a spool prints one sentence and exits with 1."""
     config = Place(tmp_path).config
     found = CliRunner().invoke(main, ["dead-letters", "list", "--config", str(config)])
@@ -284,7 +284,7 @@ def test_every_write_key_of_a_batch_is_hidden() -> None:
     assert shown == {"writeKey": "***", "batch": [{"writeKey": "***", "event": "x"}]}
 
 
-async def test_the_route_whose_steps_are_meant_is_shown(place: Place) -> None:
+async def test_the_route_of_a_dead_letter_is_shown(place: Place) -> None:
     """A dead letter shows its route and event number, also for a second delivery of the event."""
     request = Request(method="POST", url="/push", body=orjson.dumps(BODY), id="r")
     again = delivery_number(0, 1)

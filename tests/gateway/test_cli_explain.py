@@ -70,7 +70,7 @@ def test(folder: Path, more: str, *options: str) -> Result:
 test.__test__ = False  # type: ignore[attr-defined]  # it is no test of its own
 
 
-def test_explain_tells_the_whole_way(tmp_path: Path) -> None:
+def test_explain_shows_event_routes_requests_and_losses(tmp_path: Path) -> None:
     """The output has event, verdicts, steps, requests and losses, in fewer than 100 columns."""
     path = config(tmp_path)
     shown = run(
@@ -121,7 +121,7 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
         (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
     ],
 )
-def test_explain_says_what_to_do(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+def test_explain_reports_wrong_options(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     """A wrong option prints a sentence without a traceback."""
     shown = run("explain", "--config", config(tmp_path), *options, "-", stdin=BODY)
     assert shown.exit_code != 0
@@ -212,7 +212,7 @@ def test_mistakes_in_a_test_are_found(tmp_path: Path, more: str, said: str) -> N
     assert "[[tests]] #1" in shown.output
 
 
-def test_consent_that_is_not_remembered_cannot_be_given(tmp_path: Path) -> None:
+def test_recorded_consent_needs_retention(tmp_path: Path) -> None:
     """A test with recorded consent is an error if [consent] has no retention."""
     text = config(tmp_path, TEST + 'expect = []\nconsented = ["advertising"]\n').read_text()
     (tmp_path / "gateway.toml").write_text(text.replace('retention = "1d"', ""))
@@ -252,7 +252,7 @@ def test_two_tests_of_one_name_are_both_run(tmp_path: Path) -> None:
     assert "1 of 2 tests failed" in shown.output
 
 
-def test_what_nothing_can_stand_in_for_is_named(tmp_path: Path) -> None:
+def test_an_unset_size_is_an_error_that_names_its_variable(tmp_path: Path) -> None:
     """An unset URL gets a placeholder; an unset size is an error that names the variable."""
     text = config(tmp_path, f'{TEST}expect = ["crm"]').read_text()
     text = text.replace('api_key = "${CRM_KEY}"', 'api_key = "${CRM_KEY}"\nurl = "${CRM_URL}"')

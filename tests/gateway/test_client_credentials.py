@@ -70,7 +70,7 @@ def test_odd_bodies_have_no_credential(body: bytes) -> None:
     }
 
 
-def test_a_stand_in_is_exchanged_or_taken_out() -> None:
+def test_a_placeholder_is_replaced_or_removed() -> None:
     """A placeholder becomes the client's key; where the client sent none, it is removed."""
     rendered = Request(
         method="POST", url="https://v/e", headers={"authorization": "Bearer -", "x": "1"},
@@ -98,7 +98,7 @@ def test_forms_and_queries_have_credentials_too() -> None:
         assert {"mi ne", "mi%20ne"} <= set(client_secrets(sent, Both()))
 
 
-def test_segments_keys_are_found_wherever_they_are() -> None:
+def test_segments_keys_are_found_in_every_place() -> None:
     """Segment keys are found in pixel data, batch calls and Basic headers, and forwarded."""
     packed = base64.b64encode(b'{"writeKey":"canary-1","userId":"u","event":"e"}').decode()
     pixel = Request(method="GET", url=f"/v1/pixel/track?data={packed}")
@@ -127,7 +127,7 @@ def test_a_whole_request_goes_on_as_it_was_stored() -> None:
     )  # fmt: skip
 
 
-def test_what_has_no_credential_to_lend_is_kept_back() -> None:
+def test_a_request_without_the_vendors_key_is_unrenderable() -> None:
     """A request without the destination vendor's key is unrenderable."""
     sent = request({}, {"authorization": "k"})
     check_client_key(sent, "acme", Both())
@@ -149,6 +149,6 @@ def test_what_has_no_credential_to_lend_is_kept_back() -> None:
         ("/a?k%65y=1", "/a?k%65y=n%20%26"),
     ],
 )
-def test_values_are_exchanged_in_a_query(url: str, made: str) -> None:
+def test_values_are_replaced_in_a_query(url: str, made: str) -> None:
     """Only the named query values change, and are escaped; the rest stays byte for byte."""
     assert with_query_values(url, {"key": "n &", "none": "x"}) == made

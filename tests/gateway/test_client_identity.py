@@ -41,12 +41,12 @@ def introduce(client: ClientInfo | None, **known: Any) -> Event:
         ({"User-Agent": "Mozilla/5.0"}, False),
     ],
 )
-def test_browsers_are_told_from_programs(headers: dict[str, str], *, page: bool) -> None:
+def test_browsers_are_recognised_by_their_headers(headers: dict[str, str], *, page: bool) -> None:
     """Only headers that browsers alone send identify a browser; a user agent does not."""
     assert sent_by_browser(CIMultiDict(headers)) is page
 
 
-def test_an_event_learns_where_it_came_from() -> None:
+def test_an_event_gets_its_clients_address_and_user_agent() -> None:
     """Address and user agent fill only the fields that the event leaves empty."""
     event = introduce(ClientInfo(IP))
     assert (event.context.ip, event.context.user_agent) == (IP, "Mozilla/5.0")
@@ -60,7 +60,7 @@ def test_an_unknown_address_is_left_out() -> None:
     assert introduce(None).context == Context()
 
 
-def test_a_catalogue_entry_is_nobody_s() -> None:
+def test_a_product_event_gets_no_client_fields() -> None:
     """A product event gets no client address, user agent or anonymous id."""
     event = introduce(ClientInfo(IP, "c-1"), type="product")
     assert (event.context, event.anonymous_id) == (Context(), None)
@@ -76,12 +76,14 @@ def test_a_catalogue_entry_is_nobody_s() -> None:
         ({"anonymous_id": "a"}, "a"),
     ],
 )
-def test_the_cookie_names_whom_nothing_names(known: dict[str, str], anonymous: str | None) -> None:
+def test_the_cookies_id_becomes_the_anonymous_id(
+    known: dict[str, str], anonymous: str | None
+) -> None:
     """The cookie's id becomes the anonymous id if the event has no user and no anonymous id."""
     assert introduce(ClientInfo(IP, "c-1"), **known).anonymous_id == anonymous
 
 
-def test_an_idle_id_is_not_kept() -> None:
+def test_an_unused_cookie_id_is_not_stored() -> None:
     """The cookie's id is stored only if an event uses it."""
     kept = request(ClientInfo(IP, "c-1"))
     own, by_cookie = Event(type="track", anonymous_id="a"), Event(type="track", anonymous_id="c-1")

@@ -104,7 +104,7 @@ def test_a_writer_writes_what_its_rows_say(vendor: str) -> None:
 
 
 @given(data=st.data(), event=st.sampled_from(EVENTS), vendor=st.sampled_from(sorted(VENDORS)))
-def test_a_writer_of_incomplete_events_does_so_too(
+def test_a_writer_of_incomplete_events_agrees_with_the_loop(
     data: st.DataObject, event: Event, vendor: str
 ) -> None:
     """For an event with missing fields, a writer has the same result as the loop."""

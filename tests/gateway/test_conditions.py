@@ -120,7 +120,7 @@ def test_a_missing_value_makes_a_condition_false_and_is_no_error(text: str, miss
         "event.properties.products.exists(p, p.price > 4)",
     ],
 )
-def test_what_is_missing_does_not_matter_where_something_else_decides(text: str) -> None:
+def test_some_operators_tolerate_a_missing_value(text: str) -> None:
     """``||``, a false ``&&``, ``?:``, has() and exists() tolerate a missing value."""
     assert holds(text)
 
@@ -144,7 +144,7 @@ def _formulas() -> st.SearchStrategy[str]:
 
 
 @given(_formulas(), st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2])))
-def test_conditions_mean_what_cel_says(text: str, extra: dict[str, int]) -> None:
+def test_conditions_agree_with_the_cel_library(text: str, extra: dict[str, int]) -> None:
     """A condition holds exactly where the CEL library, given the whole event, returns true."""
     plain = {"event": {"properties": {name: float(value) for name, value in extra.items()}}}
     try:
@@ -156,7 +156,7 @@ def test_conditions_mean_what_cel_says(text: str, extra: dict[str, int]) -> None
 
 
 @given(_formulas(), st.dictionaries(st.sampled_from("abc"), st.sampled_from([1, 2])))
-def test_what_is_asked_once_changes_no_answer(text: str, extra: dict[str, int]) -> None:
+def test_deciding_the_kind_in_advance_changes_no_result(text: str, extra: dict[str, int]) -> None:
     """Deciding source, type and name in advance does not change a condition's result."""
     whole = f'event.type == "track" && ({text}) && event.name != "x"'
     event = Event(type="track", name="y", properties=Properties(extra=extra))
@@ -197,7 +197,7 @@ def test_of_products_only_members_in_use_are_converted() -> None:
         ("event.properties.plan", "the result 'pro' is neither true nor false"),
     ],
 )
-def test_what_cannot_be_judged_is_an_error_and_not_an_exception(text: str, error: str) -> None:
+def test_a_runtime_failure_is_returned_not_raised(text: str, error: str) -> None:
     """A failure at run time is returned as an error text, not raised."""
     assert judged(text).error.startswith(error)
 
@@ -215,7 +215,7 @@ def test_expensive_conditions_are_bounded() -> None:
     assert "at most 30" in judged(nested, thirty).error
 
 
-def test_the_worst_that_is_let_through_takes_milliseconds() -> None:
+def test_the_most_expensive_conditions_are_quick() -> None:
     """The most expensive allowed conditions take less than half a second."""
     inner = "event.properties.l.filter(y, y > x)"
     for size, text in (
@@ -297,7 +297,7 @@ def test_mistakes_are_found_before_any_event_comes(text: str, problem: str) -> N
         ("1 == 1", "uses no field of the event"),
     ],
 )
-def test_what_is_probably_not_meant_is_a_doubt(text: str, doubt: str) -> None:
+def test_near_misses_are_warnings(text: str, doubt: str) -> None:
     """Near misses of field names, nested comprehensions and constants draw a warning only."""
     (found,) = doubts(text)
     assert doubt in found
@@ -317,14 +317,14 @@ def test_what_is_probably_not_meant_is_a_doubt(text: str, doubt: str) -> None:
         ("event.consent.advertising && event.context.ip == '1'", "event.context.ip == '1'"),
     ],
 )
-def test_the_part_that_decided_can_be_named(text: str, part: str) -> None:
+def test_the_deciding_part_is_identified(text: str, part: str) -> None:
     """The smallest part of a condition that decided its result is identified."""
     slots = VariableSet()
     condition = Condition(text, slots)
     assert deciding_part(condition, scene_of(condition, slots)) == part
 
 
-def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
+def test_the_parser_agrees_with_the_cel_library() -> None:
     """The parser accepts the same texts as the CEL library, on odd and broken texts."""
     for text in (
         "a && b || !c", 'x["z w"] > 1.5e3 // c\n', "r'\\d' == \"q\"", "[1, 2,]", '{"a": 1,}',
@@ -343,7 +343,7 @@ def test_what_is_no_expression_is_refused_as_the_library_does() -> None:
         assert ours == theirs, text
 
 
-def test_what_functions_take_is_what_the_library_takes() -> None:
+def test_the_cel_library_knows_every_function() -> None:
     """The CEL library knows every function that conditions may call."""
     for name, function in types.FUNCTIONS.items():
         every = frozenset(types._SAMPLES)

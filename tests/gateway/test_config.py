@@ -89,7 +89,7 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (orders.types, orders.names) == (("track", "identify"), ("Order *",))
 
 
-def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+def test_missing_keys_have_defaults(tmp_path: Path) -> None:
     """A destination's default ``on_full`` is the spool's; a route's default name is its number."""
     config = read(tmp_path, FULL)
     plain, every = config.destinations["plain"], config.routes[1]
@@ -174,7 +174,7 @@ def test_sizes_are_shown_as_they_are_written(text: str) -> None:
     assert shown(count, "size") == text
 
 
-def test_a_route_to_nothing_and_from_nothing_is_a_warning(tmp_path: Path) -> None:
+def test_an_unused_source_or_destination_is_a_warning(tmp_path: Path) -> None:
     """A source or destination that no route uses draws a warning with its place."""
     more = '[sources.lonely]\nvendor = "horn"\nkeys = ["x"]\nmount = "/h"\n'
     idle = '[destinations.idle]\nvendor = "acme"\ntoken = "t"\nburst = 5\n'
@@ -250,7 +250,7 @@ def test_a_plugin_may_not_take_a_shared_key(tmp_path: Path) -> None:
     "path", [ROOT / "config/gateway.toml", *sorted((ROOT / "config/examples").glob("*.toml"))],
     ids=lambda path: path.name,
 )  # fmt: skip
-def test_the_files_that_come_along_are_fine(path: Path, tmp_path: Path) -> None:
+def test_the_files_in_config_load_without_warnings(path: Path, tmp_path: Path) -> None:
     """Every file in config/ loads without a warning if its variables are set."""
     for name in ("chrts_api_key", "growlytics_api_key"):
         (tmp_path / name).write_text(f"{name}-from-its-file\n")
@@ -300,7 +300,7 @@ def test_every_key_is_documented() -> None:
             ), f"{table}.{key} is not in the reference"
 
 
-def test_the_reference_says_what_is_taken_and_what_is_meant() -> None:
+def test_the_reference_has_type_default_and_meaning() -> None:
     """A reference row has the key, its type, its default as written, and its meaning."""
     text = reference(registry())
     assert '| `max_body` | size | `"1MiB"` | The largest accepted request body' in text

@@ -14,7 +14,7 @@ def admin(lines: str) -> str:
     return f"{FINE}[admin]\n{lines}\n"
 
 
-def test_without_its_table_there_is_none(tmp_path: Path) -> None:
+def test_without_its_table_the_admin_api_is_off(tmp_path: Path) -> None:
     """Without [admin], the admin API is off."""
     assert read(tmp_path, FINE).admin is None
 
@@ -36,7 +36,7 @@ def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
     assert read(tmp_path, admin(f'listen = "{listen}"\ntoken = "{LONG}"')).admin is not None
 
 
-def test_a_token_may_come_from_elsewhere(tmp_path: Path) -> None:
+def test_a_token_may_be_a_reference(tmp_path: Path) -> None:
     """The token may come from the environment or a file, and is not shown."""
     (tmp_path / "token").write_text(f"{LONG}-file\n")
     for said, expected in (("${TOKEN}", LONG), (f"file:{tmp_path}/token", f"{LONG}-file")):

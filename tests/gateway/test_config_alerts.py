@@ -9,12 +9,12 @@ from tests.gateway.config_loading import FINE, problems, read
 HOOK = "https://hooks.example/services/T0/B0/secret"
 
 
-def test_without_its_table_nobody_is_told(tmp_path: Path) -> None:
+def test_without_its_table_no_alerts_are_sent(tmp_path: Path) -> None:
     """Without [alerts], no alerts are sent."""
     assert read(tmp_path, FINE).alerts is None
 
 
-def test_an_address_is_enough(tmp_path: Path) -> None:
+def test_only_the_url_is_required(tmp_path: Path) -> None:
     """Only the URL is required; neither the URL nor a header is shown."""
     lines = f'[alerts]\nurl = "${{HOOK}}"\nheaders = {{ x-key = "file:{tmp_path}/key" }}\n'
     (tmp_path / "key").write_text("secret-of-a-header\n")

@@ -46,7 +46,7 @@ def test_everything_about_browsers_arrives(tmp_path: Path) -> None:
     assert config.warnings == ()
 
 
-def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
+def test_browser_settings_have_safe_defaults(tmp_path: Path) -> None:
     """By default no proxy is trusted, no cookie is set, and the vendor decides on origins."""
     config = read(tmp_path, FINE)
     shop = config.sources["shop"]
@@ -59,7 +59,7 @@ def test_nothing_about_browsers_need_be_said(tmp_path: Path) -> None:
     ("said", "holds"),
     [('"X-Real-IP"', "x-real-ip"), ('"field"', "field"), ('""', ""), ("false", "")],
 )
-def test_where_an_address_goes(tmp_path: Path, said: str, holds: str) -> None:
+def test_client_ip_names_a_header_a_field_or_nothing(tmp_path: Path, said: str, holds: str) -> None:
     """``client_ip`` names a header, the vendor's field, or nothing."""
     config = read(tmp_path, destination(f"client_ip = {said}"))
     assert config.destinations["crm"].client_ip == holds
@@ -191,7 +191,7 @@ def test_a_mistake_says_what_to_write(tmp_path: Path, text: str, said: str) -> N
         (server('max_bodies = "1KiB"'), "[server] max_bodies: is less than max_body"),
     ],
 )
-def test_what_works_and_is_probably_not_meant(tmp_path: Path, text: str, said: str) -> None:
+def test_ineffective_settings_are_warnings(tmp_path: Path, text: str, said: str) -> None:
     """Settings that browsers ignore, or that trust every proxy, draw a warning."""
     (warning,) = read(tmp_path, text).warnings
     assert warning.partition(": ")[2].startswith(said)

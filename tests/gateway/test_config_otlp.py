@@ -56,7 +56,7 @@ def test_a_collector_and_its_headers_are_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem: str) -> None:
+def test_a_mistake_is_one_sentence(tmp_path: Path, lines: list[str], problem: str) -> None:
     """A mistake is one sentence with its place and correction, without credentials."""
     said = problems(tmp_path, trace(*lines))
     assert len(said) == 1
@@ -74,13 +74,13 @@ def test_what_is_no_collector_is_told(tmp_path: Path, lines: list[str], problem:
         (['otlp_headers = { key = "a-key" }'], "otlp_headers: has no effect without otlp_url"),
     ],
 )
-def test_what_has_no_effect_is_told(tmp_path: Path, lines: list[str], warning: str) -> None:
+def test_keys_without_effect_are_warnings(tmp_path: Path, lines: list[str], warning: str) -> None:
     """Keys without an effect draw a warning."""
     (said,) = read(tmp_path, trace(*lines)).warnings
     assert f"[trace] {warning}" in said
 
 
-def test_those_who_only_read_traces_need_no_collector(tmp_path: Path) -> None:
+def test_reading_traces_needs_no_collector(tmp_path: Path) -> None:
     """``gateway trace`` works without the variables of the collector's headers."""
     path = tmp_path / "gateway.toml"
     path.write_text(trace('path = "a.db"', 'otlp_headers = { key = "${NOT_SET}" }'))

@@ -173,7 +173,7 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str
     assert problem.startswith(f"gateway.toml{place}")
 
 
-def test_a_file_nested_without_end_is_told(tmp_path: Path) -> None:
+def test_deeply_nested_toml_is_a_problem(tmp_path: Path) -> None:
     """TOML that is nested too deeply is reported, and does not crash the command."""
     (found,) = problems(tmp_path, "include = " + "[" * 100_000)
     assert "is nested too deeply" in found
@@ -225,7 +225,7 @@ OPEN = FINE.replace('["shop-key"]', '"any"')
 
 
 @pytest.mark.parametrize("listen", [":8080", "0.0.0.0:8080", "[::]:8080", "gateway.internal:80"])
-def test_any_key_is_not_taken_from_everywhere(tmp_path: Path, listen: str) -> None:
+def test_any_key_on_a_public_address_is_a_problem(tmp_path: Path, listen: str) -> None:
     """``keys = "any"`` on a public address is an error unless ``allow_any_key`` is set."""
     (problem,) = problems(tmp_path, OPEN + f'[server]\nlisten = "{listen}"\n')
     assert f'[sources.shop] keys: "any" would let everybody who can reach {listen} send' in problem

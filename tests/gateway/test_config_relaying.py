@@ -28,7 +28,7 @@ def test_every_key_of_a_relay_arrives(tmp_path: Path) -> None:
     assert (plain.respond, plain.respond_timeout) == ("accept", 1)
 
 
-def test_a_destination_of_the_clients_credentials_needs_none(tmp_path: Path) -> None:
+def test_client_credentials_need_no_key(tmp_path: Path) -> None:
     """With ``credentials = "client"`` a required key gets a placeholder."""
     crm = read(tmp_path, LENT).destinations["crm"]
     assert isinstance(crm.settings, AcmeOutput.Config)
@@ -132,7 +132,7 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, text: str, said: str) -> No
         ),
     ],
 )
-def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) -> None:
+def test_settings_without_effect_are_warnings(tmp_path: Path, text: str, said: str) -> None:
     """A key without effect, or ambiguous paths, draw a warning and do not stop the gateway."""
     if "sources.other" in text:
         text = text.replace('vendor = "horn"', 'vendor = "bell"')
@@ -140,7 +140,7 @@ def test_what_does_nothing_is_a_warning(tmp_path: Path, text: str, said: str) ->
     assert warning.partition(": ")[2].startswith(said)
 
 
-def test_what_is_lent_is_as_the_file_says(tmp_path: Path) -> None:
+def test_relay_endpoints_are_the_configured_ones(tmp_path: Path) -> None:
     """Relay endpoints are the configured ones; by default the vendor's documented reads."""
     lines = URL + 'relay_as = "crm"\nsecrets = ["s-1"]\nrelay_endpoints = ["GET /a/{id}", "PUT /b"]'
     shop = read(tmp_path, source(lines)).sources["shop"]
@@ -189,7 +189,7 @@ def test_an_endpoint_is_a_method_and_a_path(tmp_path: Path, endpoint: str) -> No
         ('secrets = ["a"]', "secrets: has no effect: acme has no second key; remove it"),
     ],
 )
-def test_what_lends_nothing_is_a_warning(tmp_path: Path, lines: str, said: str) -> None:
+def test_relay_keys_without_effect_are_warnings(tmp_path: Path, lines: str, said: str) -> None:
     """A key without effect draws a warning."""
     (warning,) = read(tmp_path, source(lines)).warnings
     assert said in warning

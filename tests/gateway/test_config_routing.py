@@ -27,7 +27,7 @@ def warnings(folder: Path, text: str) -> list[str]:
     return [w.removeprefix(f"{folder}/") for w in read(folder, text).warnings]
 
 
-def test_a_route_says_everything_it_can(tmp_path: Path) -> None:
+def test_every_key_of_a_route_is_read(tmp_path: Path) -> None:
     """Every key of a route and every step is read."""
     text = routed(
         """
@@ -156,7 +156,7 @@ def test_a_route_with_steps_needs_a_name_of_its_own(tmp_path: Path) -> None:
     assert "is empty" in problem(tmp_path, routed('name = ""\nto = ["crm"]'))
 
 
-def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Path) -> None:
+def test_a_default_route_name_is_unique(tmp_path: Path) -> None:
     """No route may have the default name of an unnamed route, such as "route 2"."""
     named, nameless = 'name = "route {}"\nto = ["crm"]', 'to = ["crm"]\nadditional = true'
     for routes in ((named.format(2), nameless), (nameless, named.format(1))):
@@ -165,7 +165,7 @@ def test_a_route_without_a_name_shares_what_it_is_called_with_none(tmp_path: Pat
         )
 
 
-def test_a_step_list_is_read_once_and_named_where_it_stands(tmp_path: Path) -> None:
+def test_a_mistake_in_a_step_list_is_reported_once(tmp_path: Path) -> None:
     """A mistake in a named step list is one problem; an unused list draws a warning."""
     text = routed(
         'name = "a"\nto = ["crm"]\nsteps = ["p"]',
@@ -268,12 +268,12 @@ def test_a_route_that_is_never_taken_is_a_warning(
         ('to = ["crm"]\nfrom = ["shop"]', 'to = ["crm"]'),
     ],
 )
-def test_a_route_that_may_be_taken_is_none(tmp_path: Path, routes: tuple[str, ...]) -> None:
+def test_a_reachable_route_is_no_warning(tmp_path: Path, routes: tuple[str, ...]) -> None:
     """A route that some event can reach draws no warning."""
     assert warnings(tmp_path, routed(*routes)) == []
 
 
-def test_what_only_dead_routes_touch_is_not_reached(tmp_path: Path) -> None:
+def test_a_route_that_never_matches_uses_nothing(tmp_path: Path) -> None:
     """A route that never matches does not count as a use of its source and destinations."""
     text = routed('to = ["crm"]\nstop = true', 'to = ["crm", "other"]\nfrom = ["shop"]')
     text += '[destinations.other]\nvendor = "acme"\ntoken = "t-token"\n'
@@ -299,7 +299,7 @@ def test_doubts_about_conditions_and_fields_are_warnings(tmp_path: Path) -> None
 # Several files
 
 
-def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
+def test_included_files_join_the_configuration(tmp_path: Path) -> None:
     """Included tables join the configuration; routes follow in the order of the files."""
     (tmp_path / "env").mkdir()
     (tmp_path / "routes").mkdir()
@@ -325,7 +325,7 @@ def test_included_files_stand_at_the_end(tmp_path: Path) -> None:
     assert spool.path == Path("p")
 
 
-def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
+def test_problems_name_the_included_file(tmp_path: Path) -> None:
     """Each problem names its own file and line, and numbers routes within that file."""
     (tmp_path / "a.toml").write_text('\n[[routes]]\nto = ["crn"]\nadditional = true\n')
     (tmp_path / "b.toml").write_text("[destinations.crm]\nvendor = 'acme'\n[server]\nlisten = 1\n")
@@ -344,7 +344,7 @@ def test_mistakes_are_told_in_the_file_where_they_stand(tmp_path: Path) -> None:
     assert "include: must be a list" in "\n".join(problems(tmp_path, "include = 1\n" + FINE))
 
 
-def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path) -> None:
+def test_brackets_in_the_folder_are_no_pattern(tmp_path: Path) -> None:
     """Brackets in the folder's name are no pattern; a pattern without matches draws a warning."""
     folder = tmp_path / "shop [eu]"
     folder.mkdir()
@@ -360,7 +360,7 @@ def test_an_include_is_a_pattern_only_where_it_is_written_as_one(tmp_path: Path)
     )
 
 
-def test_a_mark_before_the_text_is_none_of_it(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     """A byte order mark at the start of a file is ignored, in secret files too."""
     (tmp_path / "hash-key").write_text("\ufeffhash-key\n")
     text = routed(

@@ -60,7 +60,7 @@ def test_a_bad_schema_is_a_mistake_with_a_place(
     assert problems(tmp_path, PLANNED.replace(old, new)) == [problem]
 
 
-def test_a_file_that_is_no_json(tmp_path: Path) -> None:
+def test_invalid_json_in_a_schema_file_is_a_problem(tmp_path: Path) -> None:
     """Invalid JSON in a schema file is reported with its line and column."""
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text('{"required": }')
@@ -69,7 +69,7 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
     assert "line 1 column 14" in problem
 
 
-def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
+def test_a_misspelt_field_in_a_schema_is_a_warning(tmp_path: Path) -> None:
     """A schema that names a misspelt field draws a warning with the right spelling."""
     text = PLANNED.replace("identify = true", 'identify = { required = ["userId"] }')
     (tmp_path / "plan").mkdir()
@@ -81,7 +81,7 @@ def test_a_schema_of_fields_that_there_are_not(tmp_path: Path) -> None:
     )
 
 
-def test_violations_without_schemas_are_suspicious(tmp_path: Path) -> None:
+def test_on_violation_without_schemas_is_a_warning(tmp_path: Path) -> None:
     """``on_violation`` without schemas draws a warning."""
     text = FINE.replace("[destinations.crm]", 'on_violation = "refuse"\n[destinations.crm]')
     (warning,) = read(tmp_path, text).warnings

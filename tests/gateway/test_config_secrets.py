@@ -121,7 +121,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_no_mistake_gives_a_secret_away(tmp_path: Path, text: str) -> None:
+def test_no_problem_contains_a_secret(tmp_path: Path, text: str) -> None:
     """No problem contains a credential or a variable's value, even in a wrong place."""
     assert CANARY not in "\n".join(problems(tmp_path, text, {"KEY": CANARY}))
 

@@ -89,9 +89,7 @@ async def test_a_connection_that_did_not_end_well_is_not_used_again(
         assert vendor.connections == 3
 
 
-async def test_an_answer_before_the_request_was_sent_ends_the_connection(
-    transport: HttpTransport, tls: Tls
-) -> None:
+async def test_an_early_response_closes_the_connection(transport: HttpTransport, tls: Tls) -> None:
     """A response before the whole request was sent closes the connection."""
     connections, ended = 0, asyncio.Event()
 
@@ -179,7 +177,7 @@ async def test_an_idle_connection_gives_way_to_another_server(
             assert (await transport.send(to(vendor))).status == 200
 
 
-async def test_a_bomb_is_not_inflated(transport: HttpTransport, tls: Tls) -> None:
+async def test_a_decompressed_body_is_limited(transport: HttpTransport, tls: Tls) -> None:
     """The limit on a body's size applies to the decompressed body."""
     packed = gzip.compress(bytes(20_000_000))
     async with served(tls, once(http(packed, b"content-encoding: gzip\r\n"))) as vendor:
@@ -202,7 +200,7 @@ async def test_a_head_request_has_no_body(transport: HttpTransport, tls: Tls) ->
     assert (response.status, response.body, response.truncated) == (200, b"", False)
 
 
-async def test_the_whole_of_an_answer_has_every_header(transport: HttpTransport, tls: Tls) -> None:
+async def test_a_relayed_response_has_every_header(transport: HttpTransport, tls: Tls) -> None:
     """A relayed response keeps all headers, repeated ones too, except framing headers."""
     cookies = b"set-cookie: a=1\r\nset-cookie: b=2\r\nkeep-alive: timeout=5\r\n"
     async with served(tls, once(http(b"x" * 100_000, cookies))) as vendor:
@@ -213,7 +211,7 @@ async def test_the_whole_of_an_answer_has_every_header(transport: HttpTransport,
     assert (len(response.body), response.truncated) == (100_000, False)
 
 
-async def test_a_certificate_of_nobody_is_refused(tls: Tls) -> None:
+async def test_an_untrusted_certificate_is_refused(tls: Tls) -> None:
     """No request is sent to a server with an untrusted certificate or another host's."""
     transport = HttpTransport(timeout=5.0, connections=2)
     async with served(tls, WELL["plain"]) as vendor:
@@ -232,7 +230,7 @@ async def test_a_certificate_of_nobody_is_refused(tls: Tls) -> None:
     await transport.close()
 
 
-async def test_closing_ends_what_is_under_way(transport: HttpTransport, tls: Tls) -> None:
+async def test_closing_fails_running_requests(transport: HttpTransport, tls: Tls) -> None:
     """Closing the transport fails running requests and those that wait for a connection."""
     async with served(tls, once(b"")) as vendor:
         sent = [asyncio.ensure_future(transport.send(to(vendor))) for _ in range(4)]
@@ -297,7 +295,7 @@ async def test_requests_that_wait_are_sent_in_their_order(tls: Tls) -> None:
     assert ended == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_response_that_nobody_has_read_yet_is_not_the_next_ones(tls: Tls) -> None:
+async def test_a_connection_with_unread_bytes_is_not_reused(tls: Tls) -> None:
     """A connection with unread bytes, received while the loop was busy, is not reused."""
     transport = HttpTransport(timeout=10.0, connections=1, tls=tls and tls[1])
     said: list[asyncio.StreamWriter] = []
@@ -336,7 +334,7 @@ async def test_an_old_connection_is_not_used_again(
         assert vendor.connections == 2
 
 
-async def test_what_failed_while_nobody_waited_is_looked_up_anew(
+async def test_a_late_lookup_failure_does_not_fail_the_next_request(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed DNS lookup that ends after its request's timeout is not used for the next one."""
@@ -360,7 +358,7 @@ async def test_what_failed_while_nobody_waited_is_looked_up_anew(
         assert (await transport.send(to(vendor))).status == 200
 
 
-async def test_a_dot_behind_a_host_is_no_part_of_its_certificate(
+async def test_a_trailing_dot_of_a_host_is_ignored_in_certificates(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trailing dot of a host is not compared with its certificate (RFC 6066, section 3)."""
@@ -375,7 +373,7 @@ async def test_a_dot_behind_a_host_is_no_part_of_its_certificate(
         assert (await transport.send(to(vendor, url=dotted))).status == 200
 
 
-async def test_trailers_without_end_are_cut(transport: HttpTransport, tls: Tls) -> None:
+async def test_endless_trailers_are_cut(transport: HttpTransport, tls: Tls) -> None:
     """The bytes of a response outside its body are limited as well."""
     endless = unsized(
         b"2\r\n{}\r\n0\r\n" + b"x-a: b\r\n" * 200_000, b"transfer-encoding: chunked\r\n"
@@ -386,9 +384,7 @@ async def test_trailers_without_end_are_cut(transport: HttpTransport, tls: Tls) 
     assert "besides the body" in response.unread
 
 
-async def test_a_refusal_whose_body_is_cut_says_what_came(
-    transport: HttpTransport, tls: Tls
-) -> None:
+async def test_a_cut_refusal_keeps_its_wait_and_body(transport: HttpTransport, tls: Tls) -> None:
     """A response with an incomplete body keeps its Retry-After and the decompressed part."""
     more = b"retry-after: 7\r\ncontent-encoding: gzip\r\n"
     answer = http(gzip.compress(b"slow down"), more, b"429 Slow")[:-4]
@@ -509,7 +505,7 @@ async def test_a_request_is_what_aiohttp_would_send(
     "headers",
     [{"x": "a\r\nb: c"}, {"x\r\ny": "1"}, {"x": "a\nb"}, {"x": "\0"}, {"x y": "1"}, {"": "1"}],
 )
-async def test_nobody_adds_a_header_by_a_line_break(
+async def test_a_line_break_in_a_header_is_refused(
     transport: HttpTransport, tls: Tls, headers: dict[str, str]
 ) -> None:
     """A request with a line break in a header's name or value is not sent."""

@@ -44,7 +44,7 @@ class Hears:
         return dict(found.get(0, {}))
 
 
-async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None:
+async def test_the_latest_value_of_each_category_counts(spool: SqliteSpool) -> None:
     """The latest value of each category holds, and other categories stay unchanged."""
     hear = Hears(spool)
     await hear(event(0, user_id="u", consent={"ads": True, "mail": True}))
@@ -54,7 +54,7 @@ async def test_the_last_word_on_each_category_counts(spool: SqliteSpool) -> None
     assert await hear(event(2)) == {}
 
 
-async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
+async def test_a_users_categories_are_bounded(spool: SqliteSpool) -> None:
     """Only a user's newest categories are kept, in memory and on disk."""
     hear = Hears(spool)
     for day in range(3):
@@ -67,7 +67,7 @@ async def test_invented_categories_do_not_add_up(spool: SqliteSpool) -> None:
     assert again["c2-99"]
 
 
-async def test_it_survives_a_restart(spool: SqliteSpool) -> None:
+async def test_consent_survives_a_restart(spool: SqliteSpool) -> None:
     """Recorded consent survives a restart."""
     await Hears(spool)(event(0, user_id="u", consent={"ads": True}))
     again = Hears(spool)
@@ -85,7 +85,7 @@ async def test_users_are_known_by_both_their_ids(spool: SqliteSpool) -> None:
     assert await hear(event(5, session_id="s")) == {"ads": True}
 
 
-async def test_it_is_forgotten_after_its_time(spool: SqliteSpool) -> None:
+async def test_a_category_expires_after_its_last_change(spool: SqliteSpool) -> None:
     """Each category expires after its own last change, in memory too."""
     hear = Hears(spool)
     await hear(event(0, user_id="u", consent={"ads": True}))
@@ -94,7 +94,7 @@ async def test_it_is_forgotten_after_its_time(spool: SqliteSpool) -> None:
     assert await hear(event(31, user_id="u")) == {"mail": True}
 
 
-async def test_sources_share_it_only_where_they_are_told_to(spool: SqliteSpool) -> None:
+async def test_sources_share_consent_only_if_configured(spool: SqliteSpool) -> None:
     """Sources share recorded consent only if the configuration says so."""
     apart, shared = Hears(spool), Hears(spool, across_sources=True)
     for hear, expected in ((apart, {}), (shared, {"ads": True})):
@@ -102,7 +102,7 @@ async def test_sources_share_it_only_where_they_are_told_to(spool: SqliteSpool) 
         assert await hear(event(1, user_id="u"), "other") == expected
 
 
-async def test_memory_is_bounded_and_the_store_knows_the_rest(
+async def test_older_users_are_read_from_the_spool(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory holds only the last users; older ones are read from the spool."""
@@ -114,7 +114,7 @@ async def test_memory_is_bounded_and_the_store_knows_the_rest(
     assert await hear(event(1, user_id="u0")) == {"ads": True}
 
 
-async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
+async def test_a_batch_may_have_more_users_than_memory_holds(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch with more users than memory holds gets the consent of all of them."""
@@ -127,7 +127,7 @@ async def test_one_request_may_be_about_more_users_than_are_kept_in_memory(
     assert await memory.update("shop", silent, asked=True) == expected
 
 
-async def test_nobody_is_looked_up_where_nobody_asks(spool: SqliteSpool) -> None:
+async def test_consent_is_not_looked_up_unless_a_route_asks(spool: SqliteSpool) -> None:
     """Consent is recorded, but not looked up, if no route asks for it."""
     hear = Hears(spool)
     told = [event(0, user_id="u", consent={"ads": True})]

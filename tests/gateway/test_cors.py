@@ -58,7 +58,7 @@ def test_a_preflight_from_another_origin(origin: str) -> None:
     assert origin.encode() not in leave.body
 
 
-def test_no_header_is_reflected() -> None:
+def test_requested_headers_are_not_reflected() -> None:
     """Requested headers and methods do not change the allowed ones."""
     asks = {
         **ASKS,
@@ -86,7 +86,7 @@ def test_a_source_without_origins_knows_no_preflights() -> None:
     assert closed.with_headers({"content-type": "x"}, SHOP) == {"content-type": "x"}
 
 
-def test_answers_are_marked() -> None:
+def test_responses_have_cors_headers() -> None:
     """A response names the allowed origin and exposed headers, and varies by origin."""
     named, every = cors([SHOP]), cors("*")
     assert named.with_headers({"content-type": "x"}, SHOP) == {
@@ -107,7 +107,7 @@ def test_answers_are_marked() -> None:
     assert every.with_headers({}, None) == {}
 
 
-def test_a_vendor_tells_browsers_nothing_through_us() -> None:
+def test_cors_headers_of_a_relayed_response_are_removed() -> None:
     """CORS headers of a relayed response are removed."""
     vendors = {"access-control-allow-origin": "*", "access-control-allow-credentials": "true"}
     assert cors([SHOP]).with_headers(vendors, "https://evil.example") == {"vary": "origin"}
@@ -120,7 +120,7 @@ def test_a_vendor_tells_browsers_nothing_through_us() -> None:
         (Source("p", PersonaclickInput(), None), "content-type"),
     ],
 )
-def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str) -> None:
+def test_vendors_with_browser_clients_allow_any_origin(source: Source, headers: str) -> None:
     """A vendor with browser clients allows any origin, unless the source lists origins."""
     leave = source.cors.preflight(ASKS, {"POST"})
     assert leave is not None
@@ -139,7 +139,7 @@ def test_vendors_with_clients_in_browsers_are_open(source: Source, headers: str)
         (QuarticInput, "x-api-key"),
     ],
 )
-def test_vendors_of_backends_are_closed(
+def test_vendors_without_browser_clients_allow_no_origin(
     source: type[ChrtsInput | GrowlyticsInput | QuarticInput], key: str
 ) -> None:
     """Other vendors allow no origin by default; with origins, their key header is allowed."""

@@ -83,7 +83,7 @@ def test_one_users_events_open_no_circuit(cause: str) -> None:
 
 
 @pytest.mark.parametrize("cause", ["server", "timeout", "credential"])
-def test_while_the_vendor_takes_events_no_circuit_opens(cause: str) -> None:
+def test_failures_after_a_recent_success_open_no_circuit(cause: str) -> None:
     """Failures do not open the circuit shortly after a success."""
     breaker = CircuitBreaker(low=1, high=60)
     breaker.record_success(100.0)
@@ -94,7 +94,7 @@ def test_while_the_vendor_takes_events_no_circuit_opens(cause: str) -> None:
     assert state(breaker) == "open"
 
 
-def test_events_of_nobody_are_different_users() -> None:
+def test_events_without_a_user_count_as_different_users() -> None:
     """Events without a user count as events of different users."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
@@ -102,7 +102,7 @@ def test_events_of_nobody_are_different_users() -> None:
     assert breaker.state == "open"
 
 
-def test_a_destination_that_cannot_be_reached_is_in_trouble_whoevers_events_fail() -> None:
+def test_connect_failures_of_one_event_open_the_circuit() -> None:
     """Connect failures open the circuit even if they are all of one event."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
@@ -110,7 +110,7 @@ def test_a_destination_that_cannot_be_reached_is_in_trouble_whoevers_events_fail
     assert breaker.state == "open"
 
 
-def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor() -> None:
+def test_isolated_events_open_no_circuit() -> None:
     """Failures of an isolated event never open the circuit again."""
     breaker = CircuitBreaker(low=1, high=60)
     bad = range(-THRESHOLD, 0)
@@ -129,9 +129,7 @@ def test_an_event_that_fails_while_others_are_taken_says_nothing_of_the_vendor()
 
 
 @pytest.mark.parametrize(("bad", "good", "counts"), [(9, 1, 0.05), (5, 5, 0.25), (1, 9, 1)])
-def test_an_event_counts_as_isolated_as_far_as_others_were_taken(
-    bad: int, good: int, counts: float
-) -> None:
+def test_isolation_is_the_share_of_successes(bad: int, good: int, counts: float) -> None:
     """A failure counts as isolated by the share of successes since the event's last failure."""
     breaker = CircuitBreaker(low=1, high=60)
     fail(breaker, "u", number=-1)
@@ -144,7 +142,7 @@ def test_an_event_counts_as_isolated_as_far_as_others_were_taken(
 
 
 @pytest.mark.parametrize(("bad", "good"), [(1, 3), (1, 1), (6, 1)])
-def test_an_event_ends_although_as_many_others_fail_anew(bad: int, good: int) -> None:
+def test_a_failing_event_ends_among_other_failures(bad: int, good: int) -> None:
     """A failing event ends after bounded attempts, even if many other events fail."""
     breaker = CircuitBreaker(low=1, high=60)
     counted = [fail(breaker, "u", number=-1)]
@@ -269,7 +267,7 @@ def test_a_rate_is_kept_after_its_burst() -> None:
     assert limiter.wait_time(50.1) > 0
 
 
-def test_a_probe_that_sent_nothing_leaves_the_question_open() -> None:
+def test_a_cancelled_probe_allows_another() -> None:
     """A cancelled probe, such as a declined event, allows another probe at once."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(THRESHOLD):
@@ -305,7 +303,7 @@ def test_sources_take_turns() -> None:
     assert sorted(first) == ["few", "few", "many", "many"]
 
 
-def test_a_sources_room_is_there_again_once_its_jobs_are_over() -> None:
+def test_a_sources_room_returns_when_its_jobs_end() -> None:
     """Each job in flight takes room from its source, and releases it at its end."""
     in_flight = queue_of().in_flight
     jobs = [from_source("shop", number) for number in range(10)]
@@ -336,7 +334,7 @@ def test_sources_share_what_may_be_in_memory() -> None:
     assert in_flight.room("shop", 1) > 0, "a request counts once, however many events it has"
 
 
-def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
+def test_waiting_users_are_resynced_from_the_spool() -> None:
     """Users with waiting deliveries are blocked; those without a retry are returned."""
     queue = queue_of(job(0, "active"))
     queue.in_flight.restore(WaitingDelivery(DeliveryRef(5, 0), due=0, user="tried now"))
@@ -349,7 +347,7 @@ def test_what_the_spool_says_of_who_waits_is_taken_over() -> None:
     assert not queue.in_flight.retries_for("forgotten")
 
 
-def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
+def test_a_retry_blocks_its_user_only_while_it_waits() -> None:
     """A retry does not block its user while it is in flight, and blocks it once it waits again."""
     queue = queue_of()
     users, in_flight = queue.users, queue.in_flight
@@ -365,7 +363,7 @@ def test_a_retry_in_flight_blocks_nobody_and_does_again_once_it_rests() -> None:
     assert in_flight.waiting == 0
 
 
-def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not() -> None:
+def test_the_oldest_in_flight_is_the_first_of_the_log() -> None:
     """The oldest job in flight is the first in the log, in order or ahead of it."""
     in_flight = queue_of().in_flight
     assert in_flight.oldest() is None
@@ -384,7 +382,7 @@ def test_the_oldest_in_flight_is_the_first_of_the_log_whether_it_overtook_or_not
     assert in_flight.oldest() is ahead[2]
 
 
-def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
+def test_isolated_events_use_a_part_of_the_attempts() -> None:
     """Isolated events use at most a quarter of the concurrent attempts."""
     isolated = Attempt(0, None, 10, "no answer", isolated=True)
     queue = queue_of(*(from_source("s", n, isolated) for n in range(20)), concurrency=8)
@@ -395,7 +393,7 @@ def test_isolated_events_take_a_part_of_the_attempts_only() -> None:
     assert queue.pop() is None
 
 
-def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
+def test_a_probe_prefers_new_events() -> None:
     """A probe prefers new events to failed ones, and failed ones to isolated ones."""
     failed, isolated = Attempt(0, 500, 1, "no"), Attempt(0, 500, 1, "no", isolated=True)
     queue = queue_of(
@@ -405,7 +403,7 @@ def test_a_probe_is_rather_an_event_that_was_never_tried() -> None:
     assert [len(job.attempts) + job.isolated for job in probes if job] == [0, 1, 2]
 
 
-def test_a_probe_is_rather_an_event_of_a_user_whose_events_were_taken() -> None:
+def test_a_probe_prefers_users_with_successes() -> None:
     """A probe prefers events of users whose events succeeded before."""
     known = msgspec.structs.replace(ENTRY, users=(1,))
     strange = msgspec.structs.replace(ENTRY, users=(2,))
@@ -431,21 +429,21 @@ def test_a_users_next_event_waits_for_the_one_before() -> None:
     assert users.acquire(job(4))
 
 
-def test_events_of_nobody_wait_for_nobody() -> None:
+def test_events_without_a_user_do_not_wait() -> None:
     """An event without a user waits for no other event."""
     users = UserOrder()
     assert all(users.acquire(job(n, "")) for n in range(3))
     assert users.release("") is None
 
 
-def test_no_user_is_taken_for_nobody() -> None:
+def test_no_users_hash_is_that_of_no_user() -> None:
     """No user's hash equals the hash of an event without a user."""
     numbered = UserHash(b"secret")
     assert numbered("") == 0
     assert all(numbered(f"u{n}") >> 31 for n in range(100))
 
 
-def test_users_numbers_meet_by_chance_only() -> None:
+def test_hash_collisions_depend_on_the_secret() -> None:
     """Users whose hashes collide under one secret differ under another."""
     numbered, other = UserHash(b"a"), UserHash(b"b")
     met: dict[int, str] = {}

@@ -75,7 +75,7 @@ async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
     assert tracker.completed_ahead == 1
 
 
-async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
+async def test_a_delivery_ahead_of_order_holds_the_cursor(
     spool: SqliteSpool,
 ) -> None:
     """A delivery opened ahead of order holds the cursor until it is settled."""
@@ -92,7 +92,7 @@ async def test_what_overtook_others_holds_the_cursor_while_it_is_in_flight(
     assert (tracker.completed_ahead, spool.cursor("crm")) == (0, 3)
 
 
-async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
+async def test_a_row_of_an_ended_delivery_is_out_of_date(
     spool: SqliteSpool,
 ) -> None:
     """A row is out of date if its delivery ended after the read began."""
@@ -112,7 +112,7 @@ async def test_what_ends_while_the_spool_is_read_is_not_believed_to_wait(
         assert [later.mark.seq for later in found if not moved(later.mark)] == [2]
 
 
-async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
+async def test_a_delivered_event_that_was_evicted_is_claimed_back(
     spool: SqliteSpool,
 ) -> None:
     """A delivered event that the spool evicted in the meantime is claimed back."""
@@ -132,7 +132,7 @@ async def test_what_arrived_is_no_dead_letter_though_the_spool_gave_it_up(
     assert [letter.mark.seq for letter in await spool.dead_letters()] == [1]
 
 
-async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
+async def test_a_delivery_that_ends_during_a_report_is_reported_next(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A delivery that ends during a report is recorded by the next report."""
@@ -157,7 +157,7 @@ async def test_what_ends_while_a_report_is_on_its_way_is_reported_next(
 
 
 @pytest.mark.parametrize("what", ["waiting", "completed", "dead_lettered"])
-async def test_a_flush_records_whatever_there_is(spool: SqliteSpool, what: str) -> None:
+async def test_a_flush_records_every_kind_of_outcome(spool: SqliteSpool, what: str) -> None:
     """A flush records a waiting, completed or dead delivery although the cursor does not move."""
     await append(spool, 2)
     tracker = ProgressTracker("crm", spool, lambda: 0)
@@ -187,7 +187,7 @@ async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
     assert not await spool.dead_letters()
 
 
-def test_a_pause_that_was_asked_for_outlasts_a_success() -> None:
+def test_a_success_does_not_shorten_a_pause() -> None:
     """A success of an earlier attempt does not shorten the pause of a 429."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in ("u", "v"):
@@ -205,7 +205,7 @@ async def missing(spool: SqliteSpool) -> int:
     return (await spool.balances())["crm"].unaccounted
 
 
-async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool) -> None:
+async def test_only_deliveries_before_the_cursor_are_counted(spool: SqliteSpool) -> None:
     """Deliveries after the cursor are not counted as finished until the cursor passes them."""
     await append(spool, 4)
     tracker = ProgressTracker("crm", spool, spool.position)
@@ -233,7 +233,7 @@ async def test_what_the_cursor_has_not_passed_is_not_counted(spool: SqliteSpool)
 
 
 @pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
-async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
+async def test_an_evicted_delivery_is_counted_with_its_claim(
     spool: SqliteSpool, overflow: Literal["dead_letter", "drop"]
 ) -> None:
     """A delivered event that was evicted counts once, under each overflow policy."""
@@ -268,7 +268,7 @@ async def test_what_the_spool_took_and_arrived_is_counted_with_its_claim(
     assert (balance.delivered, balance.pending, balance.unaccounted) == (3, 0, 0)
 
 
-async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
+async def test_a_report_overtaken_by_an_eviction_adds_its_claims(
     spool: SqliteSpool,
 ) -> None:
     """A delivery that was evicted during its report is counted only with its claim."""
@@ -299,7 +299,7 @@ async def test_a_report_that_the_taking_overtakes_is_made_anew_with_its_claims(
     assert not tracker.stalled
 
 
-async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpool) -> None:
+async def test_a_row_of_an_evicted_delivery_is_out_of_date(spool: SqliteSpool) -> None:
     """A row is out of date if the spool evicted its delivery since the read began."""
     tracker = ProgressTracker("crm", spool, lambda: 0)
     with tracker.watch_moves() as moved:
@@ -308,7 +308,7 @@ async def test_what_the_spool_takes_while_it_is_read_has_moved(spool: SqliteSpoo
         assert not moved(DeliveryRef(2, 0))
 
 
-async def test_what_is_read_again_later_holds_the_cursor_like_the_rest(spool: SqliteSpool) -> None:
+async def test_an_entry_opened_late_holds_the_cursor(spool: SqliteSpool) -> None:
     """The cursor does not pass an entry that is opened after later ones."""
     await append(spool, 5)
     tracker = ProgressTracker("crm", spool, spool.position)

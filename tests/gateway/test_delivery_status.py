@@ -51,7 +51,7 @@ NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
         (("dead_letter",), None, DELETED),
     ],
 )
-def test_a_delivery_is_told_by_its_last_try_and_the_spool(
+def test_the_last_attempt_and_the_spool_decide_the_words(
     tries: tuple[Outcome, ...], stands: DeliveryState | None, words: str
 ) -> None:
     """The last attempt decides the words; if it leaves them open, the spool's state does."""
@@ -59,7 +59,7 @@ def test_a_delivery_is_told_by_its_last_try_and_the_spool(
     assert end.words(traced=True) == words
 
 
-def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
+def test_unknown_states_are_not_guessed() -> None:
     """Without a trace or without the spool, the words say what is unknown."""
     end = DeliveryStatus("crm", "", (), None)
     assert end.words(traced=False) == FINISHED_NOT_SAMPLED
@@ -71,7 +71,7 @@ def test_what_was_not_chosen_or_cannot_be_asked_is_not_guessed() -> None:
     )
 
 
-def test_what_is_in_the_log_is_told_whether_it_is_owed_or_not() -> None:
+def test_each_target_in_the_log_has_a_state() -> None:
     """Each target of a logged request has a state, pending or not."""
     found = list(delivery_states(PendingRequest(SENT, {("crm", 1): NEXT})))
     assert [(one.event, one.destination, one.pending) for one in found] == [

@@ -67,7 +67,7 @@ def complaints(text: str) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(tomllib.loads(text))]
 
 
-def test_it_is_a_schema() -> None:
+def test_the_schema_is_valid() -> None:
     """The schema is valid JSON Schema draft 7, and every reference resolves."""
     jsonschema_rs.meta.validate(SCHEMA)
     assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#"
@@ -76,12 +76,12 @@ def test_it_is_a_schema() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_files_that_come_along_fit(path: Path) -> None:
+def test_the_files_in_config_are_valid(path: Path) -> None:
     """Every file in config/ is valid, with its references to the environment and files."""
     assert complaints(path.read_text()) == []
 
 
-def test_what_may_be_written_fits() -> None:
+def test_every_form_of_value_is_valid() -> None:
     """Quantities, shares, step lists, client keys and references are valid."""
     assert complaints(WHOLE) == []
 
@@ -144,7 +144,7 @@ def test_durations_are_those_that_the_gateway_takes(value: str, tmp_path: Path) 
     assert refused == bool(complaints(text))
 
 
-def test_the_file_beside_the_examples_is_the_present_one() -> None:
+def test_the_schema_file_is_up_to_date() -> None:
     """The schema file in config/ equals the output of `gateway schema`."""
     printed = CliRunner().invoke(main, ["schema"])
     assert printed.exit_code == 0
@@ -153,7 +153,7 @@ def test_the_file_beside_the_examples_is_the_present_one() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_files_that_come_along_name_it(path: Path) -> None:
+def test_the_files_in_config_name_the_schema(path: Path) -> None:
     """The first line of every file in config/ names the schema file."""
     first = path.read_text().splitlines()[0]
     assert first.startswith("#:schema ")

@@ -102,7 +102,7 @@ class TestWavingDelivery(DeliverySuite):
     output = TestWaving.output
 
 
-def test_an_endpoint_is_found_by_what_was_asked_for() -> None:
+def test_a_path_value_is_one_segment() -> None:
     """A path value is one non-empty segment; the endpoint keeps its documented name."""
     assert list(ENDPOINTS) == [WAVE]
     assert len(ENDPOINTS) == 1
@@ -141,7 +141,7 @@ def test_no_path_holds_dots_or_nothing(value: str) -> None:
         fill_path("https://acme.example/v1/people/{who}/waves", {"who": value})
 
 
-def test_another_method_is_told_from_another_path() -> None:
+def test_a_wrong_method_gets_405_and_an_unknown_path_404() -> None:
     """A known path with another method gets 405; an unknown path gets 404."""
     source = Source("s", WavingInput(), None)
     assert source.allowed("/v1/people/7/waves") == {"PUT"}
@@ -150,7 +150,7 @@ def test_another_method_is_told_from_another_path() -> None:
     assert source.rejection_for("GET", "/v1/persons").fault is Fault.NOT_FOUND
 
 
-def test_what_is_no_event_may_have_values_in_its_path() -> None:
+def test_an_unsupported_endpoint_may_have_a_path_value() -> None:
     """An unsupported endpoint with a path value matches any value."""
     source = Source("s", WavingInput(), None)
     for path in ("/v1/people/7", "/v1/people/{who}", "/v1/people"):

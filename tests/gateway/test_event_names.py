@@ -58,7 +58,7 @@ def checked(folder: Path, *names: str) -> str:
         ("product-*", "'Product Viewed'"),
     ],
 )
-def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: str) -> None:
+def test_an_unknown_event_name_is_a_warning(tmp_path: Path, name: str, neutral: str) -> None:
     """A misspelt name, or a vendor's name, draws a warning with the neutral name."""
     said = checked(tmp_path, name)
     assert f"'{name}' is" in said
@@ -72,6 +72,6 @@ def test_a_name_that_no_event_has_is_told(tmp_path: Path, name: str, neutral: st
         "*", "Plan *", "*Viewed", "? *", "[OP]r*",
     ],
 )  # fmt: skip
-def test_a_name_of_somebodys_own_is_no_mistake(tmp_path: Path, name: str) -> None:
+def test_a_custom_event_name_is_no_warning(tmp_path: Path, name: str) -> None:
     """Neutral names, patterns and custom names draw no warning."""
     assert f"'{name}' is" not in checked(tmp_path, name)

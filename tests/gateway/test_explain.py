@@ -113,7 +113,7 @@ def test_steps_show_before_and_after(tmp_path: Path) -> None:
     assert diff_events(put.before, put.after) == [Difference("properties.currency", MISSING, "EUR")]
 
 
-def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
+def test_each_delivery_has_its_request(tmp_path: Path) -> None:
     """Each delivery has its request, rendered or forwarded, without credentials."""
     asked = ExplainRequest(
         order(segment="B"), path="/push", at=NOW, consented={"advertising": True}
@@ -129,7 +129,7 @@ def test_the_requests_are_those_that_would_go_out(tmp_path: Path) -> None:
     assert orjson.loads(same.body) == {**ORDER, "segment": "B", "shop_id": "***"}
 
 
-def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
+def test_each_delivery_has_its_losses(tmp_path: Path) -> None:
     """Each delivery lists its lost fields, and a forwarded request loses none."""
     asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})
     told = explain(tmp_path, asked)
@@ -140,7 +140,7 @@ def test_losses_are_told_per_delivery(tmp_path: Path) -> None:
     assert losses["same"] == []
 
 
-def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
+def test_a_filter_is_shown_with_its_reason(tmp_path: Path) -> None:
     """A step that filters the event is the last step, with its reason."""
     large = route(explain(tmp_path, ExplainRequest(order(), path="/push", at=NOW)), "large")
     assert large.decision.taken
@@ -148,7 +148,7 @@ def test_what_a_filter_keeps_back_is_told(tmp_path: Path) -> None:
     assert [step.filtered for step in large.steps] == ["no recorded consent to advertising"]
 
 
-def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
+def test_a_declined_event_has_a_reason(tmp_path: Path) -> None:
     """A declined event has a reason and no request."""
     config = CONFIG.replace('to = ["crm", "same"]', 'to = ["ads"]')
     body = b'{"uid": "17", "previousId": "x"}'
@@ -159,7 +159,7 @@ def test_what_a_vendor_cannot_say_is_told(tmp_path: Path) -> None:
     assert not delivery.dead
 
 
-def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
+def test_an_unrenderable_event_has_a_reason(tmp_path: Path) -> None:
     """An event that cannot be rendered has the reason of its dead letter."""
     body = orjson.dumps({"uid": "17", "name": "n", "properties": {"long": "x" * 40_000}})
     crm = f'[destinations.crm]\nvendor = "chrts"\napi_key = "{CANARY}-2"'
@@ -172,7 +172,7 @@ def test_a_dead_letter_is_foretold(tmp_path: Path) -> None:
     assert "segment accepts at most 32768" in delivery.reason
 
 
-def test_too_many_events_are_refused_as_they_would_be(tmp_path: Path) -> None:
+def test_too_many_events_are_rejected(tmp_path: Path) -> None:
     """A request with more events than ``max_events`` is rejected, as in ingest."""
     config = '[server]\nmax_events = 1\n[sources.shop]\nvendor = "segment"\nkeys = "any"\n'
     batch = {"batch": [{"type": "track", "userId": "u", "event": "E"}] * 2}
@@ -193,7 +193,7 @@ def test_a_refusal_is_the_vendors_own(tmp_path: Path) -> None:
     assert told.events == ()
 
 
-def test_a_tracking_plan_has_its_say(tmp_path: Path) -> None:
+def test_fields_dropped_by_a_tracking_plan_are_shown(tmp_path: Path) -> None:
     """Fields that a tracking plan drops are shown, and are not sent."""
     plan = (
         'keys = ["the-shop"]\non_violation = "drop-field"\n[sources.shop.schemas]\n'
@@ -236,7 +236,7 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
         ("GET /rule/list", "no source serves this path"),
     ],
 )
-def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> None:
+def test_a_request_that_is_no_event_has_a_reason(tmp_path: Path, path: str, reason: str) -> None:
     """A request that is no event has a reason: a read, an unknown path, or not served."""
     told = explain(tmp_path, ExplainRequest(b"", path=path, at=NOW))
     assert told.refusal is not None
@@ -259,9 +259,7 @@ def test_what_is_no_event_says_so(tmp_path: Path, path: str, reason: str) -> Non
         ),
     ],
 )
-def test_a_question_that_is_not_clear_is_asked_back(
-    tmp_path: Path, asked: ExplainRequest, said: str
-) -> None:
+def test_an_ambiguous_request_is_an_error(tmp_path: Path, asked: ExplainRequest, said: str) -> None:
     """An ambiguous or unknown source or endpoint is an error that says what to add."""
     with pytest.raises((ExplainRequestError, UnknownName)) as caught:
         explain(tmp_path, asked)

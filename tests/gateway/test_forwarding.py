@@ -35,7 +35,7 @@ OWN = BODY.replace(b'"userId"', b'"context": {"ip": "8.8.8.8"}, "userId"')
          {**OURS, "content-type": "application/x-www-form-urlencoded"}),
     ],
 )  # fmt: skip
-def test_what_is_stored_goes_on_but_for_credentials_and_wrong_labels(
+def test_stored_headers_are_forwarded_without_credentials(
     headers: dict[str, str], body: bytes, wanted: dict[str, str]
 ) -> None:
     """The client's headers stay, the gateway's override them, and a JSON body is labelled JSON."""
@@ -46,9 +46,7 @@ def test_what_is_stored_goes_on_but_for_credentials_and_wrong_labels(
 
 
 @pytest.mark.parametrize(("age", "as_it_came"), [(1, "yes"), (3600, "no")])
-def test_a_late_request_is_written_anew_where_the_vendor_goes_by_its_own_clock(
-    age: int, as_it_came: str
-) -> None:
+def test_a_late_segment_request_is_rendered_anew(age: int, as_it_came: str) -> None:
     """A late Segment request is rendered anew without ``sentAt``; a recent one is forwarded."""
     config = SegmentOutput.Config(write_key=SecretStr("ours"))
     request = Request(

@@ -55,7 +55,7 @@ OTHER = "18446744073709551618"
         (b'"caf\xc3\xa9 \xff"', "caf\u00e9 \ufffd"),
     ],
 )
-def test_what_is_no_character_is_read_as_the_replacement(body: bytes, wanted: Any) -> None:
+def test_invalid_characters_are_replaced(body: bytes, wanted: Any) -> None:
     """Lone surrogates and invalid UTF-8 become U+FFFD; all other text stays."""
     assert loads(body) == wanted
     assert orjson.loads(as_valid_json(body)) == wanted
@@ -116,7 +116,7 @@ def test_numbers_beyond_doubles_are_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"a":NaN}', b"[-Infinity]", b"[01]", b"[1.]", b'["\xff]', b""])
-def test_what_is_no_json_is_refused_without_a_library_in_the_words(body: bytes) -> None:
+def test_invalid_json_is_refused_with_its_place(body: bytes) -> None:
     """The error for invalid JSON has line and column, and no text of a library."""
     with pytest.raises(orjson.JSONDecodeError) as caught:
         loads(body)
@@ -124,7 +124,7 @@ def test_what_is_no_json_is_refused_without_a_library_in_the_words(body: bytes) 
     assert re.match(r"\$: (not valid JSON at line 1, column \d+$|the body is empty)", said)
 
 
-def test_marks_cannot_be_forged() -> None:
+def test_a_text_that_looks_like_a_long_number_stays_text() -> None:
     """A text that looks like a long number stays a text."""
     body = f'{{"a":{LONG},"b":"{LONG}","c":":{LONG}"}}'
     assert loads(body) == {"a": LongInteger(LONG), "b": LONG, "c": f":{LONG}"}
@@ -161,7 +161,7 @@ def test_steps_tell_long_numbers_apart() -> None:
     assert mapped(events[0]).properties.extra["ref"] == LongInteger(LONG)
 
 
-def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
+def test_replacing_a_key_keeps_long_numbers_and_repaired_text() -> None:
     """Replacing a key in a body keeps its long numbers and repaired text."""
     body = as_valid_json(b'{"key":"old","n":%b,"q":"\\ud83d"}' % LONG.encode())
     assert (
@@ -170,7 +170,7 @@ def test_a_value_is_exchanged_beside_what_is_no_text() -> None:
     )
 
 
-def test_text_that_no_json_can_say_is_written_with_the_replacement() -> None:
+def test_surrogates_are_written_as_the_replacement() -> None:
     """A surrogate in an event's text is written as U+FFFD."""
     assert orjson.loads(dumps({"a\ud800": ["\udfff", LongInteger(LONG)]})) == {
         "a\ufffd": ["\ufffd", float(LONG)]

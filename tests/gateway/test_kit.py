@@ -120,13 +120,13 @@ IMPURE: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("what", IMPURE)
-def test_looking_at_the_world_is_noticed(what: str) -> None:
+def test_side_effects_are_detected(what: str) -> None:
     """Use of clock, random numbers, sockets, files or environment is detected under any name."""
     with pytest.raises(SideEffect, match=rf"^{what} is called at "), forbid_side_effects():
         IMPURE[what]()
 
 
-def test_values_in_values_out_is_pure() -> None:
+def test_pure_computation_is_allowed() -> None:
     """A computation on given values alone is allowed."""
     with forbid_side_effects():
         assert datetime.fromtimestamp(0, UTC).isoformat() == "1970-01-01T00:00:00+00:00"
@@ -160,7 +160,7 @@ def test_an_input_with_a_clock_fails(looked: Sample) -> None:
         Wrong().test_sees_nothing_but_the_request(looked)
 
 
-def test_an_answer_that_counts_fails(looked: Sample) -> None:
+def test_a_response_that_depends_on_earlier_requests_fails(looked: Sample) -> None:
     """An input whose response depends on earlier requests fails the suite."""
     times = iter(range(10))
 
@@ -257,7 +257,7 @@ def test_a_traceback_on_a_spoilt_sample_fails(looked: Sample) -> None:
         Wrong().test_reads_or_refuses_spoilt_samples(looked)
 
 
-def test_an_optimist_breaks_the_counting_laws() -> None:
+def test_an_output_that_counts_every_response_as_delivered_fails() -> None:
     """An output that counts every response as delivered fails the delivery suite."""
 
     class Optimist(AcmeOutput):
@@ -272,7 +272,7 @@ def test_an_optimist_breaks_the_counting_laws() -> None:
         Wrong().test_every_event_has_one_end((500,))
 
 
-def test_impatience_is_noticed() -> None:
+def test_an_output_that_ignores_retry_after_fails() -> None:
     """An output that ignores Retry-After fails the delivery suite."""
 
     class Impatient(AcmeOutput):
@@ -286,7 +286,7 @@ def test_impatience_is_noticed() -> None:
         Wrong().test_waits_as_long_as_it_is_asked_to()
 
 
-def test_declining_is_an_end() -> None:
+def test_declining_is_an_outcome() -> None:
     """A declined event is an outcome, and the vendor gets no request for it."""
 
     class Mute(AcmeOutput):

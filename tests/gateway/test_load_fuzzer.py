@@ -45,7 +45,7 @@ def found(suite: type[Suite]) -> str:
     return tally.found[0]
 
 
-def test_a_calm_vendor_stands_it() -> None:
+def test_a_correct_vendor_has_no_findings() -> None:
     """A correct vendor accepts some requests, refuses others, and has no findings."""
     tally = Suite().storm(ENDPOINT, 300, 0)
     assert tally.found == []
@@ -54,7 +54,7 @@ def test_a_calm_vendor_stands_it() -> None:
     assert tally.refused + tally.statuses[202] == 300
 
 
-def test_the_same_seed_brings_the_same_storm() -> None:
+def test_the_same_seed_produces_the_same_requests() -> None:
     """The same seed produces the same requests."""
     one, again, other = (Suite().storm(ENDPOINT, 200, seed).statuses for seed in (1, 1, 2))
     assert one == again
@@ -77,7 +77,7 @@ def test_a_traceback_while_reading_is_found() -> None:
     assert "sent: b'POST /" in found(Wrong)
 
 
-def test_other_words_than_the_vendors_are_found() -> None:
+def test_a_refusal_in_another_format_is_found() -> None:
     """A refusal that is not in the vendor's own format is a finding."""
 
     class Foreign(AcmeInput):
@@ -138,7 +138,7 @@ def test_a_traceback_while_forwarding_is_found() -> None:
     assert found(Wrong).startswith("forwarding, LookupError('/v1/events')")
 
 
-def test_samples_that_are_not_taken_are_no_storm() -> None:
+def test_a_run_with_only_refusals_counts_no_events() -> None:
     """A run in which every request is refused counts no events."""
 
     class Closed(AcmeInput):
@@ -153,7 +153,7 @@ def test_samples_that_are_not_taken_are_no_storm() -> None:
     assert tally.refused == 100
 
 
-def test_an_output_without_words_fails() -> None:
+def test_an_output_that_declines_everything_fails() -> None:
     """An output that declines every event fails its suite."""
 
     class Mute(AcmeOutput):
@@ -173,7 +173,7 @@ def test_a_folder_without_samples_is_named(tmp_path: Path) -> None:
         load_samples(tmp_path)
 
 
-def test_a_mess_leaves_good_requests_as_they_are() -> None:
+def test_the_request_fuzzer_leaves_good_requests_unchanged() -> None:
     """The request fuzzer changes copies; the good requests stay unchanged."""
     likes: Sequence[Request] = [request_of(s) for s in load_samples(SAMPLES).values()]
     bodies = [{"what": "looked", "who": "u1", "more": {"list": [1, {"deep": None}]}}]
@@ -187,7 +187,7 @@ def test_a_mess_leaves_good_requests_as_they_are() -> None:
     assert bodies == [{"what": "looked", "who": "u1", "more": {"list": [1, {"deep": None}]}}]
 
 
-def test_the_long_form_prints_what_it_came_to(tmp_path: Path) -> None:
+def test_the_pytest_plugin_prints_a_table(tmp_path: Path) -> None:
     """The pytest plugin runs only the fuzzer for the given time, and prints a table."""
     shutil.copytree(SAMPLES, tmp_path / "samples")
     shutil.copy(EXAMPLE / "test_acme.py", tmp_path)

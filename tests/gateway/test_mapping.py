@@ -76,7 +76,7 @@ def read(table: Table | Switch, **payload: Any) -> Event:
     return event
 
 
-def test_a_row_ties_two_paths() -> None:
+def test_a_row_connects_two_paths() -> None:
     """A row reads the value at the vendor's path into the event's path, and writes it back."""
     event = read(TABLE, key="k", what="Bought", who="u", at=86400, where={"url": "https://a/"})
     assert event.name == "Bought"

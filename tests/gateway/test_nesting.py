@@ -45,9 +45,7 @@ def events(deep: Any) -> list[Event]:
 @pytest.mark.parametrize("kind", [list, dict])
 @pytest.mark.parametrize("depth", [200, 300, 990])
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS.keys())
-def test_what_is_nested_too_deeply_is_no_mistake_of_a_plugin(
-    output: type[Output], depth: int, kind: type
-) -> None:
+def test_deeply_nested_events_log_nothing(output: type[Output], depth: int, kind: type) -> None:
     """A deeply nested event is sent or fails with a reason, and nothing is logged."""
     rendering = Renderer(placeholder_output(output))
     meter = LossCounter(rendering.output, per_second=1e9)

@@ -37,7 +37,7 @@ class Nothing:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-async def test_what_is_not_chosen_goes_to_no_collector(*, keep: bool) -> None:
+async def test_only_sampled_records_are_exported(*, keep: bool) -> None:
     """Only sampled records are exported, not those shown only to live watchers."""
     collected = Collected()
     maker, spans = Nothing(), lambda: collected

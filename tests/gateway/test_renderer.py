@@ -50,9 +50,7 @@ def job(index: int, steps: StepChain | None = None) -> Job:
 
 
 @pytest.mark.parametrize("error", [Unrenderable("no"), KeyError("a plugin's mistake")])
-def test_a_companion_that_cannot_be_rendered_costs_the_first_event_nothing(
-    rendering: Renderer, error: Exception
-) -> None:
+def test_a_batch_ends_before_an_unrenderable_event(rendering: Renderer, error: Exception) -> None:
     """A batch ends before an event that cannot be rendered, and leaves it for its own attempt."""
     together = rendering.prepare([job(0), job(1), job(2)])
     assert isinstance(together, PreparedRequest)

@@ -165,7 +165,7 @@ def test_the_first_route_to_a_destination_wins_it() -> None:
     )  # fmt: skip
 
 
-def test_also_delivers_beside_the_others() -> None:
+def test_additional_routes_add_a_delivery() -> None:
     """A route with ``additional = true`` adds a delivery, and replaces none."""
     router = Router([
         route(["a"], additional=True),
@@ -182,7 +182,7 @@ def test_also_delivers_beside_the_others() -> None:
     assert plan.routes == {"a": {"hashed": (delivery_number(0, 1), delivery_number(1, 1))}}
 
 
-def test_stop_ends_the_asking() -> None:
+def test_no_route_is_evaluated_after_stop() -> None:
     """After a route with ``stop = true`` takes an event, no later route is evaluated."""
     router = Router([
         route(["a"], stop=True, types=["track"]),
@@ -193,7 +193,7 @@ def test_stop_ends_the_asking() -> None:
     assert ends(router, "s", KNOWN) == ("b",)
 
 
-def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
+def test_fallback_takes_unrouted_events() -> None:
     """A fallback route is evaluated last, whatever its place, and uses its own matchers."""
     router = Router([
         route(["rest"], fallback=True),
@@ -205,7 +205,7 @@ def test_otherwise_takes_what_no_ordinary_route_takes() -> None:
     assert ends(router, "s", Event(type="page", name="Home")) == ("rest", "pages")
 
 
-def test_what_a_filter_keeps_back_goes_nowhere_else_instead() -> None:
+def test_a_filtered_event_counts_as_taken() -> None:
     """A filtered event counts as taken: for its destinations, ``stop`` and ``fallback``."""
     consent = (Consent(consent=("ads",)),)
     for more, expected in (({}, ("b",)), ({"stop": True}, ()), ({"additional": True}, ("a", "b"))):
@@ -236,7 +236,7 @@ def test_a_filter_that_fails_lets_nothing_through() -> None:
     assert router.failures.counts == {"r": 1}
 
 
-def test_explain_tells_what_every_route_says() -> None:
+def test_explain_has_every_routes_decision() -> None:
     """Each route's decision has its reason, its deciding part and its destinations."""
     router = Router([
         route(["a"], name="cheap", when="event.type == 'track' && event.properties.total < 10.0"),

@@ -231,7 +231,7 @@ async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Map
     return tally.drain()
 
 
-async def test_a_shadow_looks_and_does_not_send() -> None:
+async def test_a_shadow_sends_nothing() -> None:
     """A shadow renders an event, counts its fields, and sends nothing."""
     found = await looked("chrts", job())
     assert found[goes()].number == 1
@@ -301,7 +301,7 @@ async def test_no_credential_is_noted() -> None:
     assert not any("placeholder" in part for key in found for part in key)
 
 
-async def test_others_have_their_turn() -> None:
+async def test_other_tasks_run_meanwhile() -> None:
     """Other tasks run while a shadow processes many events."""
     turns = 0
 
@@ -357,12 +357,12 @@ def test_a_broken_file_is_told(tmp_path: Path) -> None:
 # The report
 
 
-def test_nothing_seen_is_no_reason_to_switch() -> None:
+def test_a_report_without_events_says_so() -> None:
     """Without events, the report says so."""
     assert "No event seen yet" in concluded({}).verdict
 
 
-def test_what_all_arrives_is_safe() -> None:
+def test_it_is_safe_to_switch_if_everything_is_kept() -> None:
     """It is safe to switch if every event is sent and every field is kept."""
     found = concluded({goes(): count(7), field("user_id", "kept"): count(7)})
     assert found.verdict == "Safe to switch: everything of 7 events would arrive."
@@ -383,7 +383,7 @@ COUNTS = {
 }
 
 
-def test_a_report_says_what_speaks_against_it() -> None:
+def test_a_report_counts_every_obstacle() -> None:
     """The report counts undelivered events, lost and coerced fields, and refusals."""
     found = concluded(COUNTS)
     assert found.verdict == (
@@ -398,7 +398,7 @@ def test_a_report_says_what_speaks_against_it() -> None:
     assert found.comparisons == [("old", "delivered", "refused", 4)]
 
 
-def test_what_is_accepted_does_not_speak_against_it() -> None:
+def test_accepted_losses_do_not_affect_the_verdict() -> None:
     """Accepted fields and events are marked, and do not affect the verdict."""
     counts = {key: each for key, each in COUNTS.items() if key.what != "answer"}
     found = concluded(counts, "session_*", "timestamp", "alias")
@@ -409,7 +409,7 @@ def test_what_is_accepted_does_not_speak_against_it() -> None:
     assert all(line.accepted for line in found.fields)
 
 
-def test_what_steps_remove_does_not_speak_against_it() -> None:
+def test_removed_fields_do_not_affect_the_verdict() -> None:
     """Fields that a route removes are listed, and do not affect the verdict."""
     found = concluded({goes(): count(2), field("session_id", "removed", "a step"): count(2)})
     assert found.verdict.endswith("would arrive, except what the route's steps remove.")
@@ -496,7 +496,7 @@ def test_the_report_names_the_nearest(seen: Path) -> None:
     assert "no shadow 'nwe'; did you mean new?" in found.stderr
 
 
-def test_what_was_seen_can_be_forgotten(seen: Path) -> None:
+def test_reset_deletes_the_counts(seen: Path) -> None:
     """After ``reset`` there are no counts, and the report says so."""
     assert shadow("reset", "--config", seen, "--destination", "other").exit_code == 2
     assert shadow("reset", "--config", seen).stdout == "the counts were deleted\n"

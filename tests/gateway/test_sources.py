@@ -39,7 +39,7 @@ def found(
         (f"{TRACK}/x", "POST", False),
     ],
 )
-def test_a_slash_too_many_is_that_endpoint(path: str, method: str, *, meant: bool) -> None:
+def test_additional_slashes_are_ignored(path: str, method: str, *, meant: bool) -> None:
     """Doubled and trailing slashes are ignored for endpoints that take events, and no other."""
     doors = SourceIndex([source("a"), source("b", mount="/m")])
     asked = {"access-control-request-method": "POST"}
@@ -185,7 +185,7 @@ def test_credentials_are_not_stored() -> None:
     assert (stored.body, stored.id, stored.url) == (b"{}", "r", TRACK)
 
 
-def test_found_is_what_it_says() -> None:
+def test_a_match_has_source_and_path() -> None:
     """A match has the source and the vendor's path."""
     door = SourceIndex([source("a")]).find(TRACK, {})
     assert isinstance(door, SourceMatch)

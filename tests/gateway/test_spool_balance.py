@@ -68,14 +68,14 @@ def said(looks: list[Balance]) -> list[tuple[str, int]]:
         ([LOST, WELL, LOST], [("balance_wrong", 1)]),
     ],
 )
-def test_a_wrong_balance_is_said_once_for_each_change(
+def test_a_wrong_balance_is_logged_once_per_change(
     looks: list[Balance], lines: list[tuple[str, int]]
 ) -> None:
     """A wrong balance is logged at once at start, later after two checks; so is its correction."""
     assert said(looks) == lines
 
 
-async def test_what_is_lost_while_it_runs_is_said(spool: SqliteSpool) -> None:
+async def test_a_loss_at_run_time_is_logged(spool: SqliteSpool) -> None:
     """The log line has every number, and the spool reports the missing count until corrected."""
     for i in range(3):
         await spool.append(entry(f"r{i}", a=(0, 1)))
@@ -128,7 +128,7 @@ async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_pa
     assert [line["unaccounted"] for line in logs if line["event"] == "balance_wrong"] == [2]
 
 
-async def test_nothing_is_said_while_all_is_well(spool: SqliteSpool, tmp_path: Path) -> None:
+async def test_there_are_no_false_alarms(spool: SqliteSpool, tmp_path: Path) -> None:
     """Concurrent appends, reports, deletes and replays cause no false alarm."""
     ended = 0
 
@@ -176,7 +176,7 @@ async def test_another_process_reads_the_balance_of_what_a_crash_left(
     assert beside["a"] == Balance(8, 4, 0, 0, dead_letters=0, dropped=1, pending=3)
 
 
-async def test_a_file_of_before_begins_with_what_it_holds(
+async def test_a_file_of_an_older_schema_starts_balanced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file of an older schema counts its deliveries as accepted, and none is missing."""

@@ -131,7 +131,7 @@ def test_a_clock_that_is_slewed_is_followed(machine: Machine, drift: float) -> N
 
 
 @pytest.mark.parametrize("seconds", [8 * DAY, -8 * DAY])
-async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
+async def test_a_short_clock_change_expires_nothing(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
     """A clock that is wrong for seconds expires nothing, and shortens no retention."""
@@ -156,7 +156,7 @@ async def test_a_clock_that_is_set_for_some_seconds_ends_nothing(
 
 
 @pytest.mark.parametrize("seconds", [8 * DAY, -8 * DAY])
-async def test_a_clock_that_is_set_for_good_makes_nothing_older(
+async def test_a_permanent_clock_change_ages_nothing(
     starts: Starts, machine: Machine, seconds: float
 ) -> None:
     """A permanent clock change ages no delivery; after a while displayed times follow it."""
@@ -182,7 +182,7 @@ async def test_a_clock_that_is_set_for_good_makes_nothing_older(
 
 
 @pytest.mark.parametrize("ahead", [8 * DAY, -8 * DAY, -50 * 365 * DAY])
-async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
+async def test_a_wrong_clock_at_start_expires_nothing(
     starts: Starts, machine: Machine, ahead: float
 ) -> None:
     """A wrong clock at start expires nothing, also after a correction and a restart."""
@@ -205,9 +205,7 @@ async def test_a_clock_that_is_wrong_before_the_start_ends_nothing(
     assert await pending(spool) == 3
 
 
-async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
-    starts: Starts, machine: Machine
-) -> None:
+async def test_a_future_time_in_the_file_expires_nothing(starts: Starts, machine: Machine) -> None:
     """A future time in the file expires no other entry."""
     spool = await started_and_filled(starts, machine)
     machine.sets(8 * DAY)
@@ -221,7 +219,7 @@ async def test_a_time_that_was_wrong_before_a_crash_ends_nothing(
     assert await pending(spool) == 3
 
 
-async def test_days_without_the_gateway_count_once_the_time_has_stood(
+async def test_time_while_the_gateway_was_off_counts_after_a_while(
     starts: Starts, machine: Machine
 ) -> None:
     """Entries that aged while the gateway was off expire minutes after the start, with a log."""

@@ -75,7 +75,7 @@ async def healthy(spool: SqliteSpool) -> None:
     await eventually(is_healthy)
 
 
-async def test_a_broken_disk_costs_no_computing(
+async def test_a_broken_disk_causes_no_busy_loop(
     spool: SqliteSpool, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the disk fails, the writer retries at intervals, and not in a busy loop."""
@@ -108,7 +108,7 @@ async def test_a_broken_disk_costs_no_computing(
         ("syncing", apsw.FullError, "free some space"),
     ],
 )
-async def test_failing_disk_is_no_lie(  # noqa: PLR0917 - the cases' columns and two fixtures
+async def test_a_failing_disk_acknowledges_nothing(  # noqa: PLR0917 - the cases' columns and two fixtures
     spool: SqliteSpool,
     disk: Disk,
     tmp_path: Path,
@@ -479,7 +479,7 @@ async def settled(spool: SqliteSpool, progress: Progress) -> None:
             return
 
 
-async def test_what_matters_less_is_given_up_first(roomy_disk: Path, tmp_path: Path) -> None:
+async def test_less_important_files_are_deleted_first(roomy_disk: Path, tmp_path: Path) -> None:
     """Without a reserve, less important files are deleted so that the spool can open."""
     folder = await crashed(roomy_disk, tmp_path, 10)
     (folder / "reserve").unlink()

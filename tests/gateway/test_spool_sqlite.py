@@ -156,7 +156,7 @@ async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
     await eventually(shrunk)
 
 
-async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -> None:
+async def test_progress_of_an_unknown_destination_fails_alone(spool: SqliteSpool) -> None:
     """Progress of an unknown destination fails alone; the same commit keeps the rest."""
     await spool.append(entry("r0", a=(0,)))
     ahead = asyncio.ensure_future(spool.append(entry("r1", a=(0,))))
@@ -172,7 +172,9 @@ async def test_a_report_of_nobody_costs_the_others_nothing(spool: SqliteSpool) -
     assert spool.cursor("a") == 1
 
 
-async def test_letter_box_beside_a_running_gateway(spool: SqliteSpool, tmp_path: Path) -> None:
+async def test_dead_letter_store_beside_a_running_gateway(
+    spool: SqliteSpool, tmp_path: Path
+) -> None:
     """Another process lists, deletes and replays dead letters, and the gateway gets each replay."""
     for i in range(4):
         await spool.append(entry(f"r{i}", a=(0,)))
@@ -203,14 +205,14 @@ with DeadLetterStore(Path(sys.argv[1])) as box:
     assert (await spool.depths())["a"].retrying == 2
 
 
-def test_letter_box_needs_a_spool(tmp_path: Path) -> None:
+def test_dead_letter_store_needs_a_spool(tmp_path: Path) -> None:
     """A dead letter store on a wrong folder is an error, and creates no spool."""
     with pytest.raises(SpoolError, match="no spool"), DeadLetterStore(tmp_path / "typo"):
         pass
     assert not (tmp_path / "typo").exists()
 
 
-async def test_a_letter_box_is_open_within_its_with_statement(
+async def test_dead_letter_store_is_open_within_its_with_statement(
     spool: SqliteSpool, tmp_path: Path
 ) -> None:
     """A dead letter store works only inside its ``with`` block, and closes its file after it."""

@@ -52,7 +52,7 @@ def test_every_field_of_an_event_is_tried() -> None:
     assert missing == {"properties", "traits", "context"} - names | {"origin"} - names
 
 
-def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
+def test_a_field_without_a_place_is_reported(tmp_path: Path) -> None:
     """A field that no request of the vendor has is reported as lost; a kept field is not."""
     (crm,) = told(tmp_path, 'types = ["track"]')
     assert (crm.route, crm.destination, crm.vendors) == ("r", "crm", ("segment",))
@@ -60,7 +60,7 @@ def test_what_no_request_says_is_foretold(tmp_path: Path) -> None:
     assert "properties.total" not in crm.fields
 
 
-def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
+def test_a_dropped_field_is_not_reported(tmp_path: Path) -> None:
     """A field that a step drops is not reported, unless a later step sets it."""
     dropped = 'types = ["track"]\nsteps = [{ drop = ["context", "traits"] }%s]'
     fields = told(tmp_path, dropped % "")[0].fields
@@ -69,7 +69,7 @@ def test_what_steps_take_away_is_not_lost(tmp_path: Path) -> None:
     assert "traits.title" in told(tmp_path, dropped % put)[0].fields
 
 
-def test_a_destination_that_gets_nothing_is_foretold(tmp_path: Path) -> None:
+def test_a_destination_that_gets_no_events_is_reported(tmp_path: Path) -> None:
     """A route whose events are all declined is reported with the reason."""
     crm, *_ = told(tmp_path, 'types = ["alias"]')
     assert crm.fields == ()
@@ -84,7 +84,7 @@ def everything() -> tuple[Config, dict[str, tuple[str, ...]]]:
 
 
 @pytest.mark.parametrize("vendor", PLUGINS.vendors)
-def test_what_is_foretold_comes_true(vendor: str) -> None:
+def test_static_losses_occur_in_every_sample(vendor: str) -> None:
     """A field reported as lost is lost in every sample that has it, at every destination."""
     config, foretold = everything()
     reads = PLUGINS.inputs[vendor]()
@@ -126,7 +126,7 @@ def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "no codec for" in shown.output
 
 
-def test_check_tells_it(tmp_path: Path) -> None:
+def test_check_shows_static_losses(tmp_path: Path) -> None:
     """`gateway check` lists fields that never arrive, and destinations that get no events."""
     path = tmp_path / "gateway.toml"
     alias = '\n[[routes]]\nname = "joins"\ntypes = ["alias"]\nto = ["crm"]\nadditional = true\n'

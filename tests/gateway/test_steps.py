@@ -258,7 +258,7 @@ def test_timestamps_are_clamped_to_their_arrival(offset: float, expected: float)
 # Filters
 
 
-def test_a_sample_takes_users_for_good() -> None:
+def test_a_users_sample_decision_never_changes() -> None:
     """A user is always in or always out; the share is about right; a seed changes the choice."""
     tenth, other = (
         StepChain("a", [step(sample="10%")]),
@@ -305,7 +305,7 @@ def test_all_categories_are_needed() -> None:
     assert steps.filtered_by(both) == ""
 
 
-def test_a_filter_judges_what_the_steps_before_it_left() -> None:
+def test_a_filter_sees_earlier_changes() -> None:
     """A filter sees the event as the steps before it changed it."""
     dropped = [step(drop=["consent"]), step(consent="ads")]
     assert StepChain("r", dropped).filtered_by(EVENT) == "consent: no recorded consent to ads"
@@ -369,7 +369,7 @@ def test_steps_never_change_the_event_that_they_are_given(
 
 
 @given(st.lists(PATHS, min_size=1), st.booleans())
-def test_what_is_hidden_is_nowhere(paths: list[str], keyed: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_hashed_value_does_not_occur_in_the_event(paths: list[str], keyed: bool) -> None:  # noqa: FBT001 - drawn
     """A value that a step hashes does not occur anywhere in the event."""
     value = "a-value-to-hide"
     holding = StepChain("fill", [step(set={path: value}) for path in paths]).apply(

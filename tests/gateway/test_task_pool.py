@@ -73,7 +73,7 @@ async def rested(work: Work) -> None:
     assert work.takes
 
 
-async def test_an_exception_costs_no_lane() -> None:
+async def test_a_task_survives_an_exception_of_its_job() -> None:
     """A task logs an exception of its job, and takes the next job."""
     done = asyncio.Event()
 
@@ -91,7 +91,7 @@ async def test_an_exception_costs_no_lane() -> None:
     assert [(line["event"], line["delivery"]) for line in logs] == [("delivery_failed", "e-0")]
 
 
-async def test_an_exception_in_looking_for_a_job_costs_no_lane(
+async def test_a_task_survives_an_exception_of_the_search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A task logs an exception of the search for a job, and searches again."""
@@ -136,7 +136,7 @@ async def after_a_wait(seconds: float) -> None:
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.0001, 0.001, 0.01])
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_wait_of_any_length_costs_no_lane(
+def test_all_tasks_work_after_any_wait(
     loop: Callable[[], asyncio.AbstractEventLoop], seconds: float
 ) -> None:
     """After a wait of any length all tasks work again, on each event loop."""
@@ -144,7 +144,7 @@ def test_a_wait_of_any_length_costs_no_lane(
         runner.run(after_a_wait(seconds))
 
 
-async def test_one_more_job_wakes_one_lane_and_all_wake_all() -> None:
+async def test_wake_wakes_one_task_and_wake_all_wakes_all() -> None:
     """``wake`` wakes one idle task, and ``wake_all`` wakes all."""
     crowd = Crowd()
     work = Work(4, crowd.join)
@@ -161,7 +161,7 @@ async def test_one_more_job_wakes_one_lane_and_all_wake_all() -> None:
     assert work.lanes.active == 0
 
 
-async def test_who_waits_for_a_time_is_not_woken_by_a_job_but_by_all() -> None:
+async def test_during_wake_after_only_wake_all_wakes() -> None:
     """During ``wake_after`` a new job wakes no task, but ``wake_all`` does."""
     crowd = Crowd()
     work = Work(2, crowd.join)
@@ -193,7 +193,7 @@ async def test_the_sooner_of_two_times_counts() -> None:
     await work.lanes.stop(PATIENCE)
 
 
-async def test_an_end_waits_for_what_is_being_done_and_no_longer() -> None:
+async def test_stop_waits_for_running_jobs_up_to_the_grace() -> None:
     """``stop`` waits for running jobs up to the grace time, then cancels them."""
     crowd = Crowd()
     work = Work(2, crowd.join)

@@ -67,7 +67,7 @@ def store(tmp_path: Path) -> Iterator[TraceWriter]:
     made.close()
 
 
-def test_nobody_else_may_read_the_file(store: TraceWriter) -> None:
+def test_only_the_owner_can_read_the_file(store: TraceWriter) -> None:
     """The file and SQLite's files beside it have mode 0600."""
     store.add(request(1))
     for file in store.path.parent.iterdir():
@@ -141,7 +141,7 @@ def test_changed_fields_are_named_once_and_so_many() -> None:
     )
 
 
-def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
+def test_known_records_are_not_stored_again(store: TraceWriter) -> None:
     """A request and event that are stored already are not stored again."""
     first = request(1)
     numbers = store.add(first)
@@ -154,7 +154,7 @@ def test_what_is_known_already_is_not_kept_twice(store: TraceWriter) -> None:
     assert len(found.attempts) == 2
 
 
-def test_what_is_too_old_goes(store: TraceWriter) -> None:
+def test_old_records_are_deleted(store: TraceWriter) -> None:
     """Records older than the retention are deleted when new ones arrive."""
     store.add(request(1, NOW - 7200))
     store.add(request(2))
@@ -306,7 +306,7 @@ def test_an_event_without_a_name_goes_by_its_type(name: str, *, wanted: bool) ->
     assert TraceFilter(name=name).concerns("shop", "", (page, viewed), failed=False) is wanted
 
 
-async def test_those_who_leave_are_forgotten() -> None:
+async def test_a_subscription_ends_with_its_block() -> None:
     """A subscription ends with its ``with`` block."""
     hub = LiveFeed()
     with hub.subscribe():
@@ -314,7 +314,7 @@ async def test_those_who_leave_are_forgotten() -> None:
     assert not hub.lines
 
 
-def test_a_second_has_room_for_so_many() -> None:
+def test_the_sampler_takes_the_first_of_each_second() -> None:
     """The sampler takes the first items of each second; a rate of zero takes none."""
     now = 100.0
     sampler = RateSampler(3, lambda: now)
@@ -326,7 +326,7 @@ def test_a_second_has_room_for_so_many() -> None:
     assert not RateSampler(0, lambda: now).take()
 
 
-def test_what_is_taken_together_counts_as_so_many() -> None:
+def test_excess_items_reduce_the_next_seconds() -> None:
     """Items taken beyond the rate reduce the room of the next seconds."""
     seconds = count(100.0, 1.1)
     now = next(seconds)

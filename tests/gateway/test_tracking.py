@@ -179,7 +179,7 @@ def test_members_go_without_moving_what_else_is_wrong() -> None:
     assert without_fields(ORDER, kept.dropped[0]) == kept.events[0]
 
 
-def test_it_is_told_which_fields_were_left_out() -> None:
+def test_violations_say_whether_their_field_was_dropped() -> None:
     """Each violation says whether its field was dropped, alone or with its parent."""
     items = {"properties": {"price": {"minimum": 0}}, "required": ["sku"]}
     schema = of_properties(products={"items": items, "maxItems": 2}, plan=False)
@@ -199,7 +199,7 @@ def test_it_is_told_which_fields_were_left_out() -> None:
     assert [gone for _, gone in unsure.told()] == [False]
 
 
-def test_what_cannot_be_mended_goes_on() -> None:
+def test_violations_that_dropping_cannot_correct_are_counted() -> None:
     """A violation that dropping cannot correct is only counted."""
     tally = ViolationCounter()
     schema = {"required": ["message_id"], "properties": {"name": {"const": "x"}}}
@@ -241,7 +241,7 @@ def test_one_kind_of_violation_is_logged_once_a_minute() -> None:
         ([], "must be an object, true or false"),
     ],
 )
-def test_what_is_no_schema_is_said_to_be_none(schema: Any, what: str) -> None:
+def test_an_invalid_schema_is_an_error(schema: Any, what: str) -> None:
     """An invalid schema is an error with its place, and no reference is read from the network."""
     with pytest.raises(SchemaError) as caught:
         Schema(schema, HERE)

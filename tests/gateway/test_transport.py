@@ -74,7 +74,7 @@ async def test_an_answer_comes_back(transport: HttpTransport) -> None:
     assert body == b"{}"
 
 
-async def test_nobody_there_is_a_connect_failure(
+async def test_a_closed_port_is_a_connect_failure(
     transport: HttpTransport, unused_tcp_port: int
 ) -> None:
     """A closed port is reported as a connect failure, not as a timeout."""
@@ -106,7 +106,9 @@ async def test_silence_is_a_timeout(transport: HttpTransport) -> None:
     [(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "protocol"),
      (b"", "reset"), (b"HTTP/1.1 2", "reset"), (b"nonsense\r\n\r\n", "protocol")],
 )  # fmt: skip
-async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, cause: str) -> None:
+async def test_a_broken_response_is_a_failure(
+    transport: HttpTransport, said: bytes, cause: str
+) -> None:
     """A connection that closes early, or sends no HTTP, is a failure with its cause."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +122,7 @@ async def test_a_broken_answer_is_none(transport: HttpTransport, said: bytes, ca
     assert caught.value.cause in {cause, "protocol"}
 
 
-async def test_an_endless_answer_is_cut(transport: HttpTransport) -> None:
+async def test_an_endless_response_is_cut(transport: HttpTransport) -> None:
     """A response body is read only up to a limit."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -54,7 +54,7 @@ def test_without_trusted_proxies_the_peer_called() -> None:
         ("203.0.113.7, ::ffff:10.0.0.9", "203.0.113.7"),
     ],
 )
-def test_a_trusted_proxy_is_believed(value: str, ip: str) -> None:
+def test_a_trusted_proxys_header_is_used(value: str, ip: str) -> None:
     """The client's address is the last one that is no trusted proxy's, without a port."""
     assert told(value) == ip
 
@@ -65,7 +65,7 @@ def test_a_trusted_peer_is_known_in_every_spelling(peer: str) -> None:
     assert told("203.0.113.7", peer=peer) == "203.0.113.7"
 
 
-def test_what_the_caller_says_of_itself_is_not_believed() -> None:
+def test_forged_addresses_are_ignored() -> None:
     """Addresses left of the first untrusted one are ignored, since the client may forge them."""
     assert told("10.0.0.5, 1.1.1.1, 203.0.113.7") == "203.0.113.7"
     assert told("1.1.1.1", "10.0.0.5, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
@@ -73,7 +73,7 @@ def test_what_the_caller_says_of_itself_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("garbage", ["unknown", "_hidden", "300.1.1.1", "1.2.3", "shop.example"])
-def test_garbage_tells_nothing(garbage: str) -> None:
+def test_an_invalid_address_is_unknown(garbage: str) -> None:
     """If a trusted proxy sends no valid address, the client's address is unknown."""
     assert told(garbage) == ""
     assert told(f"203.0.113.7, {garbage}, 10.0.0.3") == ""
@@ -86,7 +86,7 @@ def test_callers_within_the_trusted_networks_are_callers() -> None:
     assert told("") == "10.0.0.1"
 
 
-def test_a_peer_without_an_address_is_nobody() -> None:
+def test_a_unix_socket_peer_has_no_address() -> None:
     """A Unix socket peer has no address, and its headers are not trusted."""
     assert caller("", ("X-Forwarded-For", "203.0.113.7")) == ("", False)
 
@@ -94,7 +94,7 @@ def test_a_peer_without_an_address_is_nobody() -> None:
 @pytest.mark.parametrize(
     ("proto", "secure"), [("https", True), ("HTTPS, http", True), ("http", False)]
 )
-def test_a_proxy_tells_of_tls(proto: str, *, secure: bool) -> None:
+def test_the_outermost_proxy_decides_on_tls(proto: str, *, secure: bool) -> None:
     """The outermost proxy's header decides whether the client used TLS."""
     lines = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Proto", proto)
     assert caller("10.0.0.1", *lines) == ("203.0.113.7", secure)

@@ -71,7 +71,7 @@ def test_a_users_events_keep_their_order_over_sources() -> None:
     assert order == [51, 52]
 
 
-def test_what_holds_the_cursor_back_is_taken_where_it_is_one_users_backlog() -> None:
+def test_take_lowest_takes_from_a_large_backlog_only() -> None:
     """``take_lowest`` takes the oldest deliveries only from a user with a large backlog."""
     index = UnreadIndex()
     made = fill(index, [(7, "a")] * (SHARE + 10))
@@ -81,7 +81,7 @@ def test_what_holds_the_cursor_back_is_taken_where_it_is_one_users_backlog() -> 
     assert index.first() == made[8].seq
 
 
-def test_what_the_spool_gave_up_is_dropped() -> None:
+def test_evicted_deliveries_are_removed() -> None:
     """Evicted deliveries are removed from all queues of the index."""
     index = UnreadIndex()
     fill(index, [(1, "a")] * 50 + [(n, "b") for n in range(2, 52)])
@@ -171,7 +171,7 @@ def test_nothing_is_lost_and_no_user_is_overtaken(
     assert reading.index.first() is None
 
 
-def test_what_comes_again_keeps_its_users_order() -> None:
+def test_deliveries_added_again_keep_their_order() -> None:
     """Deliveries that are added again come before their users' later ones."""
     index = UnreadIndex()
     made = fill(index, [(n % 7, "a") for n in range(70)])
@@ -187,7 +187,7 @@ def test_what_comes_again_keeps_its_users_order() -> None:
         assert [one for one in found if one.user == user] == [x for x in made if x.user == user]
 
 
-def test_nobody_searches_a_backlog() -> None:
+def test_finding_a_users_deliveries_takes_constant_time() -> None:
     """Finding a user's deliveries among 100,000 takes constant time."""
     index = UnreadIndex()
     fill(index, [(n * 2_654_435_761 % 2**32, "a") for n in range(1, 100_001)])
@@ -197,7 +197,7 @@ def test_nobody_searches_a_backlog() -> None:
     assert process_time() - began < 0.25
 
 
-def test_much_is_given_up_in_steps() -> None:
+def test_a_large_eviction_runs_in_steps() -> None:
     """A large eviction runs in short steps."""
     index = UnreadIndex()
     fill(index, [(n % 2000 + 1, "a") for n in range(2000 * (SHARE + 2))])
@@ -212,7 +212,7 @@ def test_much_is_given_up_in_steps() -> None:
     assert (len(index), index.first()) == (0, None)
 
 
-def test_a_source_whose_users_wait_elsewhere_does_not_hold_the_loop() -> None:
+def test_a_turn_that_finds_nothing_is_bounded() -> None:
     """A turn that finds nothing stops after a bounded search, and continues later."""
     index = UnreadIndex()
     users = range(1, 4 * LOOKED)

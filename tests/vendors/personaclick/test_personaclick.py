@@ -135,7 +135,7 @@ class TestPersonaclickSandbox(SandboxSuite):
     unauthorized = 403
 
 
-def test_without_its_secret_only_profiles_of_nobody_s_device_stay_behind() -> None:
+def test_without_a_secret_only_profiles_without_a_device_are_declined() -> None:
     """Without a secret only profiles without a device id are declined."""
     for sample in load_samples(TestPersonaclick.samples).values():
         for event in TestPersonaclick.input.parse(request_of(sample)):

@@ -41,7 +41,7 @@ def test_any_true_word_makes_it_the_whole_cart(said: object, name: str) -> None:
     assert event.name == name
 
 
-def test_a_client_s_secret_reaches_nobody_else() -> None:
+def test_a_clients_secret_is_not_in_the_event() -> None:
     """The secret that a server sends is a credential, and is not in the event."""
     body = orjson.dumps({"shop_id": "s", "shop_secret": "hush", "external_id": "u1", "event": "e"})
     for path in ("/push/custom", "/profile/set"):

@@ -14,7 +14,7 @@ MADE = "58a19f08ce6b6000" * 2
 ARRIVAL = datetime(2017, 2, 13, 12, 3, 37, tzinfo=UTC)
 
 
-def test_nothing_is_recommended() -> None:
+def test_a_recommendation_is_empty() -> None:
     """A recommendation has the documented format and no products, and needs no key."""
     request = Request(method="GET", url="/store/recommendation?customer=c", received_at=ARRIVAL)
     answer = READS.static_response(request, MADE)
@@ -28,7 +28,7 @@ def test_nothing_is_recommended() -> None:
     )  # fmt: skip
 
 
-def test_nobody_is_known() -> None:
+def test_no_contact_is_found() -> None:
     """A contact read responds 404 in the envelope of errors."""
     request = Request(
         method="GET", url="/store/contact", headers={"x-api-key": "k"}, received_at=ARRIVAL

@@ -185,7 +185,7 @@ def test_refuses_a_price_that_is_no_number() -> None:
     assert caught.value.path == "price"
 
 
-def test_refuses_the_document_s_own_slip() -> None:
+def test_refuses_the_documented_profile_with_a_comma_too_many() -> None:
     """The documented profile has an extra comma, and is rejected as invalid JSON."""
     slip = post(PROFILE, b'{"userId": "samp1eUs3r1d", "cookie": "sampleUserC00kie",}')
     with pytest.raises(Rejected) as caught:
@@ -195,13 +195,13 @@ def test_refuses_the_document_s_own_slip() -> None:
     assert said["data"]["error_message"].startswith("Invalid data: ")
 
 
-def test_does_not_serve_questions() -> None:
+def test_reads_are_unsupported() -> None:
     """Both documented reads are listed as unsupported."""
     assert INPUT.unsupported == {"GET /store/contact", "GET /store/recommendation"}
     assert INPUT.unsupported.isdisjoint(INPUT.endpoints)
 
 
-def test_ignores_what_would_pass_for_kept_texts() -> None:
+def test_a_client_cannot_set_kept_agreement_texts() -> None:
     """A client cannot set the agreement texts that the gateway keeps in the event."""
     body = {**MAIL, "agreements": [TERM], "agreements[].c": {"term": "another text"}}
     (event,) = INPUT.parse(post(CONTACT, body))

@@ -370,13 +370,13 @@ def test_restores_the_spelling_beside_products_of_another_type(products: Any) ->
 
 
 @pytest.mark.parametrize("status", [408, 410, 429, 460, 500, 502, 503, 504, 529])
-def test_tries_again_what_segments_libraries_try_again(status: int) -> None:
+def test_retries_what_segments_library_retries(status: int) -> None:
     """A status that Segment's Node.js library retries is retried."""
     assert isinstance(output().verdict(Response(status)), RetryLater)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 501, 505, 511])
-def test_gives_up_what_they_give_up(status: int) -> None:
+def test_other_statuses_are_final(status: int) -> None:
     """A status that the library does not retry is final."""
     assert isinstance(output().verdict(Response(status)), Refused)
 
@@ -429,7 +429,7 @@ def test_a_context_that_came_on_a_batch_goes_on_one() -> None:
         assert again.context == event.context
 
 
-def test_a_context_on_a_batch_is_nobody_else_s() -> None:
+def test_a_batch_with_a_context_is_never_merged() -> None:
     """A batch with a context on top is never merged with another call."""
     large, small = output().render(shared()[0]), output().render(shared(context={})[0])
     assert not isinstance(large, Declined)
@@ -441,7 +441,7 @@ def test_a_context_on_a_batch_is_nobody_else_s() -> None:
     assert output().merge(both, large) is None
 
 
-def test_what_no_batch_can_carry_is_kept() -> None:
+def test_an_event_too_large_for_a_batch_is_unrenderable() -> None:
     """Too large properties, and servers without batches, make the event unrenderable."""
     large = replace(shared(context={})[0], properties=Properties(extra={"blob": "y" * 33_000}))
     with pytest.raises(Unrenderable, match="bytes"):

@@ -46,7 +46,7 @@ def test_derives_a_session_from_the_user(fields: dict[str, Any], key: str) -> No
     assert known == ({"id": "a1"} if fields.get("anonymous_id") else None)
 
 
-def test_sends_what_nobody_did_without_a_profile() -> None:
+def test_sends_an_event_without_a_user_without_a_profile() -> None:
     """An event without a user is sent with ``profile_less``."""
     request = request_for(track(user_id=None))
     assert request.url == "https://tracardi.example/track?profile_less=true"

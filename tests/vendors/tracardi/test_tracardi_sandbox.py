@@ -244,7 +244,7 @@ def test_blanks_around_a_source_are_no_part_of_it() -> None:
     assert send({**MINIMAL, "source": {"id": f" {SOURCE} "}}, SOURCE).reason is None
 
 
-def test_bots_are_turned_away() -> None:
+def test_crawlers_are_refused() -> None:
     """A crawler's user agent gets 401, and an HTTP library's does not."""
     json = {"content-type": "application/json"}
     crawler = {**json, "user-agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"}
