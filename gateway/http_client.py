@@ -17,6 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from gateway.http import FINAL
 
 _LINE = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})(?=[ \t\r\n])")
+_BEGINNING = b"HTTP/"
 _END = re.compile(rb"\r?\n\r?\n")
 LONGEST_LINE = 8 * 1024
 """Bytes; a longer status line is invalid."""
@@ -36,6 +37,12 @@ class StatusLine:
         self.interim = 0
         self._head = b""
         self._given_up = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether further bytes may complete a status line that has begun."""
+        begun = self._head[: len(_BEGINNING)]
+        return bool(begun) and self.status is None and _BEGINNING.startswith(begun)
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes."""

@@ -171,8 +171,15 @@ class Connection(asyncio.Protocol):
             self._head += data
         if self._overhead > MAX_OVERHEAD:
             self._error = self._error or f"more than {MAX_OVERHEAD} bytes besides the body"
+        elif self._error and not self._head_complete and self._status_line().has_begun:
+            return  # the parser gave up, but the rest of the line brings the status
         if self._error:
             self.fail("protocol", f"invalid response: {self._error}")
+
+    def _status_line(self) -> StatusLine:
+        line = StatusLine()
+        line.feed(bytes(self._head))
+        return line
 
     def eof_received(self) -> None:
         """Close: a vendor that says no more has no more to say."""
@@ -292,11 +299,7 @@ class Connection(asyncio.Protocol):
 
     def fail(self, cause: str, message: str) -> None:
         """End the request for *cause*; with the status, where its line has come."""
-        status: int | None = self._status
-        if not self._head_complete:
-            line = StatusLine()
-            line.feed(bytes(self._head))
-            status = line.status
+        status = self._status if self._head_complete else self._status_line().status
         if status is None:
             self._end(TransportError(cause, message), keep=False)
             return

@@ -100,6 +100,14 @@ async def test_a_2xx_is_delivered(said: Said) -> None:
         assert output.verdict(response) == Delivered(), output.name
 
 
+@pytest.mark.parametrize("at", range(1, 12))
+async def test_a_status_line_decides_in_pieces_as_well(at: int, tls: Tls) -> None:
+    """How the network cuts a status line that the parser refuses makes no difference."""
+    (whole,) = CUT["HTTP/2 in words"].pieces
+    (response,) = await asked(Said((whole[:at], whole[at:]), closes=True, pause=0.01), 1, tls)
+    assert (response.status, bool(response.unread)) == (200, True)
+
+
 @pytest.mark.parametrize(("status", "kind"), [(b"500 Oh", RetryLater), (b"400 No", Refused),
                                               (b"429 Slow", RetryLater)])  # fmt: skip
 @pytest.mark.parametrize("ending", [b"x bad : 1\r\n", b"content-length: 400\r\n",
