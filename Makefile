@@ -9,8 +9,8 @@
 # make mutate-core  MUTANTS=n mistakes in delivery, spool, ingest, app, reload and transport (SEED=n)
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway alone, reloaded when its code changes
-# make soak   the obligation ledger in all weather for MINUTES=n; an outage of MEMORY=n events instead
-# make siege  attacks on a default configuration, and what bystanders notice of them
+# make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events instead
+# make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.worker import AHEAD
-from tests.soak.chaos import PATIENT, Chaos, End, Weather
+from tests.soak.chaos import PATIENT, Chaos, End, FurtherFaults
 from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
@@ -91,11 +91,11 @@ async def test_nothing_is_lost_on_a_full_disk(tmp_path: Path, record_property: R
 
 async def test_nothing_is_lost_under_all_faults(tmp_path: Path, record_property: Record) -> None:
     """Operator's acts, bad events, bursts, leaving clients and a crash lose no event."""
-    all_faults = Weather(
+    all_faults = FurtherFaults(
         acts=ACTS, dislikes=True, bursts=True, leaves=0.005, delivery=PATIENT, pause=0.1
     )  # fmt: skip
     async with vendors(*DESTINATIONS, seed=6) as made:
-        chaos = Chaos(tmp_path, made, USERS, seed=6, weather=all_faults)
+        chaos = Chaos(tmp_path, made, USERS, seed=6, further=all_faults)
         chaos.load.start()
         ends: tuple[End, ...] = ("term", "kill")
         rounds = [await chaos.round(end, EVENTS) for end in ends]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.soak.chaos import DELIVERY, PATIENT, Chaos, End, Weather
+from tests.soak.chaos import DELIVERY, PATIENT, Chaos, End, FurtherFaults
 from tests.soak.faults import Clock, small_disk
 from tests.soak.ledger import Count, Judgement
 from tests.soak.marks import DESTINATIONS
@@ -46,10 +46,10 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def weather(seed: int) -> Weather:
+def further_faults(seed: int) -> FurtherFaults:
     """Return the faults of the run with *seed*: all of them, in random order."""
     dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
-    return Weather(
+    return FurtherFaults(
         acts=dice.sample(ACTS, len(ACTS)),
         dislikes=True,
         bursts=True,
@@ -122,7 +122,9 @@ async def run(seed: int, until: float, totals: Totals) -> None:
         small = seed % 4 == FULL and os.geteuid() == 0
         disk = stack.enter_context(small_disk(folder / "disk", DISK)) if small else None
         async with vendors(*DESTINATIONS, seed=seed) as made:
-            chaos = Chaos(folder, made, USERS, seed, clock=clock, disk=disk, weather=weather(seed))
+            chaos = Chaos(
+                folder, made, USERS, seed, clock=clock, disk=disk, further=further_faults(seed)
+            )
             async with chaos.load.running():
                 ends: tuple[End, ...] = ("kill", "term", "kill", "kill")
                 rounds = 0
@@ -131,14 +133,16 @@ async def run(seed: int, until: float, totals: Totals) -> None:
                     found = await chaos.round(end, EVENTS)
                     rounds += 1
                     totals.sums["rounds"] += 1
-                    say(f"{rounds:5} {found.end} {found.acknowledged:6} {' '.join(found.moods)}")
+                    say(f"{rounds:5} {found.end} {found.acknowledged:6} {' '.join(found.states)}")
                 verdict = await chaos.settle()
     totals.add(chaos, verdict)
-    sky = "the clock jumped" if clock else "the disk was full" if disk else "clock and disk fine"
+    environment = (
+        "the clock jumped" if clock else "the disk was full" if disk else "clock and disk fine"
+    )
     acts = ", ".join(f"{times} {what}" for what, times in sorted(chaos.operator.done.items()))
     say(
         f"seed {seed}: {chaos.crashes} crashes, {chaos.reloads} reloads ({acts}), "
-        f"{chaos.bursts} bursts, {chaos.load.left} clients left, {sky}\n{verdict.table()}"
+        f"{chaos.bursts} bursts, {chaos.load.left} clients left, {environment}\n{verdict.table()}"
     )
 
 

@@ -22,7 +22,7 @@ CHAOS: Mapping[Behaviour, float] = {
     "ok": 150, "slow": 10, "hang": 1, "reset": 8, "500": 10, "429": 1, "401": 1, "400": 6,
 }  # fmt: skip
 BROKEN: Mapping[Behaviour, float] = {"500": 3, "reset": 1, "401": 0.1}
-MOODS: tuple[Mapping[Behaviour, float], ...] = (OK, CHAOS, CHAOS, BROKEN)
+VENDOR_WEIGHTS: tuple[Mapping[Behaviour, float], ...] = (OK, CHAOS, CHAOS, BROKEN)
 SURE: tuple[Behaviour, ...] = ("ok", "slow", "reset", "500", "400")
 """Behaviours of a vendor in chaos that must occur among `ENOUGH` requests."""
 ENOUGH = 400
@@ -33,7 +33,7 @@ timeout = "2s"
 """
 PATIENT = 'timeout = "2s"'
 """Default delivery settings, except for a short timeout."""
-TASTE: Mapping[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400", 4: "hang"}
+DISLIKES: Mapping[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400", 4: "hang"}
 """How vendors react to disliked events, by event number modulo `OF`."""
 OF = 211
 """One in so many events is disliked in each of these ways."""
@@ -45,7 +45,7 @@ JUMPS = (-86_400, -7_200, -30, 0, 45, 3_600, 100_000)
 """Offsets of the clock, in seconds."""
 SETTLING = 60.0
 """Seconds without progress, while something is pending and no fault is on, that fail a run."""
-ENDLESS = 900.0
+ROUND_TIMEOUT = 900.0
 """Seconds after which a round, or settling, is given up."""
 
 
@@ -54,17 +54,17 @@ class Round(NamedTuple):
 
     end: End
     acknowledged: int
-    moods: tuple[str, ...]
+    states: tuple[str, ...]
     acts: tuple[Act, ...] = ()
 
 
-class Weather(NamedTuple):
+class FurtherFaults(NamedTuple):
     """Further faults of a run, beside failing vendors and a gateway that ends; none by default."""
 
     acts: Sequence[Act] = ()
     """The operator's actions in every round, in this order."""
     dislikes: bool = False
-    """Vendors dislike some events (`TASTE`) until the run settles."""
+    """Vendors dislike some events (`DISLIKES`) until the run settles."""
     bursts: bool = False
     """In every round one user sends a burst, and one source too."""
     leaves: float = 0.0
@@ -75,7 +75,7 @@ class Weather(NamedTuple):
     """Seconds between a response and the user's next request."""
 
 
-CALM = Weather()
+NO_FURTHER_FAULTS = FurtherFaults()
 
 
 class Chaos:
@@ -88,7 +88,7 @@ class Chaos:
         seed: of the random faults.
         clock: jumps in every round, if given.
         disk: holds the spool and is full for a moment in every round, if given.
-        weather: further faults.
+        further: further faults.
     """
 
     def __init__(
@@ -100,41 +100,41 @@ class Chaos:
         *,
         clock: Clock | None = None,
         disk: SmallDisk | None = None,
-        weather: Weather = CALM,
+        further: FurtherFaults = NO_FURTHER_FAULTS,
     ) -> None:
         self.spool = (disk.folder if disk else folder) / "spool"
         self._clock = clock
         self._disk = disk
         self.vendors = vendors
-        self.load = Load(users, pause=weather.pause, leaves=weather.leaves, seed=seed)
-        self._weather = weather
+        self.load = Load(users, pause=further.pause, leaves=further.leaves, seed=seed)
+        self._further = further
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         ports = {vendor.name: vendor.port for vendor in vendors}
-        setup = Setup(folder / "gateway.toml", self.spool, ports, weather.delivery)
+        setup = Setup(folder / "gateway.toml", self.spool, ports, further.delivery)
         self._path = setup.path
         self.operator = Operator(setup, self.load, seed)
         self.crashes = self.bursts = self.reloads = 0
         self._chaotic = False
         self._repeats: list[str] = []
-        for vendor in vendors if weather.dislikes else ():
-            vendor.dislikes = lambda mark: TASTE.get((mark.user + mark.number) % OF)
+        for vendor in vendors if further.dislikes else ():
+            vendor.dislikes = lambda mark: DISLIKES.get((mark.user + mark.number) % OF)
 
     async def round(self, end: End, events: int) -> Round:
         """Run the gateway until half to all of *events* are acknowledged; then *end* it.
 
         Raises:
             RuntimeError: the gateway failed when it was asked to stop.
-            TimeoutError: the round took more than `ENDLESS` seconds.
+            TimeoutError: the round took more than `ROUND_TIMEOUT` seconds.
         """
-        moods = [await self._humour(vendor) for vendor in self.vendors]
+        states = [await self._set_state(vendor) for vendor in self.vendors]
         before = len(self.load.acknowledged)
-        async with asyncio.timeout(ENDLESS), self._gateway() as gateway:
+        async with asyncio.timeout(ROUND_TIMEOUT), self._gateway() as gateway:
             self.load.aim(gateway.url)
             goal = before + self._dice.randint(events // 2, events)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._act(gateway))
                 group.create_task(self._faults(gateway, before, goal))
-            if self._weather.acts:
+            if self._further.acts:
                 self.operator.begin(gateway)  # so that the end comes in the middle of a reload
             if end == "kill":
                 if not self.crashes:
@@ -150,18 +150,18 @@ class Chaos:
             await self.load.rest()
             self.reloads += sum(1 for line in gateway.lines if line["event"] == "reloaded")
         acknowledged = len(self.load.acknowledged) - before
-        return Round(end, acknowledged, tuple(moods), tuple(self._weather.acts))
+        return Round(end, acknowledged, tuple(states), tuple(self._further.acts))
 
-    def calm(self) -> list[str]:
+    def missing_faults(self) -> list[str]:
         """Return a complaint for each fault that should have happened and did not."""
-        weather, answered = self._weather, sum((v.answered for v in self.vendors), Counter())
+        further, answered = self._further, sum((v.answered for v in self.vendors), Counter())
         disliked = sum((v.disliked for v in self.vendors), Counter[str]())
         enough = self._chaotic and answered.total() >= ENOUGH * len(self.vendors)
         missed: list[str] = [what for what in (SURE if enough else ()) if not answered[what]]
-        missed += [f"disliked, {what}" for what in _tastes(weather) if not disliked[what]]
-        missed += [act for act in weather.acts if not self.operator.done[act]]
-        missed += ["a client that left"] if weather.leaves and not self.load.left else []
-        missed += ["a burst"] if weather.bursts and not self.bursts else []
+        missed += [f"disliked, {what}" for what in _disliking(further) if not disliked[what]]
+        missed += [act for act in further.acts if not self.operator.done[act]]
+        missed += ["a client that left"] if further.leaves and not self.load.left else []
+        missed += ["a burst"] if further.bursts and not self.bursts else []
         missed += ["a jump of the clock"] if self._clock and not self._clock.jumps else []
         missed += ["a full disk"] if self._disk and not self._disk.fills else []
         return [f"it never happened: {what}" for what in missed]
@@ -170,7 +170,7 @@ class Chaos:
         """End all faults, deliver everything, and judge the run.
 
         Raises:
-            TimeoutError: it took more than `ENDLESS` seconds.
+            TimeoutError: it took more than `ROUND_TIMEOUT` seconds.
         """
         for vendor in self.vendors:
             vendor.weights, vendor.dislikes = OK, lambda _: None
@@ -179,7 +179,7 @@ class Chaos:
         if self._clock:
             self._clock.jump(min(JUMPS))
         late = ""
-        async with asyncio.timeout(ENDLESS), self._gateway() as gateway:
+        async with asyncio.timeout(ROUND_TIMEOUT), self._gateway() as gateway:
             self.load.aim(gateway.url)
             await self.load.everyone()
             await self.load.stop()
@@ -192,7 +192,7 @@ class Chaos:
             once=not self.crashes, perhaps=self.operator.perhaps(),
         )  # fmt: skip
         verdict.complaints += self._repeats
-        verdict.complaints += self.calm()
+        verdict.complaints += self.missing_faults()
         verdict.complaints += [late] if late else []
         verdict.complaints += unbalanced(self.spool)
         pending = await left_over(self.spool)
@@ -206,7 +206,7 @@ class Chaos:
 
     async def _act(self, gateway: GatewayProcess) -> None:
         """Do the operator's actions one after the other."""
-        for act in self._weather.acts:
+        for act in self._further.acts:
             await self._more(MEANWHILE)
             await self.operator.act(act, gateway)
 
@@ -227,7 +227,7 @@ class Chaos:
         """Set the clock, fill the disk and send bursts between event *begin* and event *end*."""
         for part in (1, 2, 3):
             await self.load.reaches(begin + (end - begin) * part // 4)
-            if self._weather.bursts and part == 1:
+            if self._further.bursts and part == 1:
                 await self._burst(gateway)
             if self._clock:
                 self._clock.jump(self._dice.choice(JUMPS))
@@ -237,9 +237,9 @@ class Chaos:
                 self._disk.free()
         await self.load.reaches(end)
 
-    async def _humour(self, vendor: Vendor) -> str:
+    async def _set_state(self, vendor: Vendor) -> str:
         await vendor.down()
-        vendor.weights = self._dice.choice(MOODS)
+        vendor.weights = self._dice.choice(VENDOR_WEIGHTS)
         if self._dice.random() < 0.2:
             return "down"
         await vendor.up()
@@ -247,5 +247,5 @@ class Chaos:
         return "ok" if vendor.weights is OK else "chaos" if vendor.weights is CHAOS else "broken"
 
 
-def _tastes(weather: Weather) -> set[Behaviour]:
-    return set(TASTE.values()) if weather.dislikes else set()
+def _disliking(further: FurtherFaults) -> set[Behaviour]:
+    return set(DISLIKES.values()) if further.dislikes else set()
