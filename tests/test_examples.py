@@ -17,7 +17,7 @@ def _name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=_name)
-def test_an_example_does_what_it_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_example_passes_its_tests(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every example has tests, which pass without any of its variables."""
     for name in ("BACKEND_KEY", "HASH_KEY", "SECRETS", "SHOP_A_ID", "SHOP_B_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -27,7 +27,7 @@ def test_an_example_does_what_it_says(path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=_name)
-def test_an_example_says_what_it_is_for(path: Path) -> None:
+def test_an_example_starts_with_a_description(path: Path) -> None:
     """An example starts with a description, and no line exceeds 100 characters."""
     lines = path.read_text().splitlines()
     assert lines[1].startswith("# ")

@@ -122,7 +122,7 @@ ENCODED = {
 
 
 @pytest.mark.parametrize("vendor", load_plugins().vendors)
-def test_what_is_kept_is_in_the_request(vendor: str) -> None:
+def test_kept_texts_are_in_the_request(vendor: str) -> None:
     """A text that counts as kept is in the outgoing body, for events of any vendor."""
     registry = load_plugins()
     outputs = {
@@ -297,7 +297,7 @@ def test_the_command_names_what_a_pair_loses() -> None:
     assert max(map(len, found.stdout.splitlines())) < 100
 
 
-def test_the_command_tells_what_is_declined() -> None:
+def test_the_command_marks_declined_events() -> None:
     """The command marks declined events with the reason."""
     found = gateway("--from", "quartic", "--to", "chrts", "--event", "product")
     assert "product declined" in lines(found)
@@ -316,7 +316,7 @@ def test_the_command_lists_all_pairs() -> None:
     assert len(lines(gateway("--from", "chrts"))) == 1 + len(load_plugins().vendors)
 
 
-def test_the_command_speaks_json() -> None:
+def test_the_command_prints_json() -> None:
     """``--json`` prints each field of each kind of event."""
     (found,) = orjson.loads(gateway("--from", "chrts", "--to", "quartic", "--json").stdout)
     assert found["events"]["Product Viewed"]["properties.products[].product_id"] == "kept"

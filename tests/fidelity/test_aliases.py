@@ -33,7 +33,7 @@ def test_an_alias_goes_back_to_chrts_in_its_own_words(words: dict[str, str]) -> 
     assert said == {"uid": "u", **words}
 
 
-def test_an_alias_of_another_vendor_is_told_as_in_the_document() -> None:
+def test_an_alias_of_another_vendor_has_the_documented_form() -> None:
     """The customer is sent to chrts as ``knownUid``, and the previous id as ``uid``."""
     body = {"type": "alias", "userId": "customer", "previousId": "visitor"}
     assert translated("segment", "/v1/alias", body, "chrts") == (

@@ -130,7 +130,7 @@ def test_a_refund_derives_nothing() -> None:
     assert with_amounts(refund) is refund
 
 
-def test_marks_of_what_was_derived_stay_here() -> None:
+def test_no_vendor_gets_the_marks_of_derived_amounts() -> None:
     """No vendor gets the marks of derived amounts, and the sender gets no derived amount back."""
     basket = [{"productId": "1", "price": 5.5, "quantity": 2}]
     body = {
@@ -264,7 +264,7 @@ def test_an_order_is_placed_once(events: list[Any], names: list[str]) -> None:
 # Nested values
 
 
-def test_nested_values_are_taken_apart() -> None:
+def test_nested_values_are_flattened() -> None:
     """A vendor with flat fields gets nested values under joined names, and lists as text."""
     nested = {"a": {"b": {"c": 1}, "l": [1, 2]}, "size": {"eu": 43}}
     event = Event(
@@ -322,7 +322,7 @@ def test_the_parts_of_an_address_are_tags() -> None:
               "properties": {"contact": {"email": {"main": "a@b.co"}}, "city": "London"}}]}),
     ],
 )  # fmt: skip
-def test_a_city_that_stands_by_itself_is_one(source: str, path: str, body: Any) -> None:
+def test_a_city_outside_an_address_is_a_location(source: str, path: str, body: Any) -> None:
     """A city outside an address is PersonaClick's location and Quartic's tag."""
     (event,) = read(source, path, body)
     output = configured("personaclick", shop_secret="s")  # noqa: S106 - not a real one

@@ -104,7 +104,7 @@ def test_a_category_never_takes_the_place_of_a_field(taken: str) -> None:
     assert sent(event, "personaclick")[1]["email"] == "a@b.co"
 
 
-def test_the_agreement_of_a_quartic_profile_is_no_address() -> None:
+def test_a_quartic_agreement_is_consent_to_email() -> None:
     """The agreement in a Quartic profile is consent to e-mail, and not the address."""
     body = {"userId": "u1", "cookie": "c1", "email": "a@b.co", "agreement": False}
     _, chrts = translated("quartic", "/store/collectprofile", body, "chrts")
@@ -122,7 +122,7 @@ def profile(consent: dict[str, bool], **traits: Any) -> Event:
     )  # fmt: skip
 
 
-def test_what_is_unknown_is_no_refusal_at_quartic() -> None:
+def test_unknown_consent_sends_no_quartic_profile() -> None:
     """Without known e-mail consent no Quartic profile is sent, since it would record a refusal."""
     texts = {"newsletter": "I want it"}
     quartic = configured("quartic", agreements=texts)
@@ -140,7 +140,7 @@ def test_what_is_unknown_is_no_refusal_at_quartic() -> None:
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_what_is_known_goes_to_quartic_whole(given: bool) -> None:  # noqa: FBT001 - a category's value
+def test_a_quartic_profile_is_followed_by_a_contact(given: bool) -> None:  # noqa: FBT001 - a category's value
     """A Quartic profile is followed by a contact with the tags and agreements."""
     request = OUTPUTS["quartic"].render(
         profile({"email": given, "ads": False}, email="a@b.co", first_name="Ada")
@@ -166,7 +166,7 @@ def test_a_withdrawal_reaches_quartic_as_an_event_too() -> None:
     )
 
 
-def test_quartics_own_profile_goes_back_as_it_came() -> None:
+def test_quartics_own_profile_is_sent_back_unchanged() -> None:
     """A profile from Quartic without an agreement is sent back unchanged."""
     body = {"userId": "u1", "cookie": "c1", "email": "a@b.co"}
     (event,) = read("quartic", "/store/collectprofile", body)

@@ -33,7 +33,7 @@ def test_a_segment_shaped_body_keeps_its_envelope() -> None:
 
 @pytest.mark.parametrize("listed", LISTS)
 @pytest.mark.parametrize("name", ["compare-opened", "Product Viewed"])
-def test_products_that_are_none_stay_a_property(listed: Any, name: str) -> None:
+def test_invalid_products_stay_a_property(listed: Any, name: str) -> None:
     """A ``products`` value that is no list of objects arrives unchanged."""
     wanted = {"products": listed}
     chrts = {"uid": "u1", "name": name, **wanted}

@@ -205,14 +205,14 @@ def test_a_growlytics_id_may_be_a_contact(identity: str, field: str) -> None:
 
 
 @pytest.mark.parametrize("identity", ["u1", "9919211112", "@x", "a@b"])
-def test_another_growlytics_id_is_no_contact(identity: str) -> None:
+def test_another_growlytics_id_is_only_an_id(identity: str) -> None:
     """Any other Growlytics id is only an id."""
     (event,) = read("growlytics", "/rest-api/customer", {"id": identity, "attributes": []})
     assert event.traits == Traits()
     assert event.derived == {}
 
 
-def test_a_customers_own_address_holds() -> None:
+def test_an_email_attribute_has_priority_over_the_id() -> None:
     """An e-mail attribute has priority over an id that is an e-mail address."""
     mine = {"name": "email", "type": "string", "value": "other@example.com"}
     body = {"id": "ravi@example.com", "attributes": [mine]}

@@ -37,7 +37,7 @@ def test_a_loss_names_its_reason_and_the_step() -> None:
     assert told["session_id"] == found["session_id"]
 
 
-def test_what_the_reason_says_to_write_sends_it() -> None:
+def test_a_proposed_include_sends_the_field() -> None:
     """Each ``include`` that a reason proposes is valid, and sends the field."""
     for fate in field_outcomes(OUTPUTS["chrts"], EVENT):
         _, mark, proposed = fate.why.partition('include = ["')
@@ -136,7 +136,7 @@ def test_every_reason_is_a_sentence_part(vendor: str) -> None:
         ("[[lost]", "each [[lost]] needs fields"),
     ],
 )
-def test_a_broken_list_says_what_it_should_be(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_list_of_reasons_is_a_plugin_error(tmp_path: Path, text: str, said: str) -> None:
     """An invalid list of reasons is a plugin error with its place."""
     path = tmp_path / "losses.toml"
     path.write_text(text)
@@ -154,7 +154,7 @@ def test_a_vendor_without_a_list_has_no_reasons(tmp_path: Path) -> None:
     assert entry.holds(Event(type="identify"), "context.ip")
 
 
-def test_translate_says_what_is_derived(tmp_path: Path) -> None:
+def test_translate_shows_derived_values(tmp_path: Path) -> None:
     """`gateway translate` shows derived values with what they are derived from."""
     body = tmp_path / "body.json"
     body.write_text(

@@ -61,7 +61,7 @@ def test_where_it_happened_arrives() -> None:
 
 
 @pytest.mark.parametrize("vendor", ["chrts", "growlytics", "personaclick", "segment", "tracardi"])
-def test_what_a_destination_asks_for_is_included(vendor: str) -> None:
+def test_include_adds_context_fields(vendor: str) -> None:
     """``include`` adds any context field, at any vendor with free properties."""
     asked = ("session_id", "context.page", "context.device.type", "context.os", "consent")
     (event,) = read("segment", "/v1/track", ORDER)

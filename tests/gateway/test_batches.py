@@ -69,7 +69,7 @@ def test_numbers_stay_as_they_are_written() -> None:
         request_with({"events": [2], "who": "u"}, also=(request_with({}),)),
     ],
 )
-def test_what_differs_is_not_merged(other: Request) -> None:
+def test_different_requests_are_not_merged(other: Request) -> None:
     """Requests that differ in anything but the list are not merged."""
     one = request_with({"events": [1], "who": "u"})
     assert merge_lists(one, other, "events") is None

@@ -117,7 +117,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
         (["--listen", "9100"], "is not an address to listen on"),
     ],
 )
-def test_a_mistake_in_the_options_is_told(args: list[str], said: str) -> None:
+def test_wrong_options_are_one_sentence(args: list[str], said: str) -> None:
     """Wrong options print a sentence without a traceback, and exit with 2."""
     with process("sandbox", *args) as sandbox:
         _, errors = sandbox.communicate(timeout=PATIENCE)

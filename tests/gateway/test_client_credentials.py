@@ -119,7 +119,7 @@ def test_segments_keys_are_found_in_every_place() -> None:
     assert (made.headers, made.body) == ({"authorization": f"Basic {basic}"}, rendered.body)
 
 
-def test_a_whole_request_goes_on_as_it_was_stored() -> None:
+def test_a_forwarded_request_is_unchanged() -> None:
     """A request forwarded as sent keeps path, query, stored headers and body."""
     sent = forward_as_sent(request({"a": 1}, {"authorization": "k"}, "/e?x=1"), "https://v/prefix/")
     assert (sent.url, sent.headers, sent.body) == (

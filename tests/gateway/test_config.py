@@ -203,7 +203,7 @@ def test_an_open_source_with_keys_is_a_warning(tmp_path: Path) -> None:
     assert "[sources.shop] allow_any_key: has no effect with a list of keys" in warning
 
 
-def test_a_source_with_hosts_stands_beside_one_without(tmp_path: Path) -> None:
+def test_sources_with_and_without_hosts_do_not_overlap(tmp_path: Path) -> None:
     """Sources with different hosts, different mounts, or hosts beside none do not overlap."""
     text = FINE + "".join(
         f'[sources.{name}]\nvendor = "acme"\nkeys = ["x"]\n{more}\n'

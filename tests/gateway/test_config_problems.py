@@ -167,7 +167,7 @@ def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
     ("text", "place"),
     [("[server]\nlisten = \n", ":2: is not TOML: "), ("[server]\n\na = '", ":3: is not TOML: ")],
 )
-def test_broken_toml_is_told_with_its_line(tmp_path: Path, text: str, place: str) -> None:
+def test_invalid_toml_is_reported_with_its_line(tmp_path: Path, text: str, place: str) -> None:
     """Invalid TOML is reported with its line, also at the end of the file."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(f"gateway.toml{place}")
@@ -214,7 +214,7 @@ def _source(name: str, more: str = "", vendor: str = "acme") -> str:
          "[sources.b] keys: conflicts with [sources.a]"),
     ],
 )  # fmt: skip
-def test_sources_that_overlap_are_told(tmp_path: Path, sources: str, said: str) -> None:
+def test_overlapping_sources_are_a_problem(tmp_path: Path, sources: str, said: str) -> None:
     """Two sources that match the same request are a problem, and no key is printed."""
     (problem,) = problems(tmp_path, FINE + sources)
     assert "shop-key" not in problem

@@ -63,7 +63,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_a_broken_reference_is_told(tmp_path: Path) -> None:
+def test_a_broken_reference_is_a_problem(tmp_path: Path) -> None:
     """A ``${`` that starts no valid reference is a problem."""
     (problem,) = problems(tmp_path, FINE.replace("crm-token", "${9KEY}"))
     assert "[destinations.crm] token: has an invalid reference; write ${NAME}" in problem
@@ -88,7 +88,7 @@ def test_only_credentials_are_read_from_files(tmp_path: Path) -> None:
     assert config.routes[0].names == ("file:*",)
 
 
-def test_a_missing_or_empty_secret_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_empty_secret_file_is_a_problem(tmp_path: Path) -> None:
     """A secret file that is missing, empty or not UTF-8 is a problem."""
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")

@@ -113,7 +113,7 @@ async def test_an_early_response_closes_the_connection(transport: HttpTransport,
         running.close()
 
 
-async def test_a_request_goes_on_a_new_connection_where_the_server_closed_the_old(
+async def test_a_closed_idle_connection_is_not_used(
     transport: HttpTransport, tls: Tls, lost: asyncio.Queue[None]
 ) -> None:
     """A connection that the server closed while idle is not used again."""

@@ -303,7 +303,7 @@ def test_sources_take_turns() -> None:
     assert sorted(first) == ["few", "few", "many", "many"]
 
 
-def test_a_sources_room_returns_when_its_jobs_end() -> None:
+def test_a_sources_jobs_release_their_room() -> None:
     """Each job in flight takes room from its source, and releases it at its end."""
     in_flight = queue_of().in_flight
     jobs = [from_source("shop", number) for number in range(10)]

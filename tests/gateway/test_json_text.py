@@ -130,7 +130,7 @@ def test_a_text_that_looks_like_a_long_number_stays_text() -> None:
     assert loads(body) == {"a": LongInteger(LONG), "b": LONG, "c": f":{LONG}"}
 
 
-def test_long_numbers_are_told_apart() -> None:
+def test_long_numbers_differ() -> None:
     """Long numbers that are equal as doubles differ, and their copies are equal."""
     one, other = LongInteger(LONG), LongInteger(OTHER)
     assert one != other
@@ -148,7 +148,7 @@ def test_conditions_and_schemas_see_numbers(number: LongNumber) -> None:
     assert math.isfinite(seen)
 
 
-def test_steps_tell_long_numbers_apart() -> None:
+def test_steps_distinguish_long_numbers() -> None:
     """Long numbers that are equal as doubles are hashed and looked up separately."""
     events = [
         Event(type="track", properties=Properties(extra={"ref": LongInteger(text)}))

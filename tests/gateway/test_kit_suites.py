@@ -286,7 +286,7 @@ def test_a_fault_without_an_answer_is_named() -> None:
         Forgetful().test_answers_each_fault(Fault.METHOD)
 
 
-def test_what_is_not_refused_fails() -> None:
+def test_a_declared_refusal_that_is_accepted_fails() -> None:
     """A request that is declared as refused, but accepted, fails."""
     good = RefusedRequest(post("/v1/events", {"what": "looked", "who": "u1"}), 400, {})
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):

@@ -40,18 +40,18 @@ class Suite(VendorSuite):
 
 def found(suite: type[Suite]) -> str:
     """Return the first finding of the load fuzzer for *suite*."""
-    tally = suite().storm(ENDPOINT, 300, 0)
-    assert tally.found
-    return tally.found[0]
+    result = suite().storm(ENDPOINT, 300, 0)
+    assert result.found
+    return result.found[0]
 
 
 def test_a_correct_vendor_has_no_findings() -> None:
     """A correct vendor accepts some requests, refuses others, and has no findings."""
-    tally = Suite().storm(ENDPOINT, 300, 0)
-    assert tally.found == []
-    assert tally.sent == 300 == sum(tally.statuses.values())
-    assert 0 < tally.events < 300
-    assert tally.refused + tally.statuses[202] == 300
+    result = Suite().storm(ENDPOINT, 300, 0)
+    assert result.found == []
+    assert result.sent == 300 == sum(result.statuses.values())
+    assert 0 < result.events < 300
+    assert result.refused + result.statuses[202] == 300
 
 
 def test_the_same_seed_produces_the_same_requests() -> None:
@@ -148,9 +148,9 @@ def test_a_run_with_only_refusals_counts_no_events() -> None:
     class Wrong(Suite):
         input = Closed()
 
-    tally = Wrong().storm(ENDPOINT, 100, 0)
-    assert (tally.events, tally.found) == (0, [])
-    assert tally.refused == 100
+    result = Wrong().storm(ENDPOINT, 100, 0)
+    assert (result.events, result.found) == (0, [])
+    assert result.refused == 100
 
 
 def test_an_output_that_declines_everything_fails() -> None:
@@ -177,11 +177,11 @@ def test_the_request_fuzzer_leaves_good_requests_unchanged() -> None:
     """The request fuzzer changes copies; the good requests stay unchanged."""
     likes: Sequence[Request] = [request_of(s) for s in load_samples(SAMPLES).values()]
     bodies = [{"what": "looked", "who": "u1", "more": {"list": [1, {"deep": None}]}}]
-    mess = RequestFuzzer(
+    fuzzer = RequestFuzzer(
         Random(0),  # noqa: S311 - no secret
         likes=likes, bodies=bodies, hostile=drawn(HOSTILE, 50, 0), carry=Suite().carrying,
     )  # fmt: skip
-    packed = [mess.packed(mess.request()) for _ in range(500)]
+    packed = [fuzzer.packed(fuzzer.request()) for _ in range(500)]
     assert len(set(packed)) > 400
     assert likes == [request_of(s) for s in load_samples(SAMPLES).values()]
     assert bodies == [{"what": "looked", "who": "u1", "more": {"list": [1, {"deep": None}]}}]

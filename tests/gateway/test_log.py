@@ -66,7 +66,7 @@ def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["api_key", "authorization", "shop_secret", "Cookie", "writeKey"])
-def test_a_name_that_only_credentials_have_hides_what_is_there(name: str) -> None:
+def test_values_under_credential_names_are_redacted(name: str) -> None:
     """A value under a credential's name is redacted even if it is not configured."""
     process = RedactionProcessor()
     assert process(None, "info", {name: "anything"}) == {name: HIDDEN}
@@ -92,7 +92,7 @@ def test_a_text_can_be_stored() -> None:
     assert Redactor(None, []).text_short("it said: \ud800") == "it said: \ufffd"
 
 
-def test_what_libraries_log_is_among_the_lines() -> None:
+def test_lines_of_libraries_are_redacted_json() -> None:
     """A traceback logged by aiohttp is one redacted JSON line."""
     found = subprocess.run(
         [sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True, timeout=60

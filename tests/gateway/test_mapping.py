@@ -261,7 +261,7 @@ def test_an_event_without_a_required_field_cannot_be_written() -> None:
     ],
     ids=lambda row: f"{row.wire}-{row.event}",
 )
-def test_a_misspelt_row_stops_the_import(row: Row) -> None:
+def test_a_misspelt_row_is_an_error_at_import(row: Row) -> None:
     """Both paths of a row are checked against their types when the table is made."""
     with pytest.raises(MappingError):
         Table(Payload, [row])
@@ -310,7 +310,7 @@ def test_a_number_beyond_64_bits_is_a_double(text: str) -> None:
     assert orjson.loads(orjson.dumps(number)) == number
 
 
-def test_losses_are_what_the_rows_do_not_say() -> None:
+def test_fields_without_a_row_are_lost() -> None:
     """A field that no row writes is lost; one that cannot be read back exactly is coerced."""
     event = Event(
         type="track",

@@ -51,7 +51,7 @@ def test_all_credentials_are_hidden_where_all_can_be_read(tmp_path: Path) -> Non
     assert not found.wrong
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_missing_variables_and_files_are_named(tmp_path: Path) -> None:
     """Missing variables and files are named; the other credentials are redacted."""
     found = hiding(tmp_path, {"TOKEN": "token-of-the-console"})
     assert not shown(found, (*KNOWN, "token-of-the-console"))

@@ -31,7 +31,7 @@ def test_every_other_byte_stays(body: bytes, changes: dict[str, object], after: 
         (b'{"source":null}', {"source": {"id": "new"}}, {"source": {"id": "new"}}),
     ],
 )
-def test_an_ambiguous_value_is_exchanged_by_its_key(
+def test_an_ambiguous_value_is_replaced_by_its_key(
     body: bytes, changes: dict[str, object], after: object
 ) -> None:
     """If the value is not unique in the body, the body is rewritten and only the key changes."""

@@ -62,7 +62,7 @@ def test_a_secret_is_hidden_in_every_part_of_a_request(secret: str) -> None:
     assert shown["body"] == f'{{"key": "{HIDDEN}"}}'
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_text_without_the_secret_stays() -> None:
     """Text without the secret stays, and a very short secret is not searched for."""
     assert redactor("a-long-secret").text("nothing of it") == "nothing of it"
     assert redactor("abc").text("abcabc") == "abcabc"

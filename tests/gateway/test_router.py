@@ -78,7 +78,7 @@ def test_every_decision_has_its_reason() -> None:
     ]
 
 
-def test_answers_are_remembered_within_bounds() -> None:
+def test_the_cache_of_routes_is_bounded() -> None:
     """The cache of routes by event name is bounded."""
     router = Router([route(["a"], names=["n1*"])])
     for number in range(REMEMBERED + 10):
@@ -117,7 +117,7 @@ def test_a_condition_narrows_a_route_too() -> None:
     assert ends(router, "other", VIEWED) == ()
 
 
-def test_what_source_type_and_name_decide_is_asked_once() -> None:
+def test_conditions_on_the_kind_are_evaluated_once() -> None:
     """A condition on source, type and name alone is evaluated once, not per event."""
     router = Router([
         route(["a"], when='event.type == "track" && event.name.startsWith("Product")'),
@@ -129,9 +129,7 @@ def test_what_source_type_and_name_decide_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize(("on_error", "expected"), [("skip", ()), ("send", ("a",))])
-def test_a_condition_that_fails_is_counted_and_does_as_it_is_told(
-    on_error: str, expected: tuple[str, ...]
-) -> None:
+def test_on_error_decides_if_a_condition_fails(on_error: str, expected: tuple[str, ...]) -> None:
     """Each condition failure counts, one per minute is logged, and ``on_error`` decides."""
     now = [0.0]
     failures = RuleErrors(lambda: now[0])
@@ -219,7 +217,7 @@ def test_a_filtered_event_counts_as_taken() -> None:
         assert ends(router, "s", granted)[0] == "a"
 
 
-def test_a_route_that_only_filters_leaves_the_event_as_it_came() -> None:
+def test_a_route_with_filters_only_changes_nothing() -> None:
     """A route with filters only has no steps to apply, so the request can be forwarded."""
     router = Router([route(["a"], name="sampled", steps=(SampleStep(sample=1),))])
     assert router.route("s", ORDER) == (RoutedDelivery("a", "", 0),)

@@ -51,7 +51,7 @@ def test_each_value_has_its_json_types_and_no_other(value: Any, kinds: set[JsonT
     assert {kind for kind in JsonType if kind.holds(value)} == kinds
 
 
-def test_a_missing_member_is_told_with_its_place() -> None:
+def test_a_missing_member_is_reported_with_its_place() -> None:
     """A missing member is reported with its path, list indexes included."""
     root = body({"events": [{"type": "a"}, {}]})
     for event in root.need("events", LIST).each(OBJECT):
@@ -71,7 +71,7 @@ def test_one_cause_gives_one_problem() -> None:
     ]
 
 
-def test_what_may_be_absent_must_still_be_right_when_it_is_there() -> None:
+def test_an_optional_member_must_be_valid() -> None:
     """``may`` allows a missing member, but a present one, also null, must be valid."""
     root = body({"a": None, "b": "x"})
     root.may("a", TEXT)
@@ -119,7 +119,7 @@ def needing(root: BodyField) -> BodyField:
 
 
 @pytest.mark.parametrize("sent", [b"", b"{", b"\xff", b'{"a":NaN}', b'"\\ud800"'])
-def test_what_is_no_json_is_one_problem(sent: bytes) -> None:
+def test_invalid_json_is_one_problem(sent: bytes) -> None:
     """A body that is not JSON is one problem, and no further check reports."""
     root = json_body(Request(method="POST", url="/", body=sent))
     root.need("a", TEXT)

@@ -55,7 +55,7 @@ async def lines_until(client: Client, query: str, end: bytes, **headers: str) ->
     raise AssertionError(lines)
 
 
-async def test_an_accepted_request_is_answered_and_written_down_whole(client: Client) -> None:
+async def test_an_accepted_request_is_recorded_whole(client: Client) -> None:
     """A journal entry has the decoded request and the response."""
     assert await track(client, plan="pro") == 200
     [entry] = await journal(client)
@@ -69,7 +69,7 @@ async def test_an_accepted_request_is_answered_and_written_down_whole(client: Cl
     assert entry["answer"]["headers"] == {"content-type": "application/json"}
 
 
-async def test_a_refused_request_is_written_down_with_its_reason(client: Client) -> None:
+async def test_a_refused_request_is_recorded_with_its_reason(client: Client) -> None:
     """A refusal is recorded with its reason, and a body that is not JSON as text."""
     async with client.post(
         TRACK, data=b"{no", headers={**BEARER, "content-type": "application/json"}
@@ -81,7 +81,7 @@ async def test_a_refused_request_is_written_down_with_its_reason(client: Client)
     assert entry["body"] == "{no"
 
 
-async def test_the_query_stands_apart_from_the_path(client: Client) -> None:
+async def test_query_and_path_are_separate(client: Client) -> None:
     """A journal entry has path and query in separate fields."""
     async with client.get("/quartic/store/recommendation?customer=c&cookie=a") as answer:
         assert answer.status == 200
@@ -111,7 +111,7 @@ async def test_the_journal_is_narrowed_by_vendor_and_index(client: Client) -> No
         ("?vendor=nobody", 404, "use chrts or quartic"),
     ],
 )
-async def test_a_wrong_filter_is_told_what_it_takes(
+async def test_an_invalid_filter_is_an_error(
     client: Client, query: str, status: int, said: str
 ) -> None:
     """An invalid filter is an error with a sentence."""
@@ -120,7 +120,7 @@ async def test_a_wrong_filter_is_told_what_it_takes(
         assert said in await answer.text()
 
 
-async def test_clearing_forgets_entries_but_not_their_numbers(client: Client) -> None:
+async def test_clearing_keeps_the_numbering(client: Client) -> None:
     """After a clear the journal is empty, and numbering continues."""
     await track(client)
     async with client.delete("/_sandbox/requests") as answer:
@@ -139,7 +139,7 @@ async def test_the_journal_keeps_the_newest(aiohttp_client: Open) -> None:
     assert [entry["index"] for entry in await journal(client, "?after=1")] == [3, 4, 5]
 
 
-async def test_without_a_journal_vendors_answer_all_the_same(aiohttp_client: Open) -> None:
+async def test_without_a_journal_responses_are_the_same(aiohttp_client: Open) -> None:
     """``journal=False`` records nothing and changes no response."""
     client = await aiohttp_client(make_app([ChrtsSandbox()], {}, journal=False))
     assert await track(client) == 200
@@ -147,7 +147,7 @@ async def test_without_a_journal_vendors_answer_all_the_same(aiohttp_client: Ope
     assert await journal(client) == []
 
 
-async def test_every_request_is_written_down_once(client: Client) -> None:
+async def test_every_request_is_recorded_once(client: Client) -> None:
     """Concurrent requests get one entry each, numbered without gaps."""
     await asyncio.gather(*(track(client, name=str(number)) for number in range(100)))
     entries = await journal(client)
@@ -169,7 +169,7 @@ async def test_a_key_turns_other_credentials_away(aiohttp_client: Open) -> None:
     assert "key-1" not in refused["reason"]
 
 
-def test_impossible_sandboxes_are_all_named_at_once() -> None:
+def test_all_invalid_sandbox_settings_are_reported() -> None:
     """A duplicate name and a key for an unknown vendor are reported together."""
     with pytest.raises(ConfigError) as caught:
         make_app([ChrtsSandbox(), ChrtsSandbox()], {"nobody": "x"})
@@ -256,7 +256,7 @@ async def test_the_stream_tells_new_entries_as_they_come(client: Client) -> None
     assert entries == await journal(client)
 
 
-async def test_a_follower_who_reconnects_misses_nothing_and_sees_nothing_twice(
+async def test_a_stream_resumes_after_the_last_event_id(
     client: Client,
 ) -> None:
     """``Last-Event-ID`` resumes after that entry, and ``vendor`` still filters."""

@@ -97,7 +97,7 @@ async def test_a_vendor_without_an_error_shape_fails_in_plain_text(
         assert answer.content_type == "text/plain"
 
 
-async def test_a_fault_strikes_its_own_vendor_only(client: Client) -> None:
+async def test_a_fault_affects_its_own_vendor_only(client: Client) -> None:
     """A fault of one vendor does not affect other vendors."""
     await plan(client, vendor="quartic", status=500, count=1)
     assert (await track(client)).status == 200
@@ -151,7 +151,7 @@ async def test_a_delay_with_a_status_answers_the_status_later(client: Client) ->
 
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["cancelling", "patient"])
-async def test_a_sender_who_went_away_during_a_delay_was_refused(*, cancels: bool) -> None:
+async def test_a_request_whose_client_left_is_refused(*, cancels: bool) -> None:
     """A request whose client left during a delay is recorded as refused.
 
     The rule holds whether or not the server cancels requests of clients that left.
@@ -204,7 +204,7 @@ async def test_all_faults_are_cleared_at_once(client: Client) -> None:
     assert (await track(client)).status == 200
 
 
-async def test_a_listed_fault_tells_what_is_left_of_it(client: Client) -> None:
+async def test_a_listed_faults_count_decreases(client: Client) -> None:
     """The listed ``count`` decreases with each request that gets the fault."""
     await plan(client, status=500, count=3)
     await track(client)
@@ -239,9 +239,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("body", "said"), BAD, ids=[said for _, said in BAD])
-async def test_a_fault_that_cannot_be_is_told_which_key_is_wrong(
-    client: Client, body: bytes, said: str
-) -> None:
+async def test_an_invalid_fault_names_the_wrong_key(client: Client, body: bytes, said: str) -> None:
     """An invalid fault gets 400 with the wrong key, and plans nothing."""
     async with client.post(FAULTS, data=body) as answer:
         assert answer.status == 400

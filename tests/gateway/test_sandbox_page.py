@@ -137,7 +137,7 @@ def row(url: str, header: str, reason: str, body: bytes) -> str:
     return page.row(entry)
 
 
-async def test_hostile_bodies_are_shown_and_do_nothing(client: Client) -> None:
+async def test_hostile_bodies_are_shown_as_text(client: Client) -> None:
     """A script in a body, a header or a name is shown as text."""
     await track(client, EVIL)
     await track(client, "", EVIL.encode())
@@ -165,7 +165,7 @@ async def events(client: Client, end: bytes) -> bytes:
     raise AssertionError(said)
 
 
-async def test_the_stream_brings_the_same_rows_and_counts(client: Client) -> None:
+async def test_the_stream_has_the_same_rows_and_counts(client: Client) -> None:
     """The stream sends the same row as a fresh page, then the counts."""
     await track(client, "Signed Up")
     said = await events(client, b'"chrts"')

@@ -65,7 +65,7 @@ def test_a_name_of_anything_else(name: str) -> None:
     [("x", False), (5, False), (1.5, False), (["x"], False), ({"a": "x"}, False), (True, True),
      (False, True), (None, True), ("", True), ([], True), ({}, True)],
 )  # fmt: skip
-def test_what_cannot_be_a_credential_stays(value: object, stays: bool) -> None:  # noqa: FBT001 - a case
+def test_booleans_and_empty_values_stay(value: object, stays: bool) -> None:  # noqa: FBT001 - a case
     """Booleans, null, empty values and counts stay; a number may be a credential."""
     assert without_secrets({"password": value}) == {"password": value if stays else HIDDEN}
     said = json.dumps({"password": value, "z": 1})
@@ -137,7 +137,7 @@ def test_no_text_takes_long(said: str) -> None:
     assert time.process_time() - began < 3
 
 
-def test_what_is_nested_without_end_is_left_out() -> None:
+def test_endlessly_nested_values_are_redacted() -> None:
     """A value nested too deeply for recursion is redacted as a whole."""
     deep: object = "x"
     for _ in range(100_000):

@@ -90,7 +90,7 @@ def test_a_field_counts_once_per_event() -> None:
     assert not tally.drain()
 
 
-def test_what_cannot_be_written_is_counted_again() -> None:
+def test_restored_counts_are_added() -> None:
     """Restored counts are added to those that arrived in the meantime."""
     tally = ShadowTally()
     tally.event("new", EVENT, "goes", 1.0)
@@ -115,7 +115,7 @@ def test_memory_is_bounded() -> None:
     assert len({key.why for key in found if key.what == "declined"}) == MOST_REASONS + 1
 
 
-def test_what_varies_is_counted_as_one() -> None:
+def test_varying_reasons_count_as_one() -> None:
     """Reasons that differ only in an id, number or address count as one; names are truncated."""
     tally = ShadowTally()
     for number in range(3):
@@ -157,7 +157,7 @@ def test_bounds_hold_across_restarts() -> None:
         ("properties.products[1]", Product(product_id="1", price=2), "object of 2"),
     ],
 )
-def test_examples_do_not_say_who_somebody_is(path: str, value: Any, shown: str) -> None:
+def test_examples_hide_personal_values(path: str, value: Any, shown: str) -> None:
     """Examples show only the length of personal values, and truncate others."""
     assert example(path, value) == shown
 
@@ -165,13 +165,13 @@ def test_examples_do_not_say_who_somebody_is(path: str, value: Any, shown: str) 
 def test_both_sides_of_an_event_meet_in_any_order() -> None:
     """The test account's response is compared with each live outcome, in any order."""
     tally = ShadowTally()
-    beside = LiveComparison(tally)
-    beside.answered("new", "r-0", "refused", 1.0)
-    beside.settled("old", "r-0", Delivered(), 2.0)
-    beside.settled("old", "r-1", Refused("no"), 3.0)
-    beside.answered("new", "r-1", "accepted", 4.0)
-    beside.settled("old", "r-2", Declined("no way"), 5.0)
-    beside.answered("new", "r-2", "accepted", 6.0)
+    comparison = LiveComparison(tally)
+    comparison.answered("new", "r-0", "refused", 1.0)
+    comparison.settled("old", "r-0", Delivered(), 2.0)
+    comparison.settled("old", "r-1", Refused("no"), 3.0)
+    comparison.answered("new", "r-1", "accepted", 4.0)
+    comparison.settled("old", "r-2", Declined("no way"), 5.0)
+    comparison.answered("new", "r-2", "accepted", 6.0)
     assert {(key.field, key.how) for key in tally.drain()} == {
         ("old", "delivered, refused"),
         ("old", "refused, accepted"),
@@ -181,11 +181,11 @@ def test_both_sides_of_an_event_meet_in_any_order() -> None:
 def test_one_side_is_remembered_for_a_while() -> None:
     """Events with only one side are kept up to a limit."""
     tally = ShadowTally()
-    beside = LiveComparison(tally)
+    comparison = LiveComparison(tally)
     for number in range(REMEMBERED + 1):
-        beside.settled("old", f"r-{number}", Delivered(), 1.0)
-    beside.answered("new", "r-0", "accepted", 2.0)
-    beside.answered("new", f"r-{REMEMBERED}", "accepted", 2.0)
+        comparison.settled("old", f"r-{number}", Delivered(), 1.0)
+    comparison.answered("new", "r-0", "accepted", 2.0)
+    comparison.answered("new", f"r-{REMEMBERED}", "accepted", 2.0)
     assert sum(each.number for each in tally.drain().values()) == 1
 
 
@@ -222,8 +222,8 @@ async def looked(vendor: str, *jobs: Job, account: Account | None = None) -> Map
     """Return the counts after a shadow of *vendor* processed *jobs*; it sends only to *account*."""
     tally = ShadowTally()
     rendering = Renderer(placeholder_output(load_plugins().outputs[vendor]))
-    beside = LiveComparison(tally) if account is not None else None
-    sender = ShadowSender("new", rendering, account or Account(), tally, beside)
+    comparison = LiveComparison(tally) if account is not None else None
+    sender = ShadowSender("new", rendering, account or Account(), tally, comparison)
     for one in jobs:
         outcome = await sender.send([one])
         assert isinstance(outcome.verdict, Shadowed)
@@ -258,7 +258,7 @@ async def test_a_plugins_mistake_is_noted() -> None:
     assert sorted(key.what for key in found if not key.field) == ["goes", "unrenderable"]
 
 
-async def test_what_a_route_takes_away_is_no_loss() -> None:
+async def test_a_field_removed_by_a_route_is_no_loss() -> None:
     """A field that a route's steps remove counts as removed by that route."""
     steps = StepChain("careful", [Drop.model_validate({"drop": ["session_id"]})])
     found = await looked("chrts", job(steps=steps))
@@ -282,7 +282,7 @@ async def test_a_test_accounts_answers_are_counted() -> None:
     [Response(503), Response(401), Response(429), TransportError("connect", "cannot connect")],
     ids=str,
 )
-async def test_a_test_account_in_trouble_is_left_alone(trouble: Response | TransportError) -> None:
+async def test_a_failing_test_account_gets_a_pause(trouble: Response | TransportError) -> None:
     """After a failure the test account gets no requests for a while; counting continues."""
     account = Account(trouble)
     found = await looked("chrts", job(), job(), job(), account=account)
@@ -346,7 +346,7 @@ def test_shadows_are_remembered_until_they_deliver(tmp_path: Path) -> None:
     assert file.names() == {"newer"}
 
 
-def test_a_broken_file_is_told(tmp_path: Path) -> None:
+def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
     """A file that is no shadow database is an error that names the file."""
     file = ShadowStore(tmp_path)
     file.path.write_bytes(b"no database, though long enough to be taken for one " * 99)
@@ -426,7 +426,7 @@ def test_removed_fields_do_not_affect_the_verdict() -> None:
         ("context.timezone", ""),
     ],
 )
-def test_fields_are_told_as_the_sender_spells_them(path: str, wire: str) -> None:
+def test_fields_have_the_senders_paths(path: str, wire: str) -> None:
     """A field has its path in the sender's payload, also a free key or a leftover."""
     assert spelt(path, spellings(load_plugins().inputs["personaclick"]())) == wire
 
@@ -481,7 +481,7 @@ def test_the_report_marks_what_is_accepted(seen: Path) -> None:
     assert any(line.startswith("session_id (accepted) seance") for line in told)
 
 
-def test_the_report_speaks_json(seen: Path) -> None:
+def test_the_report_prints_json(seen: Path) -> None:
     """``--json`` prints the whole report, with the verdict."""
     (found,) = orjson.loads(shadow("report", "--config", seen, "--json").stdout)
     assert found["safe"] is False

@@ -19,11 +19,11 @@ def source(name: str, **more: Any) -> Source:
 
 
 def found(
-    doors: SourceIndex, path: str, host: str = "gateway.example:8080"
+    index: SourceIndex, path: str, host: str = "gateway.example:8080"
 ) -> tuple[str, str] | None:
     """Return the name of the source for *path*, and the path in the vendor's terms."""
-    door = doors.find(path, {"host": host})
-    return door and (door.source.name, door.path)
+    match = index.find(path, {"host": host})
+    return match and (match.source.name, match.path)
 
 
 @pytest.mark.parametrize(
@@ -41,49 +41,49 @@ def found(
 )
 def test_additional_slashes_are_ignored(path: str, method: str, *, meant: bool) -> None:
     """Doubled and trailing slashes are ignored for endpoints that take events, and no other."""
-    doors = SourceIndex([source("a"), source("b", mount="/m")])
+    index = SourceIndex([source("a"), source("b", mount="/m")])
     asked = {"access-control-request-method": "POST"}
-    door = doors.find(path, asked, method)
-    assert (door is not None and door.path == TRACK) is meant
+    match = index.find(path, asked, method)
+    assert (match is not None and match.path == TRACK) is meant
 
 
-def test_a_source_stands_at_its_vendors_own_paths() -> None:
+def test_a_source_serves_its_vendors_paths() -> None:
     """Without a mount, a source serves its vendor's documented paths."""
-    doors = SourceIndex([source("shop")])
-    assert found(doors, TRACK) == ("shop", TRACK)
-    assert found(doors, "/elsewhere") is None
-    assert found(doors, "/") is None
+    index = SourceIndex([source("shop")])
+    assert found(index, TRACK) == ("shop", TRACK)
+    assert found(index, "/elsewhere") is None
+    assert found(index, "/") is None
 
 
 def test_a_mount_sets_a_source_apart() -> None:
     """A source with a mount serves every path below it."""
-    doors = SourceIndex([source("a"), source("b", mount="/shop-b")])
-    assert found(doors, TRACK) == ("a", TRACK)
-    assert found(doors, f"/shop-b{TRACK}") == ("b", TRACK)
-    assert found(doors, "/shop-b/other") == ("b", "/other")
-    assert found(doors, "/shop-bb/other") is None
+    index = SourceIndex([source("a"), source("b", mount="/shop-b")])
+    assert found(index, TRACK) == ("a", TRACK)
+    assert found(index, f"/shop-b{TRACK}") == ("b", TRACK)
+    assert found(index, "/shop-b/other") == ("b", "/other")
+    assert found(index, "/shop-bb/other") is None
 
 
 def test_hosts_set_a_source_apart() -> None:
     """A source with hosts serves only them, without regard to case and port."""
-    doors = SourceIndex([source("any"), source("a", hosts=("a.example",))])
-    assert found(doors, TRACK, "A.example:8443") == ("a", TRACK)
-    assert found(doors, TRACK, "b.example") == ("any", TRACK)
+    index = SourceIndex([source("any"), source("a", hosts=("a.example",))])
+    assert found(index, TRACK, "A.example:8443") == ("a", TRACK)
+    assert found(index, TRACK, "b.example") == ("any", TRACK)
     only = SourceIndex([source("a", hosts=("a.example", "[::1]"))])
     assert found(only, TRACK, "b.example") is None
     assert found(only, TRACK, "[::1]:80") == ("a", TRACK)
 
 
-def test_the_longest_mount_holds() -> None:
+def test_the_longest_mount_is_used() -> None:
     """If two mounts match, the longer one is used."""
-    doors = SourceIndex([source("a", mount="/m"), source("b", mount="/m/n")])
-    assert found(doors, "/m/n/other") == ("b", "/other")
-    assert found(doors, "/m/other") == ("a", "/other")
+    index = SourceIndex([source("a", mount="/m"), source("b", mount="/m/n")])
+    assert found(index, "/m/n/other") == ("b", "/other")
+    assert found(index, "/m/other") == ("a", "/other")
 
 
 def test_keys_tell_sources_at_one_place_apart() -> None:
     """Sources of one vendor may share a path and hosts; the key selects the source."""
-    doors = SourceIndex(
+    index = SourceIndex(
         [
             source("a", keys=["1", "2"]),
             source("b", keys=["3"]),
@@ -95,17 +95,17 @@ def test_keys_tell_sources_at_one_place_apart() -> None:
         ("any.example", "2", "a"), ("any.example", "3", "b"), ("d.example", "5", "d"),
         ("d.example", "4", "c"), ("c.example", "4", "c"),
     ):  # fmt: skip
-        door = doors.find(TRACK, {"host": host})
-        assert door
-        assert door.for_key(key).name == name
+        match = index.find(TRACK, {"host": host})
+        assert match
+        assert match.for_key(key).name == name
     for host, key in (("any.example", "4"), ("c.example", "5"), ("d.example", "1")):
-        door = doors.find(TRACK, {"host": host})
-        assert door
+        match = index.find(TRACK, {"host": host})
+        assert match
         with pytest.raises(Rejected) as caught:
-            door.for_key(key)
+            match.for_key(key)
         assert caught.value.fault is Fault.FORBIDDEN
         with pytest.raises(Rejected) as caught:
-            door.for_key(None)
+            match.for_key(None)
         assert caught.value.fault is Fault.UNAUTHENTICATED
 
 
@@ -113,12 +113,12 @@ def test_an_unknown_path_is_known_by_its_beginning() -> None:
     """An unknown path belongs to the vendor with the longest matching prefix on that host."""
     chrts, quartic = source("c"), Source("q", QuarticInput(), None)
     here = Source("here", QuarticInput(), None, hosts=("q.example",))
-    doors = SourceIndex([chrts, quartic, here])
-    assert found(doors, "/event/other") == ("c", "/event/other")
-    assert found(doors, "/store/other") == ("q", "/store/other")
-    assert found(doors, "/store/other", "q.example") == ("here", "/store/other")
-    assert found(doors, "/event/other", "q.example") == ("c", "/event/other")
-    assert found(doors, "/other") is None
+    index = SourceIndex([chrts, quartic, here])
+    assert found(index, "/event/other") == ("c", "/event/other")
+    assert found(index, "/store/other") == ("q", "/store/other")
+    assert found(index, "/store/other", "q.example") == ("here", "/store/other")
+    assert found(index, "/event/other", "q.example") == ("c", "/event/other")
+    assert found(index, "/other") is None
     mounted = SourceIndex([source("c", mount="/m"), Source("q", QuarticInput(), None, mount="/m")])
     assert found(mounted, "/m/store/other") == ("q", "/store/other")
     assert found(mounted, "/m/event/other") == ("c", "/event/other")
@@ -126,11 +126,11 @@ def test_an_unknown_path_is_known_by_its_beginning() -> None:
 
 def test_a_mount_with_hosts_needs_both() -> None:
     """A source with a mount and hosts requires both to match."""
-    doors = SourceIndex([source("a", mount="/m", hosts=("a.example",))])
-    assert found(doors, f"/m{TRACK}", "a.example") == ("a", TRACK)
-    assert found(doors, "/m/other", "a.example") == ("a", "/other")
-    assert found(doors, f"/m{TRACK}", "b.example") is None
-    assert found(doors, "/m/other", "b.example") is None
+    index = SourceIndex([source("a", mount="/m", hosts=("a.example",))])
+    assert found(index, f"/m{TRACK}", "a.example") == ("a", TRACK)
+    assert found(index, "/m/other", "a.example") == ("a", "/other")
+    assert found(index, f"/m{TRACK}", "b.example") is None
+    assert found(index, "/m/other", "b.example") is None
 
 
 @pytest.mark.parametrize(
@@ -139,21 +139,21 @@ def test_a_mount_with_hosts_needs_both() -> None:
 )
 def test_a_source_takes_its_own_credentials(key: str | None, fault: Fault) -> None:
     """A listed key is accepted, another is forbidden, and a missing one is unauthenticated."""
-    door = source("shop", keys=["right", "also"])
-    door.check_key("right")
-    door.check_key("also")
+    shop = source("shop", keys=["right", "also"])
+    shop.check_key("right")
+    shop.check_key("also")
     with pytest.raises(Rejected) as caught:
-        door.check_key(key)
+        shop.check_key(key)
     assert caught.value.fault is fault
     assert "right" not in str(caught.value)
 
 
 def test_any_credential_is_still_a_credential() -> None:
     """A source with ``keys = "any"`` rejects a request without a key."""
-    door = source("shop")
-    door.check_key("whatever")
+    shop = source("shop")
+    shop.check_key("whatever")
     with pytest.raises(Rejected):
-        door.check_key(None)
+        shop.check_key(None)
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_any_credential_is_still_a_credential() -> None:
 )
 def test_an_endpoint_that_is_not_translated_says_why(method: str, path: str, fault: Fault) -> None:
     """Wrong method, unsupported endpoint and unknown path have different faults."""
-    door = Source("q", QuarticInput(), None)
-    assert door.translates("POST", "/store/contact")
-    assert not door.translates(method, path)
-    assert door.rejection_for(method, path).fault is fault
+    shop = Source("q", QuarticInput(), None)
+    assert shop.translates("POST", "/store/contact")
+    assert not shop.translates(method, path)
+    assert shop.rejection_for(method, path).fault is fault
 
 
 def test_credentials_are_not_stored() -> None:
@@ -187,9 +187,9 @@ def test_credentials_are_not_stored() -> None:
 
 def test_a_match_has_source_and_path() -> None:
     """A match has the source and the vendor's path."""
-    door = SourceIndex([source("a")]).find(TRACK, {})
-    assert isinstance(door, SourceMatch)
-    assert door.path == TRACK
+    match = SourceIndex([source("a")]).find(TRACK, {})
+    assert isinstance(match, SourceMatch)
+    assert match.path == TRACK
 
 
 def test_a_credential_is_stored_where_it_is_sent_on() -> None:

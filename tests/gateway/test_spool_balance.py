@@ -106,7 +106,7 @@ async def test_an_end_ahead_of_the_cursor_that_is_reported_twice_counts_once(
     assert (balance.delivered, balance.pending, balance.unaccounted) == (1, 1, 0)
 
 
-async def test_a_row_that_is_gone_is_noticed_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
+async def test_a_deleted_row_is_reported_at_start(spool: SqliteSpool, tmp_path: Path) -> None:
     """A row that was deleted from the file is reported when the spool opens."""
     for i in range(3):
         await spool.append(entry(f"r{i}", a=(0, 1)))
@@ -160,9 +160,7 @@ async def test_there_are_no_false_alarms(spool: SqliteSpool, tmp_path: Path) -> 
     assert [line for line in logs if line["event"].startswith("balance")] == []
 
 
-async def test_another_process_reads_the_balance_of_what_a_crash_left(
-    spool: SqliteSpool, tmp_path: Path
-) -> None:
+async def test_another_process_reads_the_same_balance(spool: SqliteSpool, tmp_path: Path) -> None:
     """Another process reads the same balance from the file as the running spool."""
     for i in range(4):
         await spool.append(entry(f"r{i}", a=(0, 1)))

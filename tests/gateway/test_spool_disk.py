@@ -147,7 +147,7 @@ async def test_a_failing_disk_acknowledges_nothing(  # noqa: PLR0917 - the cases
 
 
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
-async def test_lost_entry_is_no_repeat_when_it_comes_again(
+async def test_a_failed_commits_dedup_id_is_not_remembered(
     spool: SqliteSpool, disk: Disk, tmp_path: Path, error: type[apsw.Error]
 ) -> None:
     """A dedup id of a failed commit is not remembered; ids of earlier commits are."""
@@ -241,7 +241,7 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
 
 
 @pytest.mark.parametrize("overflow", ["dead_letter", "drop"])
-async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
+async def test_evictions_of_a_failed_commit_are_announced(
     spool: SqliteSpool, disk: Disk, overflow: Literal["dead_letter", "drop"]
 ) -> None:
     """A delivery claimed after an eviction counts once, though the claim's first commit fails."""
@@ -264,7 +264,7 @@ async def test_a_worker_hears_what_a_failed_commit_took_all_the_same(
     )
 
 
-async def test_a_worker_hears_what_expired_though_the_next_commit_fails(
+async def test_an_expiry_is_announced_though_the_next_commit_fails(
     disk: Disk, tmp_path: Path
 ) -> None:
     """A durable expiry is announced, even if the next destination's commit fails."""

@@ -41,7 +41,7 @@ async def test_rows_that_know_of_no_routes_are_read(
         assert old.route("a", 0) == ""
 
 
-def test_hashes_of_users_that_anybody_can_compute_are_not_read() -> None:
+def test_unkeyed_user_hashes_are_ignored() -> None:
     """Unkeyed user hashes of an earlier version are ignored."""
     known = msgspec.structs.replace(entry("r", a=(0, 1)), users=(7, 8))
     *before, _unkeyed, users = msgspec.msgpack.decode(pack(known))
@@ -57,7 +57,7 @@ def test_attempts_of_earlier_versions_are_read() -> None:
     assert unpack_attempts(pack_attempts(unpack_attempts(old))) == unpack_attempts(old)
 
 
-def test_the_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
+def test_dead_letters_of_a_request_are_found_by_an_index(tmp_path: Path) -> None:
     """The dead letters of a request are found through an index."""
     connection = connect(tmp_path)
     asked: list[str] = []

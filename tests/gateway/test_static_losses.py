@@ -110,7 +110,9 @@ def _plain(path: str) -> str:
     return re.sub(r"\[.*?\]|\.extra\..*", lambda m: ".extra" if m[0][0] == "." else "", path)
 
 
-def test_a_plugin_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_plugin_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exception in a plugin becomes a sentence with route and vendor, without a traceback."""
 
     def fails(_: object, event: Event) -> None:

@@ -137,7 +137,7 @@ def test_drop_removes_fields_and_whole_parts() -> None:
     }  # fmt: skip
 
 
-def test_keep_leaves_what_it_names_and_what_identifies() -> None:
+def test_keep_removes_what_it_does_not_name() -> None:
     """``keep`` removes all unnamed properties, traits, context, consent and extra."""
     left = after(keep=["properties.total", "properties.products.*.product_id", "properties.deep.b",
                        "traits.plan", "context.extra.os", "consent.ads"])  # fmt: skip
@@ -423,7 +423,7 @@ def test_an_event_about_something_else_stays_as_it_is() -> None:
     assert made == msgspec.structs.replace(event, name="b")
 
 
-def test_an_old_spelling_stands_for_the_name() -> None:
+def test_an_old_name_is_renamed_like_the_current_one() -> None:
     """A rename of `Viewed Product` also renames Product Viewed, its current name."""
     event = Event(type="track", name="Product Viewed")
     assert taken({"rename": {"Viewed Product": "Seen"}}, event).name == "Seen"

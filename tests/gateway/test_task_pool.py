@@ -27,7 +27,7 @@ class Work:
         self.jobs: deque[Job] = deque()
         self.takes = 0
         self.before_take: Callable[[], object] = lambda: None
-        self.lanes = TaskPool("crm", count, self._take, does)
+        self.pool = TaskPool("crm", count, self._take, does)
 
     def add(self, count: int) -> None:
         """Add so many jobs without waking a task."""
@@ -85,9 +85,9 @@ async def test_a_task_survives_an_exception_of_its_job() -> None:
     work = Work(1, does)
     work.add(2)
     with capture_logs() as logs:
-        work.lanes.start()
+        work.pool.start()
         await asyncio.wait_for(done.wait(), PATIENCE)
-    await work.lanes.stop(1)
+    await work.pool.stop(1)
     assert [(line["event"], line["delivery"]) for line in logs] == [("delivery_failed", "e-0")]
 
 
@@ -107,10 +107,10 @@ async def test_a_task_survives_an_exception_of_the_search(
 
     work.before_take = fails
     with capture_logs() as logs:
-        work.lanes.start()
+        work.pool.start()
         await crowd.reaches(3)
     crowd.go.set()
-    await work.lanes.stop(PATIENCE)
+    await work.pool.stop(PATIENCE)
     assert [line["event"] for line in logs] == ["task_failed"] * 3
 
 
@@ -122,16 +122,16 @@ async def after_a_wait(seconds: float) -> None:
 
     def wait() -> None:
         if waits:
-            work.lanes.wake_after(waits.pop())
+            work.pool.wake_after(waits.pop())
 
     work.before_take = wait
-    work.lanes.start()
+    work.pool.start()
     await rested(work)
     work.add(4)
-    work.lanes.wake_after(seconds)
+    work.pool.wake_after(seconds)
     await crowd.reaches(4)
     crowd.go.set()
-    await work.lanes.stop(PATIENCE)
+    await work.pool.stop(PATIENCE)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.0001, 0.001, 0.01])
@@ -148,49 +148,49 @@ async def test_wake_wakes_one_task_and_wake_all_wakes_all() -> None:
     """``wake`` wakes one idle task, and ``wake_all`` wakes all."""
     crowd = Crowd()
     work = Work(4, crowd.join)
-    work.lanes.start()
+    work.pool.start()
     await rested(work)
     work.add(4)
-    work.lanes.wake()
+    work.pool.wake()
     await crowd.reaches(1)
-    assert (crowd.here, work.lanes.active) == (1, 1)
-    work.lanes.wake_all()
+    assert (crowd.here, work.pool.active) == (1, 1)
+    work.pool.wake_all()
     await crowd.reaches(4)
     crowd.go.set()
-    await work.lanes.stop(PATIENCE)
-    assert work.lanes.active == 0
+    await work.pool.stop(PATIENCE)
+    assert work.pool.active == 0
 
 
 async def test_during_wake_after_only_wake_all_wakes() -> None:
     """During ``wake_after`` a new job wakes no task, but ``wake_all`` does."""
     crowd = Crowd()
     work = Work(2, crowd.join)
-    work.lanes.start()
+    work.pool.start()
     await rested(work)
     work.add(2)
-    work.lanes.wake_after(3600)
-    work.lanes.wake()
+    work.pool.wake_after(3600)
+    work.pool.wake()
     await rested(work)
     assert crowd.here == 0
-    work.lanes.wake_all()
+    work.pool.wake_all()
     await crowd.reaches(2)
     crowd.go.set()
-    await work.lanes.stop(PATIENCE)
+    await work.pool.stop(PATIENCE)
 
 
 async def test_the_sooner_of_two_times_counts() -> None:
     """Of several ``wake_after`` calls the earliest time holds."""
     crowd = Crowd()
     work = Work(1, crowd.join)
-    work.lanes.start()
+    work.pool.start()
     await rested(work)
     work.add(1)
-    work.lanes.wake_after(3600)
-    work.lanes.wake_after(0.01)
-    work.lanes.wake_after(3600)
+    work.pool.wake_after(3600)
+    work.pool.wake_after(0.01)
+    work.pool.wake_after(3600)
     await crowd.reaches(1)
     crowd.go.set()
-    await work.lanes.stop(PATIENCE)
+    await work.pool.stop(PATIENCE)
 
 
 async def test_stop_waits_for_running_jobs_up_to_the_grace() -> None:
@@ -198,21 +198,21 @@ async def test_stop_waits_for_running_jobs_up_to_the_grace() -> None:
     crowd = Crowd()
     work = Work(2, crowd.join)
     work.add(2)
-    work.lanes.start()
+    work.pool.start()
     await crowd.reaches(2)
     loop = asyncio.get_running_loop()
     loop.call_later(0.05, crowd.go.set)
     began = loop.time()
     with capture_logs() as logs:
-        await work.lanes.stop(3600)
+        await work.pool.stop(3600)
     assert (crowd.here, logs) == (0, [])
     crowd.go.clear()
     stuck = Work(2, crowd.join)
     stuck.add(1)
-    stuck.lanes.start()
+    stuck.pool.start()
     await crowd.reaches(1)
     with capture_logs() as logs:
-        await stuck.lanes.stop(0.05)
+        await stuck.pool.stop(0.05)
     assert loop.time() - began < PATIENCE
     assert [(line["event"], line["in_flight"]) for line in logs] == [("drain_timed_out", 1)]
     assert crowd.here == 0

@@ -95,7 +95,7 @@ def test_a_user_has_many_traces(store: TraceWriter) -> None:
     assert len(reader.show("a1")) == 10
 
 
-def test_what_an_older_gateway_wrote_is_read(store: TraceWriter) -> None:
+def test_records_without_newer_fields_are_read(store: TraceWriter) -> None:
     """Records without fields that were added later are read."""
     records = request(1)
     store.add(records)
@@ -184,7 +184,7 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage" * 50_000])
-def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
+def test_a_deleted_or_corrupted_file_is_recreated_in_use(
     store: TraceWriter, content: bytes | None
 ) -> None:
     """If the file is deleted or corrupted while in use, a new one is created."""
@@ -208,7 +208,7 @@ def test_a_file_that_is_lost_while_it_is_written_is_begun_anew(
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
-def test_a_file_that_is_no_file_of_traces_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_corrupt_file_is_recreated_at_start(tmp_path: Path, content: bytes) -> None:
     """A corrupt file is replaced at start."""
     (tmp_path / "traces.db").write_bytes(content)
     store = TraceWriter(tmp_path / "traces.db", 3600, 64 << 20)
@@ -225,9 +225,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-async def test_a_file_that_is_only_just_being_made_holds_nothing(
-    tmp_path: Path, *, there: bool
-) -> None:
+async def test_a_new_file_holds_no_traces(tmp_path: Path, *, there: bool) -> None:
     """Before the first trace, a gateway shows none, and the reader's error says why."""
     path = tmp_path / "traces.db"
     if there:
@@ -250,7 +248,7 @@ async def test_a_file_that_is_only_just_being_made_holds_nothing(
         (TraceFilter(until=NOW - 1), []),
     ],
 )
-async def test_lines_are_found_as_they_are_handed_out(
+async def test_the_file_and_the_live_feed_agree(
     store: TraceWriter, which: TraceFilter, kinds: list[str]
 ) -> None:
     """A filter selects the same lines from the file and from the live feed, newest first."""
@@ -280,7 +278,7 @@ async def test_lines_are_found_page_by_page(store: TraceWriter) -> None:
     assert [line.number for line in seen] == sorted({x.number for x in seen}, reverse=True)
 
 
-async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
+async def test_a_slow_subscriber_is_dropped() -> None:
     """A slow subscriber gets the lines in its buffer, then the end; others are unaffected."""
     hub = LiveFeed()
     line = TraceLine(0, "event", NOW, "r1", "shop", "accepted")
@@ -299,7 +297,7 @@ async def test_a_slow_reader_is_dropped_and_another_is_not() -> None:
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("page", True), ("Viewed", True), ("track", False)])
-def test_an_event_without_a_name_goes_by_its_type(name: str, *, wanted: bool) -> None:
+def test_an_event_without_a_name_is_found_by_its_type(name: str, *, wanted: bool) -> None:
     """A filter by name matches the type of an event without a name."""
     page = Event(type="page", id="r-0", origin="chrts")
     viewed = Event(type="track", name="Viewed", id="r-1", origin="chrts")

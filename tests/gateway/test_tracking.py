@@ -130,7 +130,7 @@ def test_a_refusal_says_what_is_wrong(schema: Any, path: str, what: str, fault: 
     assert sum(tally.counts.values()) == 1
 
 
-def test_what_is_allowed_is_counted_and_goes_on() -> None:
+def test_allowed_violations_are_counted() -> None:
     """With ``allow`` events pass unchanged, and each violation is counted."""
     tally = ViolationCounter()
     keeps = plan({"*": of_properties(products={"items": {"required": ["price", "sku"]}})})
@@ -143,7 +143,7 @@ def test_what_is_allowed_is_counted_and_goes_on() -> None:
     }
 
 
-def test_wrong_fields_are_left_out() -> None:
+def test_invalid_fields_are_dropped() -> None:
     """With ``drop-field`` exactly the invalid fields are removed, at any depth."""
     schema = of_properties(
         total={"type": "string"},
@@ -165,7 +165,7 @@ def test_wrong_fields_are_left_out() -> None:
     assert without_fields(ORDER, kept.dropped[0]) == event
 
 
-def test_members_go_without_moving_what_else_is_wrong() -> None:
+def test_invalid_members_and_fields_are_removed_together() -> None:
     """Invalid list members and invalid fields of other members are removed together."""
     items = {"properties": {"price": {"minimum": 0}}, "not": {"required": ["colour"]}}
     schema = of_properties(products={"items": items, "maxItems": 2})
@@ -208,7 +208,7 @@ def test_violations_that_dropping_cannot_correct_are_counted() -> None:
     assert sum(tally.counts.values()) == 2
 
 
-def test_a_free_name_that_a_typed_one_hides_goes_too() -> None:
+def test_an_invalid_free_value_is_dropped_too() -> None:
     """An invalid value is also dropped if it is among the free fields."""
     event = Event(type="track", name="x", properties=Properties(extra={"total": "much"}))
     schema = of_properties(total={"type": "number"})

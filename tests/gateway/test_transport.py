@@ -51,7 +51,7 @@ def to(url: str) -> Request:
     return Request(method="POST", url=f"{url}/a%20b?x=1", headers={"x-key": "k"}, body=b"{}")
 
 
-async def test_an_answer_comes_back(transport: HttpTransport) -> None:
+async def test_a_response_is_returned(transport: HttpTransport) -> None:
     """A request is sent unchanged; status, relevant headers and body are returned."""
     seen = []
 

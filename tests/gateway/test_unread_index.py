@@ -49,7 +49,7 @@ def test_a_backlog_of_one_source_does_not_stand_before_others() -> None:
     assert "b" in [one.source for one in turn(index)]
 
 
-def test_a_user_with_no_room_is_passed_over_and_goes_on_when_there_is() -> None:
+def test_a_user_at_the_limit_is_skipped() -> None:
     """A user with too many jobs is skipped until some of them finish."""
     index = UnreadIndex()
     fill(index, [(1, "a"), (1, "a"), (2, "a")])
@@ -90,7 +90,7 @@ def test_evicted_deliveries_are_removed() -> None:
     assert not index.holds(1)
 
 
-def test_a_whole_request_is_taken_at_once_where_it_may_go_on_as_it_came() -> None:
+def test_a_request_that_may_be_forwarded_is_taken_whole() -> None:
     """Deliveries of a request that may be forwarded are taken together, beyond the share."""
     index = UnreadIndex()
     for number in range(100):

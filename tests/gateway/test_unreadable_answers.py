@@ -67,7 +67,7 @@ def cases(*tables: dict[str, Said]) -> list[object]:
 
 
 @pytest.mark.parametrize("said", cases(WELL))
-async def test_what_can_be_read_is_read(said: Said, tls: Tls) -> None:
+async def test_readable_responses_have_no_reading_error(said: Said, tls: Tls) -> None:
     """A readable response has no reading error, also on a reused connection."""
     for response in await asked(said, 2, tls):
         assert 200 <= response.status < 300
@@ -128,7 +128,7 @@ async def test_without_a_status_line_there_is_no_answer(said: Said, cause: str, 
     assert caught.value.cause == cause
 
 
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(
+async def test_a_connection_with_an_extra_response_is_not_reused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A connection that received an extra response is not reused."""

@@ -22,7 +22,7 @@ def verdict(vendor: str, said: object, status: int = 200) -> Verdict:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: output.name)
-def test_a_redirect_is_the_destinations_trouble(status: int, output: Output) -> None:
+def test_a_redirect_is_retried(status: int, output: Output) -> None:
     """A redirect is retried, and the reason says to change the destination's url."""
     location = "https://user:pw@new.example/v2/track?key=hidden#part"
     judged = output.verdict(Response(status, {"location": location}), NOW)

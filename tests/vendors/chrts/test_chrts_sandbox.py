@@ -148,7 +148,7 @@ def test_a_wrong_shape_is_refused_with_its_place(path: str, body: Any, reason: s
     assert (answer.response.status, said(answer)["code"]) == (400, 400)
 
 
-def test_what_is_no_json_or_not_labelled_so_is_refused() -> None:
+def test_the_body_must_be_labelled_json() -> None:
     """The body must be JSON, with the content type application/json."""
     assert send(TRACK, b"{").response.status == 400
     good = {"uid": "u", "name": "n"}

@@ -101,7 +101,7 @@ def test_sends_a_customer() -> None:
     ]
 
 
-def test_sends_dates_where_told() -> None:
+def test_sends_configured_dates() -> None:
     """A text configured as a date is sent as a UTC date if it is ISO 8601."""
     extra = {
         "since": "2024-03-28T15:45:30+05:30",

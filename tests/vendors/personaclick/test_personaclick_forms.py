@@ -91,7 +91,7 @@ def test_json_under_a_form_s_label_is_json(label: str, body: str, *, form: bool)
     assert is_form(post(body, label=label)) is form
 
 
-def test_a_query_stands_beside_a_body() -> None:
+def test_a_query_complements_a_body() -> None:
     """A key in the query is used if the body lacks it, as for a beacon."""
     (event,) = INPUT.parse(post(VIEW, "/push?did=other&segment=B"))
     assert (event.anonymous_id, event.properties.extra) == ("d", {"segment": "B"})
@@ -102,7 +102,7 @@ def test_a_query_stands_beside_a_body() -> None:
     assert event.properties.query == "x"
 
 
-def test_another_s_key_never_goes_on() -> None:
+def test_a_request_with_a_clients_key_is_not_forwarded() -> None:
     """A form, or a query that may hold the client's key, is rendered anew, not forwarded."""
     assert OUTPUT.forward(post(VIEW)) is None
     assert OUTPUT.forward(post("", f"/push?{VIEW}")) is None

@@ -257,7 +257,7 @@ def test_an_identify_sets_the_profile() -> None:
         Traits(extra={"location": {"city": "London"}}),
     ],
 )
-def test_what_a_profile_cannot_say_is_left_out(traits: Traits) -> None:
+def test_an_invalid_trait_is_left_out(traits: Traits) -> None:
     """A trait that PersonaClick rejects is left out and reported as lost."""
     event = Event(type="identify", anonymous_id="a1", session_id="s1", traits=traits)
     assert sent(event) == ("/profile/set", BASE)
@@ -400,7 +400,7 @@ def test_the_secret_goes_out_with_profiles_only() -> None:
 
 
 @pytest.mark.parametrize("message", ["Device ID is not valid", "Identifier is not valid"])
-def test_an_unknown_person_is_no_matter_of_the_key(message: str) -> None:
+def test_an_unknown_person_is_not_a_wrong_key(message: str) -> None:
     """A 401 about the device refuses the event, and does not count as a wrong key."""
     body = orjson.dumps({"status": "error", "payload": {"message": message}})
     assert isinstance(PLAIN.verdict(Response(401, {}, body)), Refused)

@@ -134,7 +134,7 @@ def test_each_documented_push_is_accepted(body: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [CUSTOM, {**CUSTOM, "source": SOURCE}])
-def test_a_custom_event_is_accepted_without_a_word(body: Any) -> None:
+def test_a_custom_event_is_accepted_without_a_body(body: Any) -> None:
     """``/push/custom`` responds 204 without a body."""
     answer = send("/push/custom", body, SHOP)
     assert answer.reason is None
@@ -142,7 +142,7 @@ def test_a_custom_event_is_accepted_without_a_word(body: Any) -> None:
 
 
 @pytest.mark.parametrize("call", ["received", "clicked", "closed", "delivered", "opened"])
-def test_a_message_event_is_accepted_without_a_word(call: str) -> None:
+def test_a_message_event_is_accepted_without_a_body(call: str) -> None:
     """``/track/…`` responds 200 without a body, also for the newer delivered and opened.
 
     https://github.com/rees46/documentation-unified, docs/integration/cdp/communications-events
@@ -177,7 +177,7 @@ CLIENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "change"), CLIENTS)
-def test_what_the_vendors_own_clients_send_is_accepted(
+def test_requests_of_the_vendors_clients_are_accepted(
     path: str, body: dict[str, Any], change: dict[str, Any]
 ) -> None:
     """Synonyms and additions of the vendor's clients and newer documentation are accepted.

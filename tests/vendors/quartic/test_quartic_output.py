@@ -164,7 +164,7 @@ def test_sends_a_product() -> None:
     assert losses(event) == {f"properties.products[].{name}": "lost" for name in lost}
 
 
-def test_asks_for_a_version_where_told() -> None:
+def test_sends_a_configured_version() -> None:
     """A configured API version is sent as a header."""
     event = track("Product Viewed", SHOES)
     assert request(event, accept_version="1.0.6").headers["accept-version"] == "1.0.6"

@@ -178,13 +178,13 @@ def test_sends_groups_and_aliases() -> None:
     assert (spare["previousId"], spare["anonymousId"]) == ("a2", "a2")
 
 
-def test_sends_a_consent_of_somebody_anonymous() -> None:
+def test_sends_an_anonymous_users_consent() -> None:
     """Consent is sent by category, in the context."""
     consent = track(Names.CONSENT_UPDATED, anonymous_id="a1", consent={"a": True})
     assert sent(consent)["context"] == {"consent": {"categoryPreferences": {"a": True}}}
 
 
-def test_knows_people_by_their_device() -> None:
+def test_the_device_id_replaces_a_missing_anonymous_id() -> None:
     """Without another id, the device id is sent as the anonymous id."""
     event = track(user_id=None, context=Context(device=Device(id="d1")))
     assert sent(event)["anonymousId"] == "d1"
@@ -265,7 +265,7 @@ def test_exchanges_the_key_in_the_body_and_nothing_else(before: bytes, after: by
     assert request.headers["authorization"] == "Basic a2V5LW91dDo="
 
 
-def test_gives_up_a_key_that_cannot_be_exchanged() -> None:
+def test_a_key_that_cannot_be_replaced_is_unrenderable() -> None:
     """A body whose write key cannot be replaced is unrenderable."""
     body = b'{"writeKey": "x", "a": "x", "b": %b}' % (b"[" * 300 + b"]" * 300)
     with pytest.raises(Unrenderable, match="write key cannot be replaced"):
@@ -381,7 +381,7 @@ def test_other_statuses_are_final(status: int) -> None:
     assert isinstance(output().verdict(Response(status)), Refused)
 
 
-def test_waits_as_long_as_it_is_told() -> None:
+def test_waits_as_long_as_the_response_asks() -> None:
     """The wait is Retry-After, else X-RateLimit-Reset."""
     waits = [
         ({"retry-after": "7", "x-ratelimit-reset": "9"}, 7),
@@ -395,7 +395,7 @@ def test_waits_as_long_as_it_is_told() -> None:
         assert (verdict.after, verdict.cause) == (after, "limit")
 
 
-def test_knows_a_source_that_is_switched_off() -> None:
+def test_a_disabled_source_counts_as_a_wrong_key() -> None:
     """RudderStack's 404 for a disabled source counts as a wrong key; another 404 is final."""
     verdict = output().verdict(Response(404, {}, b"source is disabled\n"))
     assert isinstance(verdict, RetryLater)
@@ -414,7 +414,7 @@ def shared(calls: int = 2, context: Any = CONTEXT) -> list[Event]:
     return SegmentInput().parse(Request(method="POST", url="/v1/batch", body=body, id="r"))
 
 
-def test_a_context_that_came_on_a_batch_goes_on_one() -> None:
+def test_a_large_batch_context_is_sent_on_a_batch() -> None:
     """An event too large for a single call is sent as a batch of one with its context on top."""
     for number, event in enumerate(shared()):
         request = output().render(event)

@@ -359,7 +359,7 @@ def test_a_pixel_never_fails(query: str) -> None:
     assert (answer.status, answer.body) == (200, GIF)
 
 
-def test_merges_what_is_nested_too_deep_to_follow() -> None:
+def test_reads_a_deeply_nested_context() -> None:
     """A deeply nested context is read unchanged."""
     deep = b'{"a":' * 900 + b"1" + b"}" * 900
     body = b'{"context":%b,"batch":[{"type":"page","userId":"u","context":%b}]}' % (deep, deep)

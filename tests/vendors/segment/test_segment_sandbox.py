@@ -89,7 +89,7 @@ def test_every_kind_of_call_is_accepted_everywhere(kind: str, call: dict[str, An
         ),
     ],
 )
-def test_what_segment_discards_gets_200_and_is_noted(call: Any, place: str) -> None:
+def test_discarded_calls_get_200_and_a_reason(call: Any, place: str) -> None:
     """A call that Segment discards gets 200, and the journal has the reason."""
     for body, url, at in (
         (call, "/v1/track", place),
@@ -120,7 +120,7 @@ def test_each_kind_has_what_it_needs(kind: str, call: Any) -> None:
 
 
 @pytest.mark.parametrize("ids", [{}, {"userId": None}, {"userId": "", "anonymousId": None}])
-def test_a_call_about_nobody_is_refused(ids: Any) -> None:
+def test_a_call_without_a_user_is_refused(ids: Any) -> None:
     """A user id or an anonymous id is required, and the other may be null."""
     answer = send({"event": "x", **ids})
     assert (answer.response.status, said(answer)["code"]) == (400, "no_user_anon_id")
@@ -158,7 +158,7 @@ def test_sizes_are_those_of_the_document() -> None:
         ({"batch": []}, "empty_batch"),
     ],
 )
-def test_what_is_no_batch_is_refused(body: Any, code: str) -> None:
+def test_an_invalid_batch_is_refused(body: Any, code: str) -> None:
     """A batch that is not JSON, or has no calls, gets 400 with message and code."""
     answer = send(body, "/v1/batch")
     assert answer.response.status == 400

@@ -60,7 +60,7 @@ def test_products_are_found_in_any_spelling(key: str) -> None:
         assert (product.product_id, product.price) == ("p1", 5)
 
 
-def test_the_spec_s_own_spelling_holds() -> None:
+def test_the_specs_own_spelling_has_priority() -> None:
     """If a property occurs twice, the Spec's spelling is used and the other is a free field."""
     event = read("Order Completed", {"orderId": "other", "order_id": "o1", "id": 7})
     assert event.properties.order_id == "o1"
@@ -98,7 +98,7 @@ def test_a_track_without_a_name_has_none(event: Any) -> None:
 
 
 @pytest.mark.parametrize("properties", [None, [], "x", 7, {"products": {"0": {}}}, {"products": 3}])
-def test_odd_properties_cost_themselves_alone(properties: Any) -> None:
+def test_invalid_properties_do_not_affect_the_call(properties: Any) -> None:
     """Properties of a wrong type do not affect the rest of the call."""
     assert read("viewed product", properties).name == "Product Viewed"
 
@@ -123,7 +123,7 @@ def test_amounts_are_read_as_people_write_them(text: str, amount: float) -> None
     "text",
     ["1,299", "\u20ac1.299", "5%", "12kg", "1 29 9", "--5", "1_000", "nan", "", "1,2,3", "."],
 )
-def test_what_may_mean_two_numbers_is_none(text: str) -> None:
+def test_ambiguous_amounts_stay_free(text: str) -> None:
     """Text that is no amount, or is ambiguous, stays a free property."""
     with pytest.raises(ValueError, match=r"^(must be|is ambiguous)"):
         MONEY.decode(text)

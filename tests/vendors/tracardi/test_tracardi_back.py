@@ -35,7 +35,7 @@ def test_sends_its_own_back_without_a_profile() -> None:
     assert "session" not in orjson.loads(request.body)
 
 
-def test_keeps_the_type_that_came() -> None:
+def test_keeps_the_received_type() -> None:
     """Of two equivalent types the received one is sent back, unless a route renames the event."""
     (event,) = own({"type": "order-completed", "properties": {"id": "o1", "status": "completed"}})
     assert item(event)["type"] == "order-completed"

@@ -54,7 +54,7 @@ def test_sends_an_event_without_a_user_without_a_profile() -> None:
     assert "profile" not in orjson.loads(request.body)
 
 
-def test_tells_what_is_lost() -> None:
+def test_reports_lost_fields() -> None:
     """The sent time and all products but one are reported as lost."""
     properties = Properties(products=(SHOES, SOCKS))
     event = track("Product Viewed", properties, sent_at=AT, traits=Traits(email="a@b.example"))
@@ -64,7 +64,7 @@ def test_tells_what_is_lost() -> None:
     ]
 
 
-def test_cannot_write_what_json_cannot_say() -> None:
+def test_a_value_that_json_cannot_express_is_unrenderable() -> None:
     """A value that JSON cannot express makes the event unrenderable, with its id."""
     with pytest.raises(Unrenderable, match="r-1-0"):
         output().render(track(properties=Properties(extra={"a": {1, 2}})))

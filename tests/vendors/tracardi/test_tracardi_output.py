@@ -185,7 +185,7 @@ def test_sends_a_person() -> None:
     assert output().losses(event) == []
 
 
-def test_joins_what_is_free_with_what_is_known() -> None:
+def test_free_keys_add_to_known_objects() -> None:
     """A free key with the name of a Tracardi object adds to it and overwrites nothing."""
     company = {"name": "Acme"}
     free = {"job": {"company": {"name": "Other", "size": 9}, "salary": 1}, "pii": "x"}
@@ -265,7 +265,7 @@ def test_spells_types_by_the_convention(naming: str | None, expected: str) -> No
     assert item(track("Signed Up"), **settings)["type"] == "sign-up"
 
 
-def test_speaks_every_predefined_type() -> None:
+def test_sends_every_predefined_type() -> None:
     """Each event of the Segment Spec has one Tracardi type, which is read back as the event."""
     for says, word in SPEAKS.items():
         kind = says if says in {"page", "screen", "identify"} else "track"

@@ -123,7 +123,7 @@ def test_a_profile_less_call_needs_no_session_and_gets_no_profile() -> None:
         {"events": [{"type": "a", "time": {"create": 1700000000, "insert": None}, "tags": []}]},
     ],
 )
-def test_what_clients_add_is_accepted(more: dict[str, Any]) -> None:
+def test_additions_of_clients_are_accepted(more: dict[str, Any]) -> None:
     """Unknown keys, a replaced ``metadata`` and null for optional parts are accepted."""
     assert send({**MINIMAL, **more}).reason is None
 
@@ -193,7 +193,7 @@ def test_a_wrong_payload_is_refused_as_fastapi_does(
     assert "input" in detail
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_problems_are_listed() -> None:
     """A refusal lists every problem, as FastAPI does."""
     answer = send({"source": {"id": 1}, "events": [{}]})
     assert [detail["loc"][1:] for detail in said(answer)["detail"]] == [
