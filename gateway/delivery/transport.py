@@ -1,7 +1,6 @@
 """HTTP/1.1 requests to one destination over kept connections."""
 
 import asyncio
-import contextlib
 import functools
 import socket
 import ssl
@@ -192,7 +191,7 @@ class HttpTransport:
                 made.close()
                 raise
         except (OSError, ssl.SSLError, ValueError) as error:
-            self._addresses.forget(origin)
+            self._addresses.distrust(origin)
             connection.fail("connect", f"cannot connect to {origin.host}:{origin.port}: {error}")
         finally:
             if connection in self._open:
@@ -259,10 +258,17 @@ class HttpTransport:
 
 
 class Addresses:
-    """Looks up the addresses of hosts, and remembers them for `LOOKUP_TTL` seconds."""
+    """Looks up the addresses of hosts, and remembers them for `LOOKUP_TTL` seconds.
+
+    Older addresses are used until there are new ones, so that no failure of the name server stops
+    deliveries to a host that was reached before.
+    """
 
     def __init__(self) -> None:
-        self._found: dict[Origin, tuple[float, asyncio.Future[list[AddressInfo]]]] = {}
+        self._known: dict[Origin, list[AddressInfo]] = {}
+        self._fresh_until: dict[Origin, float] = {}
+        """Left out where no known address answered."""
+        self._lookups: dict[Origin, asyncio.Task[list[AddressInfo]]] = {}
 
     async def of(self, origin: Origin) -> list[AddressInfo]:
         """Return the addresses of *origin*; one look-up serves all who ask meanwhile.
@@ -271,26 +277,37 @@ class Addresses:
             OSError: there are none.
         """
         loop = asyncio.get_running_loop()
-        until, found = self._found.get(origin, (0.0, None))
-        if found is None or until < loop.time():
-            found = loop.create_task(self._look_up(origin))
-            self._found[origin] = loop.time() + LOOKUP_TTL, found
-            found.add_done_callback(functools.partial(self._forget_failure, origin))
-        return await asyncio.shield(found)
+        known = self._known.get(origin)
+        fresh_until = self._fresh_until.get(origin)
+        if known is not None and fresh_until is not None and loop.time() < fresh_until:
+            return known
+        lookup = self._lookups.get(origin)
+        if lookup is None:
+            lookup = self._lookups[origin] = loop.create_task(self._look_up(origin))
+            lookup.add_done_callback(functools.partial(self._take, origin))
+        if known is not None and fresh_until is not None:
+            return known
+        try:
+            return await asyncio.shield(lookup)
+        except OSError:
+            if known is None:
+                raise
+            return known
 
     @staticmethod
     async def _look_up(origin: Origin) -> list[AddressInfo]:
         loop = asyncio.get_running_loop()
         return [*await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)]
 
-    def _forget_failure(self, origin: Origin, found: asyncio.Future[list[AddressInfo]]) -> None:
-        if found.cancelled() or found.exception() is not None:
-            self.forget(origin)
+    def _take(self, origin: Origin, lookup: asyncio.Task[list[AddressInfo]]) -> None:
+        del self._lookups[origin]
+        if not lookup.cancelled() and lookup.exception() is None:
+            self._known[origin] = lookup.result()
+            self._fresh_until[origin] = asyncio.get_running_loop().time() + LOOKUP_TTL
 
-    def forget(self, origin: Origin) -> None:
-        """Look *origin* up anew next time."""
-        with contextlib.suppress(KeyError):
-            del self._found[origin]
+    def distrust(self, origin: Origin) -> None:
+        """Look *origin* up before the next connection: no address answered."""
+        self._fresh_until.pop(origin, None)
 
 
 @functools.cache

@@ -358,6 +358,35 @@ async def test_a_late_lookup_failure_does_not_fail_the_next_request(
         assert (await transport.send(to(vendor))).status == 200
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_known_addresses_serve_while_the_name_server_fails(
+    transport: HttpTransport,
+    tls: Tls,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    hangs: bool,
+) -> None:
+    """A host that was reached before is reached again, though its name cannot be looked up."""
+    looked_up = 0
+    async with served(tls, once(http(more=b"connection: close\r\n"))) as vendor:
+        port = int(vendor.url.rpartition(":")[2])
+
+        async def look_up(_: Origin) -> list[AddressInfo]:
+            nonlocal looked_up
+            looked_up += 1
+            if looked_up == 1:
+                return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+            if hangs:
+                await asyncio.Event().wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+        monkeypatch.setattr(Addresses, "_look_up", staticmethod(look_up))
+        monkeypatch.setattr(transports, "LOOKUP_TTL", 0.0)
+        for _ in range(3):
+            assert (await transport.send(to(vendor))).status == 200
+        assert looked_up >= 2
+
+
 async def test_a_trailing_dot_of_a_host_is_ignored_in_certificates(
     transport: HttpTransport, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
