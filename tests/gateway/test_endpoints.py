@@ -90,7 +90,7 @@ class TestWaving(VendorSuite):
     wires = {WAVE: Waved}  # noqa: RUF012 - the kit's own class says that it is a ClassVar
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has the shape of Acme's errors."""
+        """Return whether *answer* has the format of Acme's errors."""
         return answer.status < 500 and b'"ok":false' in answer.body
 
 

@@ -67,7 +67,7 @@ class TestInputAlone(InputSuite):
     input = AcmeInput()
 
     def native(self, answer: Response) -> bool:
-        """Tell whether *answer* has the shape of Acme's errors."""
+        """Return whether *answer* has the format of Acme's errors."""
         return orjson.loads(answer.body)["ok"] is False
 
 

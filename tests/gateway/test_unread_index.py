@@ -20,7 +20,7 @@ def fill(index: UnreadIndex, deliveries: list[tuple[int, str]]) -> list[Unread]:
 
 
 def turn(index: UnreadIndex, most: int = 10, room: int = FREE) -> list[Unread]:
-    """Let each source have a turn."""
+    """Take deliveries from each source in turn."""
     return [x for source in index.sources for x in index.take(source, most, lambda _: room)]
 
 
@@ -117,7 +117,7 @@ class Reading:
             self.index.add(self.added[-1])
 
     def take(self) -> None:
-        """Let each source have a turn."""
+        """Take deliveries from each source in turn."""
         for source in self.index.sources:
             for one in self.index.take(source, 5, lambda user: 2 - self._jobs[user]):
                 self._jobs[one.user] += 1
