@@ -165,12 +165,27 @@ def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("[server]\nlisten = \n", ":2: is not TOML: "), ("[server]\n\na = '", ":3: is not TOML: ")],
+    [
+        ("[server]\nlisten = \n", ":2: is not TOML: "),
+        ("[server]\n\na = '", ":3: is not TOML: "),
+        ('[server]\nlisten = ":80\n', ":2: is not TOML: a text has no closing quote; "),
+        ("[server]\nlisten = 1\nlisten = 2", ":3: is not TOML: this key occurs twice"),
+    ],
 )
 def test_invalid_toml_is_reported_with_its_line(tmp_path: Path, text: str, place: str) -> None:
-    """Invalid TOML is reported with its line, also at the end of the file."""
+    """Invalid TOML is reported with its line, also at the end of the file.
+
+    The two commonest mistakes have their own words.
+    """
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(f"gateway.toml{place}")
+
+
+def test_an_unknown_table_is_reported_with_the_line_of_its_first_header(tmp_path: Path) -> None:
+    """A misspelt table is reported with a line, also if the file has only tables within it."""
+    (problem,) = problems(tmp_path, f"{FINE}\n[trce.a]\n[trce.b]\n")
+    line = f"{FINE}\n".count("\n") + 1
+    assert problem == f"gateway.toml:{line}: [trce]: unknown table; did you mean trace?"
 
 
 def test_deeply_nested_toml_is_a_problem(tmp_path: Path) -> None:

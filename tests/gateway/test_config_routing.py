@@ -76,7 +76,7 @@ retention = "30d"
         ("steps = 'x'", "steps: must be a list; write [{ drop = [...] }]"),
         ("steps = ['x']", "steps: item 1: there is no step list 'x'; none is defined"),
         ("steps = [1]", "steps: item 1, must be a table"),
-        ("steps = [{ drp = ['context.ip'] }]", "no key names a step; did you mean drop?"),
+        ("steps = [{ drp = ['context.ip'] }]", "item 1, 'drp' is not a step; did you mean drop?"),
         (
             "steps = [{ drop = ['context.ip'], mask = ['user_id'] }]",
             "has several steps: drop, mask; write one table for each",

@@ -35,6 +35,13 @@ def text_of(path: Path) -> str:
         raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from error
 
 
+_TOML_ERRORS = {
+    "Illegal character '\\n'": "a text has no closing quote; add it on the same line",
+    "Cannot overwrite a value": "this key occurs twice in its table; delete one of the two",
+}
+"""Messages for the mistakes that the parser names by their effect."""
+
+
 def toml_of(path: Path, text: str) -> Raw:
     """Parse *text* as TOML.
 
@@ -49,7 +56,8 @@ def toml_of(path: Path, text: str) -> Raw:
         what, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
         number = line[1] if line else str(text.count("\n") + 1)
-        raise ConfigError([f"{path}:{number}: is not TOML: {what}; see https://toml.io"]) from error
+        what = _TOML_ERRORS.get(what, f"{what}; see https://toml.io")
+        raise ConfigError([f"{path}:{number}: is not TOML: {what}"]) from error
 
 
 def tables_of(path: Path, text: str, report: ConfigReport) -> Raw:

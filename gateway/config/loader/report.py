@@ -23,7 +23,8 @@ _QUOTES = re.compile(r"[\"'\s]")
 class LineIndex:
     """Finds the line of a table or key.
 
-    Keys in unusual notation, such as in inline tables, are not found.
+    A table without a header of its own is where the first table in it is. Keys in unusual notation,
+    such as in inline tables, are not found.
     """
 
     def __init__(self, text: str) -> None:
@@ -38,6 +39,7 @@ class LineIndex:
                     arrays[table] += 1
                     table = f"{table}.{arrays[table]}"
                 self._found.setdefault((table, ""), number)
+                self._found.setdefault((table.partition(".")[0], ""), number)
             elif key := _KEY.match(line):
                 self._found.setdefault((table, _QUOTES.sub("", key[1])), number)
 

@@ -48,9 +48,10 @@ class StepReader:
             return
         words = [key for key in raw if key in STEPS]
         if len(words) != 1:
-            known = f"no key names a step; {did_you_mean(next(iter(raw), ''), STEPS)}"
+            first = next(iter(raw), "")
+            unknown = f"{first!r} is not a step; {did_you_mean(first, STEPS)}"
             what = f"has several steps: {', '.join(words)}; write one table for each"
-            self._wrong(place, what if words else known)
+            self._wrong(place, what if words else unknown)
             return
         model = STEPS[words[0]]
         raw = {key: self._expanded(key, value, place) for key, value in raw.items()}
