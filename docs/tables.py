@@ -66,8 +66,8 @@ def _sections(mapped: EventMapping, outer: str) -> Iterator[str]:
     """Yield the tables of one payload, whose paths all begin with *outer*."""
     if isinstance(mapped, Switch):
         yield from _choices(mapped, outer)
-    elif isinstance(mapped, Table) and mapped.each is not None:
-        key, inner = mapped.each
+    elif isinstance(mapped, Table) and mapped.items is not None:
+        key, inner = mapped.items
         every = list(mapped.flat())
         yield "Once per request:"
         yield _rows(every[: len(every) - len(list(inner.flat()))], outer)

@@ -117,7 +117,7 @@ def _table(mapped: EventMapping, paths: list[str]) -> EndpointTable:
                 held.setdefault(row, []).append(word)
     rows = [_row(row, [] if len(w) == len(tables) else w) for row, w in held.items()]
     meanings = [
-        Meaning(word, table.fixed.get("name") or table.says) for word, table in tables.items()
+        Meaning(word, table.fixed.get("name") or table.event) for word, table in tables.items()
     ]
     return EndpointTable(paths, mapped.field, meanings, rows)
 

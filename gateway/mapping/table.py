@@ -80,10 +80,10 @@ class Table:
         self.rows = tuple(rows)
         self.wire = wire
         self.into = into
-        self.each = items
-        self.apart = split_products
+        self.items = items
+        self.split_products = split_products
         self.strict = strict
-        self.says = event
+        self.event = event
         kind = event in EVENT_TYPES
         self.fixed = {"type": event} if kind else {"type": "track", "name": event}
         steps = [CompiledRow(row, wire, into) for row in self.rows]
@@ -107,7 +107,7 @@ class Table:
         Raises:
             Rejected: a required field is missing, or the vendor does not accept a value.
         """
-        if self.each is None and not self.apart:
+        if self.items is None and not self.split_products:
             built: Built = {}
             rest = self._pick(payload, built)
             built.setdefault("", {}).update(self.fixed)
@@ -122,12 +122,12 @@ class Table:
         """Yield mapped values and unmapped fields, once per event."""
         built: Built = {}
         rest = self._pick(payload, built)
-        if self.each is not None:
-            yield from self._find_each(self.each, built, rest)
+        if self.items is not None:
+            yield from self._find_each(self.items, built, rest)
             return
         built.setdefault("", {}).update(self.fixed)
         products = built.get("properties", {}).get("products", ())
-        if self.apart and len(products) > 1:
+        if self.split_products and len(products) > 1:
             for product in products:
                 yield _copy(built, {"properties": {"products": (product,)}}), dict(rest)
         else:
@@ -182,8 +182,8 @@ class Table:
         if self._write_rows is None:
             self._write_rows = compile_writer(self.wire.__name__, self._steps)
         self._write_rows(event, product, payload, same)
-        if self.each is not None:
-            key, items = self.each
+        if self.items is not None:
+            key, items = self.items
             inner = items.table_for(event)
             payload[key] = [] if inner is None else [inner.write(event, same=same)]
         for star in self._stars:
@@ -197,35 +197,35 @@ class Table:
 
     def table_for(self, event: Event) -> "Table | None":
         """Return this table if it can write *event*, else None."""
-        if self.each is not None:
-            return self if self.each[1].table_for(event) is not None else None
+        if self.items is not None:
+            return self if self.items[1].table_for(event) is not None else None
         if self.fixed["type"] != event.type:
             return None
         return self if self.fixed.get("name") in {None, event.name} else None
 
     def kinds(self) -> Iterator[Kind]:
         """Yield the kind of its events, or the kinds of the events in its list."""
-        if self.each is not None:
-            yield from self.each[1].kinds()
+        if self.items is not None:
+            yield from self.items[1].kinds()
         else:
             yield self.fixed["type"], self.fixed.get("name")
 
     def said(self, event: Event) -> Sequence[Row]:
         """Return the rows that write *event*, nested ones with their full paths."""
-        inner = None if self.each is None else self.each[1].table_for(event)
+        inner = None if self.items is None else self.items[1].table_for(event)
         found = self._said.get(inner)
         if found is None:
             found = tuple(self._own())
-            if self.each is not None and inner is not None:
-                found += tuple(prefixed(f"{self.each[0]}[]", "", inner.said(event)))
+            if self.items is not None and inner is not None:
+                found += tuple(prefixed(f"{self.items[0]}[]", "", inner.said(event)))
             self._said[inner] = found
         return found
 
     def flat(self) -> Iterator[Row]:
         """Yield every row, nested ones with their full paths."""
         yield from self._own()
-        if self.each is not None:
-            yield from prefixed(f"{self.each[0]}[]", "", self.each[1].flat())
+        if self.items is not None:
+            yield from prefixed(f"{self.items[0]}[]", "", self.items[1].flat())
 
     def _own(self) -> Iterator[Row]:
         for row in self.rows:
@@ -290,9 +290,9 @@ class Switch:
         self.pick = pick
         self._writers: dict[str, Table] = {}
         for word, table in tables.items():
-            named = vocabulary is not None and table.says == "track"
-            says = vocabulary.decode(word) if vocabulary and named else table.says
-            self._writers.setdefault(says, table)
+            named = vocabulary is not None and table.event == "track"
+            event = vocabulary.decode(word) if vocabulary and named else table.event
+            self._writers.setdefault(event, table)
 
     def find(self, payload: Any) -> Iterator[Found]:
         """Yield mapped values and unmapped fields, once per event."""

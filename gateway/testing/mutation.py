@@ -195,7 +195,8 @@ def _rebuilt(mutant: Mutant, table: Table, rows: list[Row]) -> Table:
         path, wrong = mutant.misspelt
         wire = _spelt(wire, path.split("."), wrong.split("."))
     return Table(
-        wire, rows, event=table.says, into=table.into, items=table.each, split_products=table.apart,
+        wire, rows, event=table.event, into=table.into, items=table.items,
+        split_products=table.split_products,
         strict=table.strict,
     )  # fmt: skip
 
@@ -280,7 +281,7 @@ def _gather(value: Any, found: dict[int, Table]) -> None:
         if id(value) not in found:
             found[id(value)] = value
             _gather([row.codec for row in value.rows], found)
-            _gather(value.each, found)
+            _gather(value.items, found)
     elif isinstance(value, NestedCodec):
         _gather(value.table, found)
     elif isinstance(value, Switch):

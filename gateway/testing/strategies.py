@@ -129,8 +129,8 @@ def bodies(mapped: EventMapping) -> Strategy:
     hints = get_type_hints(mapped.wire)
     keys = {row.synonyms[0].split(".")[0] for row in mapped.rows if row.required}
     always = {key: payloads(hints[key]) for key in sorted(keys)}
-    if mapped.each is not None:
-        always[mapped.each[0]] = st.lists(bodies(mapped.each[1]), max_size=3)
+    if mapped.items is not None:
+        always[mapped.items[0]] = st.lists(bodies(mapped.items[1]), max_size=3)
     said = payloads(mapped.wire)
     return said | _joined(said, always)
 

@@ -166,7 +166,7 @@ LOOSE = Table(TrackedEvent, [
 # fmt: on
 
 LOOSE_WORD: Final = "any type, with products of another shape"
-CONSENT_TYPES: Final = frozenset(word for word in PREDEFINED if PREDEFINED[word].says == CONSENT)
+CONSENT_TYPES: Final = frozenset(word for word in PREDEFINED if PREDEFINED[word].event == CONSENT)
 ORDER_TYPES: Final = frozenset(
     {STARTED, COMPLETED, ALREADY_PLACED, "order-status-change", "sale-completed"}
 )
@@ -175,7 +175,7 @@ ONLY_READ: Final = frozenset({"product-returned", "product-search-result", ALREA
 """Types that are only read: a refund in the Segment Spec is about an order, not a product; and a
 list of products, such as a category, is not always a search result."""
 SPEAKS: Final[Mapping[str, str]] = {
-    PREDEFINED[word].says: word for word in reversed(PREDEFINED) if word not in ONLY_READ
+    PREDEFINED[word].event: word for word in reversed(PREDEFINED) if word not in ONLY_READ
 }
 """The type to write, by the name of a track event, or by the event type."""
 

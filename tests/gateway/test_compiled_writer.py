@@ -73,7 +73,7 @@ def written(table: Table, struct: Any) -> Iterator[tuple[Table, Any, Any]]:
         value = step.get(product if step.single else struct)
         for member in value if isinstance(value, tuple) else () if value is None else (value,):
             yield from written(cast("Table", step.nested.table), member)
-    if table.each is not None and (inner := table.each[1].table_for(struct)) is not None:
+    if table.items is not None and (inner := table.items[1].table_for(struct)) is not None:
         yield from written(inner, struct)
 
 

@@ -108,10 +108,10 @@ def _doubt_of_pattern(name: str, words: Mapping[str, tuple[str, str]]) -> str | 
 
 
 def _words(mapped: EventMapping) -> Iterator[tuple[str, str]]:
-    inner = getattr(mapped, "each", None)
+    inner = getattr(mapped, "items", None)
     if inner is not None:
         yield from _words(inner[1])
     if isinstance(mapped, Switch):
         for word, table in mapped.tables.items():
-            if table.says != "track" and " " not in word:  # else it describes a shape
-                yield word, table.says
+            if table.event != "track" and " " not in word:  # else it describes a shape
+                yield word, table.event

@@ -271,5 +271,5 @@ def test_sends_every_predefined_type() -> None:
         kind = says if says in {"page", "screen", "identify"} else "track"
         event = replace(track(says), type=kind, name=says if kind == "track" else None)
         assert item(event)["type"] == word
-        assert PREDEFINED[word].says == says
+        assert PREDEFINED[word].event == says
     assert item(track("Order Refunded"))["type"] == "order-refunded"
