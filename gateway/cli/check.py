@@ -122,7 +122,7 @@ def _route(route: RouteConfig, config: Config) -> tuple[str, ...]:
     every = len(config.destinations) > 1 and set(route.to) >= set(config.destinations)
     to = "every destination" if every else " ".join(route.to)
     also = [word for word in ("additional", "stop", "fallback") if getattr(route, word)]
-    when = ", ".join(_conditions(route)) or "always"
+    when = ", and ".join(_conditions(route)) or "always"
     steps = ", ".join(step.word for step in route.steps)
     return " ".join((route.name, *(f"({word})" for word in also))), sources, when, steps, to
 

@@ -56,9 +56,11 @@ FILTERS = (
         "--since",
         metavar="TIME",
         callback=parse_time,
-        help='Only given up at or after: "2h" (ago), or an ISO 8601 time.',
+        help='Only those written at this time or later: "2h" (two hours ago), or an ISO 8601 time.',
     ),
-    click.option("--until", metavar="TIME", callback=parse_time, help="Only given up before."),
+    click.option(
+        "--until", metavar="TIME", callback=parse_time, help="Only those written before this time."
+    ),
     click.option("--event", "event_name", help="Only of events with this neutral name."),
     click.option("--user", help="Only of the user with this id."),
     click.option("--request", metavar="ID", help="Only of the request with this id."),
@@ -130,7 +132,10 @@ def _row(letter: DeadLetterSummary) -> tuple[str, ...]:
 @config_option
 @click.argument("number", metavar="ID", type=int)
 def show(path: Path, number: int) -> None:
-    """Show one dead letter: the received request, each attempt, the last outgoing request."""
+    """Show one dead letter.
+
+    Prints the received request, each attempt and the last outgoing request.
+    """
     with _store(path) as store:
         letter = store.dead_letter(number)
     if letter is None:
@@ -157,8 +162,8 @@ def _selection(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]
 def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
     """Deliver dead letters again, selected by ids or by filters.
 
-    The present configuration and plugins write the requests. A running gateway starts within a
-    second.
+    The requests are built again, with the current configuration and plugins. A running gateway
+    begins to send them within a second; a stopped one when it starts.
     """
     with _store(path, which["destination"]) as store:
         _apply(store, store.replay, "replayed", _selected(ids, every=every, which=which))
@@ -234,7 +239,10 @@ def _pages(
 @dead_letters.command("balance")
 @config_option
 def balance(path: Path) -> None:
-    """Count each destination's deliveries by outcome; exit with 1 if one is unaccounted for."""
+    """Count each destination's deliveries by outcome.
+
+    Exits with 1 if a delivery is unaccounted for.
+    """
     with _store(path) as store:
         found = store.balances()
     names = (*Balance.__struct_fields__, "unaccounted")

@@ -26,7 +26,8 @@ BLANK = re.compile(rb"\r?\n\r?\n")
     "source",
     metavar="SOURCE",
     default="",
-    help="The source that gets the request; its key is not checked.",
+    help="The source that gets the request; its key is not checked. Without it and with --path, "
+    "the path, the host and the key choose the source.",
 )
 @click.option(
     "--path", "posted", metavar="PATH", default="", help="The path of the request, such as /push."

@@ -40,8 +40,9 @@ def shadow() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_json: bool) -> None:
-    """Report which events and fields would arrive, and whether it is safe to switch.
+    """Report what would arrive, and whether it is safe to switch.
 
+    Lists events and fields, per shadow destination.
     The gateway may be running; it updates the report's counts once a second.
     """
     file = ShadowStore(load_spool(path).path)
@@ -69,7 +70,10 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
 @config_option
 @click.option("--destination", metavar="NAME", help="Only this shadow.")
 def reset(path: Path, destination: str | None) -> None:
-    """Delete the report's counts, to start again after a change of routes, for example."""
+    """Delete the report's counts.
+
+    Use it to start again, for example after a change of routes.
+    """
     file = ShadowStore(load_spool(path).path)
     if destination is not None:
         known = {*_by_destination(file.read()), *file.names()}

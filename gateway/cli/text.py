@@ -240,7 +240,8 @@ def lines(dead: DeadLetter, hide: Hide) -> Iterator[str]:
     """
     entry, letter = dead.entry, summarize(dead, hide)
     yield f"dead letter {letter.id} of {letter.destination}"
-    yield f"  event     {letter.event_name or '(no name)'}, number {dead.index} of {entry.id}"
+    yield f"  event     {letter.event_name or '(no name)'}"
+    yield f"  request   {entry.id}, event {dead.index}"
     yield f"  user      {letter.user or '(none)'}"
     if letter.route:
         yield f"  route     {letter.route}; a replay applies its steps"
@@ -351,13 +352,14 @@ def _received(received: RequestRecord, *, whole: bool) -> Iterator[str]:
     came = f"{message.method} {message.url}, {message.size} bytes, {_count(received.events)}"
     key = f", with {received.credential}" if received.credential not in {"", "any"} else ""
     at = format_time(received.at)
-    yield f"  received  {at} UTC by {received.source} ({received.vendor}){key}"
+    yield f"  received  {at} UTC by source {received.source} (format: {received.vendor}){key}"
     yield f"            {came}"
     response = "accepted" if received.status is None else f"HTTP {received.status}"
     seconds = "" if received.seconds is None else f" in {received.seconds:.3f} s"
     yield f"  response  {response}{seconds}"
     if received.fault:
-        yield f"  rejected  {received.fault}: {received.reason}"
+        reason = received.reason.removeprefix("$: ")
+        yield f"  rejected  {received.fault}: {reason}"
     if whole:
         yield from _message(message, 4)
 
@@ -381,9 +383,9 @@ def _decision(decision: RouteRecord) -> Iterator[str]:
     how = f"to {to}" if decision.taken and not decision.filtered else "not taken"
     if decision.filtered:
         how = "filtered"
-    yield f"  {decision.route}: {how}; {decision.filtered or decision.reason}"
+    yield f"  route     {decision.route}: {how}; {decision.filtered or decision.reason}"
     if decision.decided_by and not decision.filtered:
-        yield f"    decided by: {decision.decided_by}"
+        yield f"            decided by: {decision.decided_by}"
 
 
 def _attempt(attempt: AttemptRecord, *, whole: bool) -> Iterator[str]:

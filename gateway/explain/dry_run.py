@@ -89,7 +89,9 @@ class DryRunIngest:
         except Rejected as error:
             refused = _refused(source, request, error)
             if error.fault in {Fault.UNAUTHENTICATED, Fault.FORBIDDEN} and refused.refusal:
-                reason = f"{refused.refusal.reason}; name the source to skip the key check"
+                reason = (
+                    f"{refused.refusal.reason}; name the source in `from` to skip the key check"
+                )
                 return refused._replace(refusal=Refusal(reason, refused.refusal.answer))
             return refused
         return self._taken(source, request)

@@ -290,7 +290,9 @@ async def test_a_request_without_a_trace_is_shown_from_its_dead_letters(tmp_path
     for file in (tmp_path / "traces").iterdir():
         file.unlink()
     lines = await lines_of(tmp_path, f"{request}-0")
-    assert any(line.startswith("received ") and "by shop (chrts)" in line for line in lines)
+    assert any(
+        line.startswith("received ") and "by source shop (format: chrts)" in line for line in lines
+    )
     assert any("as dead letter 1; expired: pending for more than 1 s" in line for line in lines)
     async with administered(tmp_path, waiting(trace=trace)) as admin:
         story = await story_of(admin, request, ended)

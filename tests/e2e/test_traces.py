@@ -89,7 +89,7 @@ async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
         request = await track(run)
         await seen
         text = shown(tmp_path, request)
-    assert "by shop (chrts), with keys[1]" in text
+    assert "by source shop (format: chrts), with keys[1]" in text
     assert "POST /event/track" in text
     assert "response  HTTP 200" in text
     assert f"event {request}-0  track 'Order Viewed'" in text

@@ -92,7 +92,7 @@ def test_check_shows_the_graph(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert "shop chrts /shop a.example 2" in lines
     assert "open chrts / every any" in lines
-    assert 'orders shop track, "Order *" or "Product Viewed" crm' in lines
+    assert 'orders shop track, and "Order *" or "Product Viewed" crm' in lines
     crm = next(line for line in lines if line.startswith("crm "))
     assert crm.startswith("crm chrts https://***@crm.example/with/a/prefix 8 at once, 10s")
     assert any("[sources.open]: no route takes its events" in line for line in lines)

@@ -174,7 +174,8 @@ async def test_show_prints_everything_but_credentials(place: Place) -> None:
     found = await place.gateway("show", "1")
     assert found.exit_code == 0, found.stderr
     for part in (
-        "dead letter 1 of crm", "Product Viewed, number 0 of req-", "user      u1",
+        "dead letter 1 of crm", "event     Product Viewed", "request   req-", ", event 0",
+        "user      u1",
         "given up  2024-05-01 12:00:00 UTC, refused: HTTP 400: no such product",
         "received at 2024-05-01 12:00:00 UTC by shop", "POST /push", '"id": "100500"',
         "attempt 1 at 2024-05-01 12:00:00 UTC: HTTP 400 in 0.250 s", "no such product",
@@ -296,7 +297,7 @@ async def test_the_route_of_a_dead_letter_is_shown(place: Place) -> None:
     await place.spool.settle("crm", Progress(seq, dead=[failed]))
     shown = (await place.gateway("show", str(max(await place.ids())))).stdout
     assert "route     ads; a replay applies its steps" in shown
-    assert "number 0 of r" in shown
+    assert "request   r, event 0" in shown
 
 
 async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
