@@ -157,6 +157,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One action or state of a user, independent of any vendor's format."""
 
     type: EventType
+    """The kind of event. ``product`` is an entry of a catalogue."""
     name: str | None = None
     """``track``: the Spec's name if there is one, else the sender's name. ``page``, ``screen``:
     the name of the page."""
@@ -167,16 +168,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timestamp: datetime | None = None
     """Time of the event according to the sender; UTC."""
     sent_at: datetime | None = None
+    """Time at which the sender sent the request, by the sender's clock."""
     received_at: datetime = EPOCH
+    """Time at which the gateway received the request."""
     user_id: str | None = None
+    """The user, as the sender's systems know them."""
     anonymous_id: str | None = None
+    """The visitor or device before the user is known."""
     previous_id: str | None = None
+    """``alias``: the former id of the user."""
     group_id: str | None = None
+    """``group``: the company or team that the user belongs to."""
     session_id: str | None = None
+    """The visit."""
     traits: Traits = Traits()
     properties: Properties = Properties()
     context: Context = Context()
     consent: Mapping[str, bool] = NOTHING
+    """Categories of consent, each granted or denied."""
     derived: Mapping[str, str] = NOTHING
     """Computed fields, each with the field it was computed from: ``properties.total`` from
     ``properties.products``. They are not sent to ``origin``."""

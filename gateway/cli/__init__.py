@@ -5,6 +5,7 @@ The module of a command is imported when the command runs, so that ``--help`` st
 
 import difflib
 import importlib
+import re
 from typing import Any
 
 import click
@@ -72,8 +73,22 @@ class Commands(click.Group):
             raise InvalidConfig(error.problems) from error
         except UnknownName as error:
             raise InvalidName(str(error)) from error
+        except click.UsageError as error:
+            hint = _config_hint(error)
+            if not hint:
+                raise
+            raise click.UsageError(f"{error.message}; {hint}", error.ctx) from error
         except GatewayError as error:
             raise click.ClickException(str(error)) from error
+
+
+def _config_hint(error: click.UsageError) -> str:
+    """Return how to name a configuration file, if *error* is about one that is an argument."""
+    extra = re.search(r"unexpected extra argument \((\S+\.toml)\)", error.message)
+    known = error.ctx.command.params if error.ctx else ()
+    if extra and any("--config" in option.opts for option in known):
+        return f"name the configuration file with -c: -c {extra[1]}"
+    return ""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,8 @@ from gateway.mapping.struct_builder import Built, split
 Path: TypeAlias = tuple[str, ...]
 
 EMPTY: tuple[Any, ...] = ((), {})
-SINGLE = "properties.products[0]."
+PRODUCTS = "properties.products"
+SINGLE = f"{PRODUCTS}[0]."
 JSON_NAMES = {
     str: "string", int: "integer", LongInteger: "integer", float: "number", LongNumber: "number",
     bool: "boolean", dict: "object", list: "array", type(None): "null",
@@ -34,6 +35,22 @@ READ_AS: Mapping[type, frozenset[type]] = {
 def json_name(value: Any) -> str:
     """Return the JSON name of the type of *value*."""
     return JSON_NAMES.get(type(value), type(value).__name__)
+
+
+def check_products(rows: Iterable[Row]) -> None:
+    """Check that only one kind of rows fills the products of an event.
+
+    Raises:
+        MappingError: a list and the fields of a single product do; one of them would be lost.
+    """
+    wires = {row.event: row.wire for row in rows}
+    single = next((path for path in wires if path.startswith(SINGLE)), None)
+    if PRODUCTS in wires and single:
+        raise MappingError(
+            f"{wires[single]!r} to {single!r}: the row {wires[PRODUCTS]!r} fills {PRODUCTS!r} too, "
+            "and a payload with both would lose one. Leave one of the two out, or put them into "
+            "two tables of a Switch"
+        )
 
 
 class CompiledRow:

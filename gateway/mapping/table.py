@@ -9,7 +9,7 @@ from gateway.errors import Fault, Rejected
 from gateway.event import EPOCH, EVENT_TYPES, Event
 from gateway.json_text import quoted
 from gateway.mapping.codecs import Codec
-from gateway.mapping.compiled_rows import CompiledRow, PayloadWalk, build_trie
+from gateway.mapping.compiled_rows import CompiledRow, PayloadWalk, build_trie, check_products
 from gateway.mapping.compiled_writer import RowWriter, compile_writer
 from gateway.mapping.row import NestedCodec, Row, prefixed
 from gateway.mapping.struct_builder import Built, StructGroup, build_struct, groups, needed
@@ -87,6 +87,7 @@ class Table:
         kind = event in EVENT_TYPES
         self.fixed = {"type": event} if kind else {"type": "track", "name": event}
         steps = [CompiledRow(row, wire, into) for row in self.rows]
+        check_products(self.rows)
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]
         self._write_rows: RowWriter | None = None

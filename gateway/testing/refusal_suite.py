@@ -33,8 +33,9 @@ class FaultAnswer(NamedTuple):
     """The response to a fault."""
 
     status: int
+    """The status of the response."""
     message: str = REASON
-    """The vendor's message; `REASON` if it contains the gateway's own message."""
+    """The vendor's fixed message. Leave it out if the response repeats the gateway's message."""
     headers: Mapping[str, str] = {}
     """Headers of this response only; responses to other faults do not have them."""
 
@@ -65,7 +66,8 @@ class RefusalSuite(PluginSuite):
 
     input: ClassVar[Input]
     faults: ClassVar[Mapping[Fault, FaultAnswer]]
-    """The response to each fault; those in `OUTSIDE` are required."""
+    """The response to each fault. Those that do not depend on a body are required: all but
+    `MALFORMED`, `MISSING`, `TYPE` and `VALUE`."""
     refused: ClassVar[Sequence[RefusedRequest]]
     """Requests whose bodies break a documented rule; at least one per endpoint."""
     credentials: ClassVar[Sequence[tuple[Request, str | None]]]

@@ -83,6 +83,14 @@ def test_an_unknown_command_suggests_the_closest() -> None:
     assert "There is no command 'chek'. Did you mean 'check'?" in found.stderr
 
 
+def test_a_config_argument_suggests_the_option() -> None:
+    """A configuration given as an argument is an error that shows how to name it."""
+    found = gateway("check", "shop.toml")
+    assert found.exit_code == 2
+    assert "name the configuration file with -c: -c shop.toml" in found.stderr
+    assert "-c" not in gateway("plugins", "shop.toml").stderr
+
+
 def test_check_shows_the_graph(tmp_path: Path) -> None:
     """``check`` shows vendors, mounts, hosts, numbers of keys, conditions and addresses."""
     path = tmp_path / "gateway.toml"

@@ -267,6 +267,16 @@ def test_a_misspelt_row_is_an_error_at_import(row: Row) -> None:
         Table(Payload, [row])
 
 
+def test_two_kinds_of_rows_for_the_products_stop_the_import() -> None:
+    """A table does not fill the products from a list and from single fields: one would be lost."""
+    listed = Row("items", "properties.products", nested_list(ITEM))
+    single = Row("what", "properties.products[0].name")
+    with pytest.raises(MappingError, match=r"'what' to '.*name': the row 'items' fills"):
+        Table(Payload, [listed, single])
+    assert Table(Payload, [listed]).rows == (listed,)
+    assert Table(Payload, [single]).rows == (single,)
+
+
 @pytest.mark.parametrize(
     ("codec", "theirs", "ours", "back"),
     [
