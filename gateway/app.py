@@ -85,7 +85,7 @@ class Gateway:
         self._start: asyncio.Task[None] | None = None
         self._opened = self._shadowed = False
         self.upstreams = UpstreamPool()
-        self.sources = self.doors_of(config)
+        self.sources = self.make_source_index(config)
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
         self.spool: Spool = SqliteSpool(
@@ -338,7 +338,7 @@ class Gateway:
     def activate(self, config: Config, router: Router) -> None:
         """Use another configuration for all later requests."""
         self.config = config
-        self.sources = self.doors_of(config)
+        self.sources = self.make_source_index(config)
         self.router = router
         self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
@@ -376,7 +376,7 @@ class Gateway:
                 partial(call, event=event, destination=destination, verdict=verdict)
             )
 
-    def doors_of(self, config: Config) -> SourceIndex:
+    def make_source_index(self, config: Config) -> SourceIndex:
         """Return the index of all sources in *config*."""
         return SourceIndex(self._source(name, config) for name in config.sources)
 
