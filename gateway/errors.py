@@ -132,6 +132,8 @@ _CAUSES = {
 class Rejected(GatewayError):
     """A request is invalid and yields no events.
 
+    Its text begins with the path, unless that is the whole payload.
+
     Attributes:
         path: dotted path in the payload such as ``events.0.type``; ``$`` for the whole payload.
         reason: the problem, for people.
@@ -148,7 +150,7 @@ class Rejected(GatewayError):
         value: object = None,
         cause: RefusalCause | None = None,
     ) -> None:
-        super().__init__(f"{path}: {reason}")
+        super().__init__(reason if path == "$" else f"{path}: {reason}")
         self.path = path
         self.reason = reason
         self.fault = fault

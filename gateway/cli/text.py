@@ -358,8 +358,7 @@ def _received(received: RequestRecord, *, whole: bool) -> Iterator[str]:
     seconds = "" if received.seconds is None else f" in {received.seconds:.3f} s"
     yield f"  response  {response}{seconds}"
     if received.fault:
-        reason = received.reason.removeprefix("$: ")
-        yield f"  rejected  {received.fault}: {reason}"
+        yield f"  rejected  {received.fault}: {received.reason}"
     if whole:
         yield from _message(message, 4)
 

@@ -121,7 +121,7 @@ def test_invalid_json_is_refused_with_its_place(body: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError) as caught:
         loads(body)
     said = str(not_json(caught.value))
-    assert re.match(r"\$: (not valid JSON at line 1, column \d+$|the body is empty)", said)
+    assert re.match(r"(not valid JSON at line 1, column \d+$|the body is empty)", said)
 
 
 def test_a_text_that_looks_like_a_long_number_stays_text() -> None:
