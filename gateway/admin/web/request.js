@@ -16,7 +16,7 @@ export function requestView(one, happened = true) {
       one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
       one.status !== null && [`, answered ${one.status}`], one.refused_reason && [". ", badge("refused", "bad"), ` ${one.refused_reason}`]),
     happened && one.received === null && h("p", {class: "soft"}, "The received request is no longer stored."),
-    one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or focus it, to highlight the same field in every other column. Fields with a dotted underline are not passed on."),
+    one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or focus it, to highlight the same field in every other column. Fields with a dotted underline have no counterpart in the other columns."),
     one.events.length ? one.events.map((event) => eventView(event, one.received)) : one.received && h("div", {class: "panes"}, pane("Received", one.received)),
     one.omitted_events > 0 && h("p", {class: "soft"}, `${one.omitted_events} more events of this request are not shown. Search for one by its id.`));
 }
