@@ -64,7 +64,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         await site.start()
         await admin.start(config.admin)
     except (OSError, GatewayError) as error:
-        log.error("start_failed", reason=str(error))
+        log.error("start_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
         with contextlib.suppress(GatewayError):
             await admin.stop()
             await runner.cleanup()

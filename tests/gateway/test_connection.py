@@ -185,6 +185,16 @@ async def test_a_decompressed_body_is_limited(transport: HttpTransport, tls: Tls
     assert (len(response.body), response.truncated) == (MAX_BODY, True)
 
 
+@pytest.mark.parametrize("size", [MAX_BODY, MAX_BODY + 1])
+async def test_a_body_past_the_limit_is_marked_as_cut(
+    transport: HttpTransport, tls: Tls, size: int
+) -> None:
+    """A response has at most `MAX_BODY` bytes of a body, and says whether there were more."""
+    async with served(tls, once(http(b"x" * size))) as vendor:
+        response = await transport.send(to(vendor))
+    assert (len(response.body), response.truncated) == (MAX_BODY, size > MAX_BODY)
+
+
 async def test_a_folded_header_is_read(transport: HttpTransport, tls: Tls) -> None:
     """A header that continues on the next line is read (RFC 9112, section 5.2)."""
     async with served(tls, once(http(more=b"retry-after:\r\n 7\r\n"))) as vendor:
@@ -203,12 +213,12 @@ async def test_a_head_request_has_no_body(transport: HttpTransport, tls: Tls) ->
 async def test_a_relayed_response_has_every_header(transport: HttpTransport, tls: Tls) -> None:
     """A relayed response keeps all headers, repeated ones too, except framing headers."""
     cookies = b"set-cookie: a=1\r\nset-cookie: b=2\r\nkeep-alive: timeout=5\r\n"
-    async with served(tls, once(http(b"x" * 100_000, cookies))) as vendor:
+    async with served(tls, once(http(b"x" * 900_000, cookies))) as vendor:
         response = await transport.send(to(vendor), whole=True)
     assert list(response.headers.items()) == [
         ("content-type", "application/json"), ("set-cookie", "a=1"), ("set-cookie", "b=2"),
     ]  # fmt: skip
-    assert (len(response.body), response.truncated) == (100_000, False)
+    assert (len(response.body), response.truncated) == (900_000, False)
 
 
 async def test_an_untrusted_certificate_is_refused(tls: Tls) -> None:
