@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -51,6 +52,24 @@ class ReplyWaiters:
                 waiter.set_result(answer)
 
 
+OnResult = Callable[[AttemptResult], object]
+"""Called once with the result of an attempt."""
+
+
+class _Posted(NamedTuple):
+    """A request that was posted."""
+
+    jobs: Sequence[Job]
+    prepared: PreparedRequest
+    on_result: OnResult
+    asked: bool
+    """Whether a client waits for the response."""
+    at: float
+    """Unix seconds."""
+    began: float
+    """Monotonic seconds."""
+
+
 HOUR = 3600.0
 SAID = 200
 """Bytes of a response that an attempt keeps."""
@@ -82,63 +101,77 @@ class Sender:
         """Return how many of the user's next jobs fit into one request with *job*."""
         return self.rendering.batch_room(job)
 
-    async def send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Send the first of *jobs*, and those that fit in with it; return the result."""
+    def send(self, jobs: Sequence[Job], on_result: OnResult) -> None:
+        """Send the first of *jobs*, and those that fit in with it.
+
+        *on_result* is called once with the result: before the return if nothing can be sent.
+        """
         prepared = self.rendering.prepare(jobs)
         if isinstance(prepared, RenderFailure):
             self.answers.resolve(jobs[:1], None)
-            return _unsent(prepared)
-        return await self._sent(jobs, prepared)
+            on_result(_unsent(prepared))
+        else:
+            self._post(jobs, prepared, on_result)
 
-    async def send_otherwise(self, job: Job, than: Request) -> AttemptResult | None:
-        """Send *job* alone; return the result, or None if nothing is sent.
+    def send_otherwise(self, job: Job, than: Request, on_result: OnResult) -> bool:
+        """Send *job* alone, and call *on_result* later with the result.
 
-        Nothing is sent if its request equals *than*, which was sent before, or if there is none.
+        Returns:
+            False if nothing is sent: its request equals *than*, which was sent before, or there is
+            none. Then *on_result* is not called.
         """
         prepared = self.rendering.prepare([job])
         if isinstance(prepared, RenderFailure) or _alike(prepared.request, than):
-            return None
-        return await self._sent([job], prepared)
+            return False
+        self._post([job], prepared, on_result)
+        return True
 
-    async def _sent(self, jobs: Sequence[Job], prepared: PreparedRequest) -> AttemptResult:
-        """Send all requests of *jobs* until one fails; return the last result."""
-        outcome = await self._attempt(jobs, prepared)
-        for further in prepared.request.also:
-            if not isinstance(outcome.verdict, Delivered):
-                break
-            outcome = await self._attempt(jobs, prepared._replace(request=further))
-        return outcome
-
-    async def _attempt(self, jobs: Sequence[Job], prepared: PreparedRequest) -> AttemptResult:
+    def _post(self, jobs: Sequence[Job], prepared: PreparedRequest, on_result: OnResult) -> None:
         request, covers, forwarded = prepared
         for job in jobs[:covers]:
             job.sent, job.forwarded = request, forwarded
         asked = forwarded and self.answers.asked(jobs[0])
-        redactor = self.rendering.redactor
-        at = time.time()
-        began = time.monotonic()
+        posted = _Posted(jobs, prepared, on_result, asked, time.time(), time.monotonic())
+        self._transport.post(request, partial(self._on_end, posted), whole=asked)
+
+    def _on_end(self, posted: "_Posted", end: Response | TransportError) -> None:
+        """Judge how a request ended; post the next one of the same delivery if any is left."""
         try:
-            response = await self._transport.send(request, whole=asked)
-        except TransportError as error:
+            outcome = self._outcome(posted, end)
+            also = posted.prepared.request.also
+            if also and isinstance(outcome.verdict, Delivered):
+                request = replace(also[0], also=also[1:])
+                following = posted.prepared._replace(request=request)
+                self._post(posted.jobs, following, posted.on_result)
+                return
+        except Exception as error:  # neither this user nor others may get stuck
+            log.exception("delivery_failed", delivery=posted.jobs[0].event.id)
+            outcome = internal_failure(error)
+        posted.on_result(outcome)
+
+    def _outcome(self, posted: "_Posted", end: Response | TransportError) -> AttemptResult:
+        jobs, (_, covers, forwarded), _, asked, at, began = posted
+        job, latency = jobs[0], time.monotonic() - began
+        if isinstance(end, TransportError):
             self.answers.resolve(jobs[:covers], None)
-            said = redactor(jobs[0]).text_short(str(error))
-            attempt = Attempt(at, None, time.monotonic() - began, said)
-            return AttemptResult(RetryLater(said, cause=error.cause), attempt, covers=covers)
-        latency = time.monotonic() - began
-        verdict = self._judge(self._redacted(response, jobs[0]))
-        final = asked and not response.truncated and not isinstance(verdict, RetryLater)
-        self.answers.resolve(jobs[:covers], response if final else None)
+            said = self.rendering.redactor(job).text_short(str(end))
+            attempt = Attempt(at, None, latency, said)
+            return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
+        verdict = self._judge(self._redacted(end, job))
+        final = asked and not end.truncated and not isinstance(verdict, RetryLater)
+        self.answers.resolve(jobs[:covers], end if final else None)
         said = ""
         if isinstance(verdict, Delivered):
             if not forwarded:
-                self.losses.offer(lambda: jobs[0].outgoing_event)
+                self.losses.offer(lambda: job.outgoing_event)
         else:
-            hides = redactor(jobs[0])
-            verdict = self._bounded(replace(verdict, reason=hides.text_short(verdict.reason)))
-            said = hides.text_short(response.body[:SAID].decode("utf-8", "replace"))
-        if response.unread:
-            said = f"{said} (unreadable: {redactor(jobs[0]).text_short(response.unread)})".lstrip()
-        attempt = Attempt(at, response.status, latency, said)
+            redactor = self.rendering.redactor(job)
+            verdict = self._bounded(replace(verdict, reason=redactor.text_short(verdict.reason)))
+            said = redactor.text_short(end.body[:SAID].decode("utf-8", "replace"))
+        if end.unread:
+            unread = self.rendering.redactor(job).text_short(end.unread)
+            said = f"{said} (unreadable: {unread})".lstrip()
+        attempt = Attempt(at, end.status, latency, said)
         return AttemptResult(verdict, attempt, covers=covers, told=final)
 
     def _redacted(self, response: Response, job: Job) -> Response:
@@ -174,6 +207,17 @@ class Sender:
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
+
+
+def internal_failure(error: Exception) -> AttemptResult:
+    """Return the result of an attempt that failed because of a bug of the gateway."""
+    attempt = internal_error(error)
+    return AttemptResult(RetryLater(attempt.response_excerpt, cause="internal"), attempt)
+
+
+def internal_error(error: Exception) -> Attempt:
+    """Return the attempt that failed because of a bug of the gateway."""
+    return Attempt(time.time(), None, 0.0, f"internal error: {error!r}", isolated=1.0)
 
 
 def _unsent(why: RenderFailure) -> AttemptResult:

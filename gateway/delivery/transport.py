@@ -35,11 +35,12 @@ AddressInfo = tuple[
 class Transport(Protocol):
     """Whatever can carry a request to a destination."""
 
-    async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Return the response to *request*, or raise `TransportError`.
+    def post(self, request: Request, on_end: OnEnd, *, whole: bool = False) -> object:
+        """Send *request*, and call *on_end* once, later, with its response or `TransportError`.
 
         Args:
             request: to be sent.
+            on_end: called from the event loop, never before the return.
             whole: keep every header of the response, and more of its body.
         """
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -28,10 +29,10 @@ from gateway.delivery.job import (
 )
 from gateway.delivery.job_builder import Parse
 from gateway.delivery.progress import INTERVAL, ProgressTracker
+from gateway.delivery.pump import Pump
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.rate_limiter import RateLimiter
-from gateway.delivery.sender import Sender
-from gateway.delivery.task_pool import TaskPool
+from gateway.delivery.sender import Sender, internal_error, internal_failure
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import Response
@@ -109,8 +110,8 @@ class Worker:
         self.sender = sender
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
         self.limiter = RateLimiter(config.rate, config.burst)
-        self._pool = TaskPool(name, config.concurrency, self._take, self._deliver)
-        self.queue = JobQueue(config.concurrency, self._pool.wake)
+        self._pump = Pump(name, config.concurrency, self._take, self._begin)
+        self.queue = JobQueue(config.concurrency, self._pump.wake)
         self.backlog = BacklogReader(
             name,
             spool,
@@ -132,7 +133,7 @@ class Worker:
     def start(self) -> None:
         """Start to deliver; from now on every new entry must be passed to `offer`."""
         self.backlog.start(self.tracker, self.dead_letters)
-        self._pool.start()
+        self._pump.start()
 
     async def stop(self, grace: float) -> None:
         """Wait at most *grace* seconds for deliveries in flight, record their outcomes, and end.
@@ -141,13 +142,13 @@ class Worker:
         start does not repeat them. Entries offered meanwhile stay in the spool.
         """
         self._stopping = self.queue.closed = True
-        await self._pool.stop(grace)
+        await self._pump.stop(grace)
+        await self.sender.close()
         await self.backlog.stop()
         self._spill(1)
         with contextlib.suppress(SpoolError):  # already logged; a restart repeats the deliveries
             await self.tracker.flush()
         self.tracker.end()
-        await self.sender.close()
 
     @property
     def paused(self) -> bool:
@@ -229,7 +230,7 @@ class Worker:
 
     def wake(self) -> None:
         """Check now for jobs to send."""
-        self._pool.wake_all()
+        self._pump.wake_all()
         self.backlog.request_more()
 
     def _spill(self, most: int) -> None:
@@ -244,12 +245,12 @@ class Worker:
 
     def _take(self) -> Job | None:
         if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
-            self._pool.wake_after(1.0 if self.tracker.stalled else INTERVAL)
+            self._pump.wake_after(1.0 if self.tracker.stalled else INTERVAL)
             return None
         while not self.queue.closed and len(self.queue):
             wait = self._wait()
             if wait:
-                self._pool.wake_after(wait)
+                self._pump.wake_after(wait)
                 return None
             job = self.queue.pop(probe=self.breaker.state == "half_open")
             if job is None:  # the limit of isolated attempts is reached
@@ -271,50 +272,68 @@ class Worker:
             self.breaker.begin_attempt()
         return wait
 
-    async def _deliver(self, job: Job) -> None:
-        jobs, covers = [job], 1
+    def _begin(self, job: Job) -> None:
+        jobs = [job]
         try:
             if job.user and (most := self.sender.batch_room(job)):
                 jobs += self.queue.users.followers(job.user, most)
-            outcome = await self._send(jobs)
-            if isinstance(outcome.verdict, Delivered):
-                covers = outcome.covers
+            self.sender.send(jobs, partial(self._on_result, jobs))
         except Exception as error:  # neither this user nor others may get stuck
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
-            attempt = _failed(error)
-            outcome = AttemptResult(RetryLater(attempt.response_excerpt, cause="internal"), attempt)
-        self.queue.users.put_back(job.user, jobs[covers:])
-        for companion in jobs[1:covers]:
-            self._settle(companion, outcome, leave=False)
-        self.queue.tried(job)
-        self._settle(job, outcome)
+            self._end(jobs, internal_failure(error))
 
-    async def _send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Send *jobs*; if the vendor refuses a batch, send the first job again alone."""
-        outcome = await self.sender.send(jobs)
-        if isinstance(outcome.verdict, Refused) and (
-            outcome.covers > 1 or (jobs[0].forwarded and not outcome.told)
-        ):
-            return await self._translated(jobs[: outcome.covers], outcome)
-        return outcome
+    def _on_result(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
+        """Settle *jobs*; if the vendor refuses a batch, send the first job again alone."""
+        if not self._pump.running:
+            return
+        try:
+            if type(outcome.verdict) is Refused and self._is_sent_again(jobs, outcome):
+                return
+        except Exception as error:  # neither this user nor others may get stuck
+            log.exception("delivery_failed", destination=self.name, delivery=jobs[0].event.id)
+            outcome = internal_failure(error)
+        self._end(jobs, outcome)
 
-    async def _translated(self, jobs: Sequence[Job], refused: AttemptResult) -> AttemptResult:
-        """Send the first of *jobs* alone, rendered by the gateway.
+    def _is_sent_again(self, jobs: Sequence[Job], refused: AttemptResult) -> bool:
+        """Send the first of *jobs* alone, rendered by the gateway; return False if it is final.
 
         The vendor refused them as a batch, or as the client wrote them. If the rendered request is
         the same, or there is none, the refusal stands.
         """
-        for one in jobs:
-            one.unbatched = True
         first = jobs[0]
-        if len(jobs) > 1 or first.sent is None:
-            return await self.sender.send(jobs[:1])
-        again = await self.sender.send_otherwise(first, first.sent)
-        if again is None:
-            return refused
+        if refused.covers == 1 and (not first.forwarded or refused.told):
+            return False
+        for one in jobs[: refused.covers]:
+            one.unbatched = True
+        on_result = partial(self._on_final_result, jobs)
+        if refused.covers > 1 or first.sent is None:
+            self.sender.send(jobs[:1], on_result)
+            return True
+        if not self.sender.send_otherwise(first, first.sent, on_result):
+            return False
         if refused.attempt is not None:
             first.tried(refused.attempt)
-        return again
+        return True
+
+    def _on_final_result(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
+        if self._pump.running:
+            self._end(jobs, outcome)
+
+    def _end(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
+        """Settle those of *jobs* that *outcome* covers, and put the others back."""
+        covers = outcome.covers if type(outcome.verdict) is Delivered else 1
+        job = jobs[0]
+        try:
+            if len(jobs) > 1:
+                self.queue.users.put_back(job.user, jobs[covers:])
+                for companion in jobs[1:covers]:
+                    self._settle(companion, outcome, leave=False)
+            self.queue.tried(job)
+            self._settle(job, outcome)
+        except Exception:  # the other jobs must go on
+            log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
+        finally:
+            self._pump.ended()
 
     # Outcomes
 
@@ -327,9 +346,9 @@ class Worker:
             self.breaker.cancel_probe()
             waits, ended = not self.queue.in_flight.is_evicted(job), None
             if waits:
-                attempt = _failed(error)
-                job.tried(replace(attempt, isolated=1.0))
-                self._postpone(job, attempt.response_excerpt)
+                failed = internal_error(error)
+                job.tried(failed)
+                self._postpone(job, failed.response_excerpt)
         if waits:
             self._leave_waiting(job)
         else:
@@ -382,7 +401,7 @@ class Worker:
         if opened >= OUTAGE:
             self.backlog.waiting.recover()
         if trouble is not None:
-            self._pool.wake_all()
+            self._pump.wake_all()
 
     def _retry(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
         """Schedule a retry of *job*, or give it up; return whether it is retried."""
@@ -469,8 +488,3 @@ class Worker:
                 self.queue.release(job)
         self.backlog.freed(job.user_hash)
         self.backlog.request_more()
-
-
-def _failed(error: Exception) -> Attempt:
-    """Return the attempt for an internal error of the gateway."""
-    return Attempt(time.time(), None, 0.0, f"internal error: {error!r}")

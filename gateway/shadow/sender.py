@@ -4,17 +4,18 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
 from gateway.delivery.job import AttemptResult, Job, Shadowed
 from gateway.delivery.renderer import Renderer
-from gateway.delivery.sender import HOUR, Sender
+from gateway.delivery.sender import HOUR, OnResult, Sender
 from gateway.delivery.transport import Transport
 from gateway.errors import TransportError, Unrenderable
 from gateway.event import Event
-from gateway.http import Request
+from gateway.http import Request, Response
 from gateway.losses.field_outcomes import field_outcomes
 from gateway.mapping import NEVER_LOST, filled_fields
 from gateway.redact import Redactor
@@ -113,19 +114,18 @@ class ShadowSender(Sender):
         self._beside = beside
         self._again = 0.0
 
-    async def send(self, jobs: Sequence[Job]) -> AttemptResult:
-        """Examine the first of *jobs*; its outcome is always "shadowed"."""
+    def send(self, jobs: Sequence[Job], on_result: OnResult) -> None:
+        """Examine the first of *jobs*; its outcome, which comes later, is always "shadowed"."""
         job = jobs[0]
         request = self._look(job)
         if request is None or self._beside is None:
-            await asyncio.sleep(0)  # yield: nothing else in here waits, so other tasks would starve
-            return LOOKED
-        how, why = await self._ask(request, self.rendering.redactor(job))
-        now = time.time()
-        self._tally.answer(self._name, job.event, how, now, why)
-        if how in {"accepted", "refused"}:
-            self._beside.answered(self._name, job.event.id, how, now)
-        return LOOKED
+            # not at once: nothing else in here waits, so other work would starve
+            asyncio.get_running_loop().call_soon(on_result, LOOKED)
+        elif time.monotonic() < self._again:
+            self._answered(job, "unasked", f"it failed in the last {PAUSE:g} s")
+            asyncio.get_running_loop().call_soon(on_result, LOOKED)
+        else:
+            self._transport.post(request, partial(self._on_answer, job, on_result))
 
     def batch_room(self, job: Job) -> int:  # noqa: ARG002 - each event is looked at by itself
         """Return 0: each event is examined alone."""
@@ -152,14 +152,25 @@ class ShadowSender(Sender):
         self._tally.fields(self._name, event, found, now, _removed(job, outgoing))
         return request
 
-    async def _ask(self, request: Request, redactor: Redactor) -> tuple[str, str]:
-        """Return the outcome of *request* in the test account, and its reason."""
-        if time.monotonic() < self._again:
-            return "unasked", f"it failed in the last {PAUSE:g} s"
+    def _on_answer(self, job: Job, on_result: OnResult, end: Response | TransportError) -> None:
         try:
-            verdict = self._judge(await self._transport.send(request))
-        except TransportError as error:
-            verdict = RetryLater(str(error), cause=error.cause)
+            self._answered(job, *self._told(end, self.rendering.redactor(job)))
+        except Exception:  # a shadow never fails
+            log.exception("delivery_failed", destination=self._name, delivery=job.event.id)
+        on_result(LOOKED)
+
+    def _answered(self, job: Job, how: str, why: str) -> None:
+        now = time.time()
+        self._tally.answer(self._name, job.event, how, now, why)
+        if self._beside is not None and how in {"accepted", "refused"}:
+            self._beside.answered(self._name, job.event.id, how, now)
+
+    def _told(self, end: Response | TransportError, redactor: Redactor) -> tuple[str, str]:
+        """Return the outcome of a request to the test account, and its reason."""
+        if isinstance(end, TransportError):
+            verdict: Verdict = RetryLater(str(end), cause=end.cause)
+        else:
+            verdict = self._judge(end)
         if isinstance(verdict, Delivered):
             return "accepted", ""
         why = redactor.text_short(verdict.reason)

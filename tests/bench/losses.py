@@ -10,10 +10,11 @@ from functools import partial
 
 import click
 
+from gateway.delivery.connection import OnEnd
 from gateway.delivery.job import Job
 from gateway.delivery.renderer import Renderer
 from gateway.errors import TransportError
-from gateway.http import Request, Response
+from gateway.http import Request
 from gateway.losses.field_outcomes import LossCounter
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.shadow import ShadowSender
@@ -48,7 +49,9 @@ async def shadow_micros(vendor: str, rounds: int = 20) -> float:
     for _ in range(rounds):
         began = time.process_time()
         for job in jobs:
-            await sender.send([job])
+            looked = asyncio.Event()
+            sender.send([job], lambda _, looked=looked: looked.set())
+            await looked.wait()
         spent.append(time.process_time() - began)
     return statistics.median(spent) / len(EVENTS) * 1e6
 
@@ -56,9 +59,10 @@ async def shadow_micros(vendor: str, rounds: int = 20) -> float:
 class NoTransport:
     """Refuses to send: a shadow sends nothing."""
 
-    async def send(self, request: Request, *, whole: bool = False) -> Response:
-        """Raise TransportError."""
-        raise TransportError("connect", f"{request.url} {whole}")
+    def post(self, request: Request, on_end: OnEnd, *, whole: bool = False) -> None:
+        """Fail."""
+        why = TransportError("connect", f"{request.url} {whole}")
+        asyncio.get_running_loop().call_soon(on_end, why)
 
     async def close(self) -> None:
         """Do nothing."""

@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.delivery.job import AttemptResult, Job
+from gateway.delivery.job import Job
 from gateway.delivery.queue import USER_JOBS
+from gateway.delivery.sender import OnResult
 from gateway.errors import Rejected, SpoolError
 from gateway.event import Event
 from gateway.http import Request, Response
@@ -127,10 +128,10 @@ async def test_an_exception_in_a_delivery_stops_no_task_and_no_user(
             sender = on.gateway.workers["chrts"].sender
             sends = sender.send
 
-            async def fails(jobs: Sequence[Job]) -> AttemptResult:
+            def fails(jobs: Sequence[Job], on_result: OnResult) -> None:
                 if dice.random() < 0.2:
                     raise ArithmeticError("injected")
-                return await sends(jobs)
+                sends(jobs, on_result)
 
             monkeypatch.setattr(sender, "send", fails)
             await on.send(200)
@@ -161,7 +162,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
             vendor.weights = {"500": 1, "ok": 3}
             vendor.dislikes = lambda mark: "400" if mark.number == 2 else None
             with monkeypatch.context() as patch:
-                patch.setattr("gateway.delivery.task_pool.PAUSE", 0.01)
+                patch.setattr("gateway.delivery.pump.PAUSE", 0.01)
                 for part, name in (
                     (DestinationObserver, "on_attempt"),
                     (worker._observer, "_settled"),
@@ -174,7 +175,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
                     (worker.tracker, "dead_lettered"),
                 ):
                     patch.setattr(part, name, faulty(getattr(part, name), dice))
-                patch.setattr(worker._pool, "_take", worker._take)
+                patch.setattr(worker._pump, "_take", worker._take)
                 await on.send(400)
                 await vendor.until(lambda v: len(v.accepted) > 300, PATIENCE)
             vendor.weights = {"ok": 1}
@@ -185,7 +186,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
                 lambda: worker.dead_letters.count >= len(bad) and not len(worker.queue.in_flight)
             )
             assert not disordered(vendor.accepted)
-    assert {"settle_failed", "observer_failed", "task_failed"} <= said_in(logs)
+    assert {"settle_failed", "observer_failed", "pump_failed"} <= said_in(logs)
 
 
 async def test_after_failures_without_a_reason_all_tasks_work_again(

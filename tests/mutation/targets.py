@@ -84,7 +84,7 @@ COVERING: Mapping[str, tuple[str, ...]] = {
     "gateway/delivery/circuit_breaker.py": (
         f"{G}delivery_parts.py", f"{E}worker.py", *DISLIKED,
     ),
-    "gateway/delivery/task_pool.py": (f"{G}task_pool.py", f"{E}worker.py", *UNDER_LOAD),
+    "gateway/delivery/pump.py": (f"{G}pump.py", f"{E}worker.py", *UNDER_LOAD),
     "gateway/delivery/rate_limiter.py": (f"{G}delivery_parts.py",),
     "gateway/delivery/renderer.py": RENDERED,
     "gateway/delivery/unread.py": (
