@@ -90,7 +90,7 @@ class Pump:
         self._timer = self._loop.call_at(at, self.wake_all)
 
     def ended(self) -> None:
-        """Count a job as ended, and begin the next."""
+        """Count a job as ended, and take the next, even if a `wake_after` is pending."""
         self.active -= 1
         if not self.active:
             self._quiet.set()
@@ -101,7 +101,7 @@ class Pump:
         self._is_scheduled = False
         self._is_pumping = True
         begun = 0
-        while self.active < self._count and self._timer is None and self.running:
+        while self.active < self._count and self.running:
             if begun == AT_ONCE:
                 self._is_scheduled = True
                 self._loop.call_soon(self._pump)

@@ -208,6 +208,20 @@ async def test_during_wake_after_only_wake_all_wakes() -> None:
     await work.pump.stop(PATIENCE)
 
 
+async def test_the_end_of_a_job_takes_the_next_even_during_wake_after() -> None:
+    """The end of a job ends a wait as well: how long to wait may depend on how it ended."""
+    work = Work(2)
+    work.add(1)
+    work.pump.start()
+    await work.reaches(1)
+    work.pump.wake_after(3600)
+    work.add(1)
+    work.end()
+    assert len(work.under_way) == 1
+    work.end()
+    await work.pump.stop(PATIENCE)
+
+
 async def test_the_sooner_of_two_times_counts() -> None:
     """Of several ``wake_after`` calls the earliest time holds."""
     work = Work(1)
