@@ -159,6 +159,8 @@ class BacklogReader:
         """Return the deliveries of a new entry that become jobs at once."""
         if not self._takes_live(entry.source):
             return ()
+        if len(numbers) == 1:
+            return numbers if self._may_overtake(entry.user(numbers[0])) else ()
         users = [entry.user(number) for number in numbers]
         if whole and len(set(users)) == 1:
             return numbers if self._may_overtake(users[0]) else ()

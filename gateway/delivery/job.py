@@ -37,6 +37,7 @@ class Job:
         forwarded: the latest attempt forwarded the received request.
         had_trouble: an attempt failed before, or it was a dead letter and is replayed.
         ahead: it overtakes others of the log, so its outcome is recorded separately.
+        size: roughly its bytes in memory: its share of the request.
         user_hash: the hash of its user, as in `gateway.spool.Entry.users`; 0 if unknown.
     """
 
@@ -51,6 +52,7 @@ class Job:
         "parked",
         "sent",
         "siblings",
+        "size",
         "steps",
         "unbatched",
         "user",
@@ -82,6 +84,7 @@ class Job:
         self.waiting = waiting
         self.parked = parked
         self.siblings = siblings
+        self.size = len(entry.request.body) // siblings
         self.unbatched = False
         self.sent: Request | None = None
         self.forwarded = False
@@ -98,11 +101,6 @@ class Job:
         return self.event if self.steps is None else self.steps.apply(self.event)
 
     @property
-    def size(self) -> int:
-        """Return roughly the bytes of the job in memory: its share of the request."""
-        return len(self.entry.request.body) // self.siblings
-
-    @property
     def in_order(self) -> bool:
         """Return whether the cursor alone records its success."""
         return not (self.waiting or self.ahead)
@@ -110,11 +108,12 @@ class Job:
     @property
     def isolated(self) -> bool:
         """Return whether it failed while the vendor accepted other users' events."""
-        return any(attempt.isolated > 0 for attempt in self.attempts)
+        return bool(self.attempts) and any(attempt.isolated > 0 for attempt in self.attempts)
 
     def tried(self, attempt: Attempt) -> None:
         """Add an attempt."""
-        self.attempts = (*self.attempts, attempt)[-REMEMBERED_ATTEMPTS:]
+        earlier = self.attempts
+        self.attempts = (*earlier, attempt)[-REMEMBERED_ATTEMPTS:] if earlier else (attempt,)
 
     def to_waiting(self, due: float, reason: str = "", *, parked: bool = False) -> WaitingDelivery:
         """Return the job as a waiting delivery."""

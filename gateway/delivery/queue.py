@@ -6,7 +6,7 @@ log ──┘   (one event of a user    └─ retries ────────�
 at a time)
 """
 
-from collections import Counter, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.delivery.job import Job
@@ -41,7 +41,7 @@ class UserOrder:
     def __init__(self) -> None:
         self._active: dict[str, deque[Job] | None] = {}
         self._blocked: dict[str, int] = {}
-        self._jobs: Counter[int] = Counter()
+        self._jobs: dict[int, int] = {}
 
     def load(self, blocked: dict[str, int]) -> None:
         """Set the number of waiting deliveries in the spool, by user."""
@@ -66,13 +66,15 @@ class UserOrder:
 
     def jobs(self, user: int) -> int:
         """Return the number of jobs of the user with this hash."""
-        return self._jobs[user]
+        return self._jobs.get(user, 0)
 
     def count(self, user: int, more: int) -> None:
         """Count *more* jobs of the user with this hash."""
         if user:
-            self._jobs[user] += more
-            if not self._jobs[user]:
+            jobs = self._jobs.get(user, 0) + more
+            if jobs:
+                self._jobs[user] = jobs
+            else:
                 del self._jobs[user]
 
     def acquire(self, job: Job) -> bool:
@@ -140,8 +142,8 @@ class InFlight:
     def __init__(self, users: UserOrder) -> None:
         self._users = users
         self._jobs = 0
-        self._bytes: Counter[str] = Counter()
-        self._by_source: Counter[str] = Counter()
+        self._bytes: dict[str, int] = {}
+        self._by_source: dict[str, int] = {}
         self._fresh: dict[DeliveryRef, Job] = {}
         self._ahead: dict[DeliveryRef, Job] = {}
         self._restored: dict[DeliveryRef, str] = {}
@@ -156,9 +158,9 @@ class InFlight:
     def room(self, source: str, sources: int) -> int:
         """Return how many more jobs a source may have if *sources* sources have a backlog."""
         sources = max(sources, len(self._by_source) + (source not in self._by_source))
-        if self._bytes[source] > WINDOW // sources:
+        if self._bytes.get(source, 0) > WINDOW // sources:
             return 0
-        return max(SOURCE_JOBS, WINDOW_JOBS // sources) - self._by_source[source]
+        return max(SOURCE_JOBS, WINDOW_JOBS // sources) - self._by_source.get(source, 0)
 
     @property
     def waiting(self) -> int:
@@ -171,9 +173,10 @@ class InFlight:
 
     def take(self, job: Job) -> None:
         """Add *job*, from the log or restored."""
+        source = job.entry.source
         self._jobs += 1
-        self._bytes[job.entry.source] += job.size
-        self._by_source[job.entry.source] += 1
+        self._bytes[source] = self._bytes.get(source, 0) + job.size
+        self._by_source[source] = self._by_source.get(source, 0) + 1
         self._users.count(job.user_hash, 1)
         if job.in_order:
             self._fresh[job.mark] = job
@@ -304,15 +307,16 @@ class JobQueue:
         self.closed = False
         """Whether no more jobs are taken, because the worker is paused or stops."""
         self._wake = wake
+        self._ready = 0
         self._flows: dict[str, deque[Job]] = {}
         """Jobs that may be sent, by source, `RETRIES` and `ISOLATED`, in the order of turns."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
         self._isolated_out = 0
-        self._met: dict[int, None] = {}
+        self._met: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of jobs that may be sent now."""
-        return sum(len(jobs) for jobs in self._flows.values())
+        return self._ready
 
     @property
     def fresh(self) -> int:
@@ -343,6 +347,7 @@ class JobQueue:
         if jobs is None:
             jobs = self._flows[flow] = deque()
         jobs.append(job)
+        self._ready += 1
         self._wake()
 
     def pop(self, *, probe: bool = False) -> Job | None:
@@ -360,6 +365,7 @@ class JobQueue:
             job = self._probe(jobs) if probe else jobs.popleft()
             if jobs:
                 self._flows[flow] = jobs
+            self._ready -= 1
             return job
         return None
 
@@ -373,12 +379,13 @@ class JobQueue:
 
     def passed(self, job: Job) -> None:
         """Record that the vendor answered an attempt of *job*."""
-        if not job.user_hash:
+        user, met = job.user_hash, self._met
+        if not user:
             return
-        self._met.pop(job.user_hash, None)
-        self._met[job.user_hash] = None
-        if len(self._met) > MET:
-            del self._met[next(iter(self._met))]
+        met[user] = None
+        met.move_to_end(user)
+        if len(met) > MET:
+            met.popitem(last=False)
 
     def _order(self, *, probe: bool) -> list[str]:
         flows = list(self._flows)

@@ -82,7 +82,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     def user(self, number: int) -> int:
         """Return the user hash of a delivery; 0 if it has no user, or the user is unknown."""
-        event = event_index(number)
+        event = number % _EVENTS
         return self.users[event] if event < len(self.users) else 0
 
     def route(self, destination: str, number: int) -> str:
@@ -161,12 +161,12 @@ class DeliveryRef(msgspec.Struct, frozen=True):
     @property
     def event(self) -> int:
         """Return the index of the event within its request."""
-        return event_index(self.index)
+        return self.index % _EVENTS
 
     @property
     def copy(self) -> int:
         """Return the number of deliveries of the same event before this one."""
-        return copy_number(self.index)
+        return self.index // _EVENTS
 
 
 class WaitingDelivery(msgspec.Struct, frozen=True):
