@@ -141,7 +141,7 @@ def text_without_secrets(text: str) -> str:
     if "\\u00" in text:
         text = _ESCAPED.sub(_unescaped, text)
     low = text.lower()
-    if not any(hint in low for hint in _HINTS):
+    if not any(map(low.__contains__, _HINTS)):
         return text
     pieces: list[str] = []
     done = at = 0

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import structlog
@@ -77,8 +77,36 @@ def derived(output: Output, event: Event) -> dict[str, str]:
 
 def with_reasons(output: Output, event: Event) -> list[Loss]:
     """Return the losses of *event* at *output*, each with its reason."""
-    reasons = {outcome.path: outcome.why for outcome in field_outcomes(output, event)}
-    return [loss._replace(why=reasons.get(loss.path, loss.why)) for loss in output.losses(event)]
+    call = output.select(event)
+    if isinstance(call, Declined):
+        return []
+    rows, free = _rows_by_path(call.table.said(call.event)), takes_anything(call)
+    fields = {path for path, _ in filled_fields(event)} - NEVER_LOST
+    return [
+        loss if reason is None else loss._replace(why=reason)
+        for loss in output.losses(event)
+        for reason in [_reason(output, event, loss, rows, fields, free=free)]
+    ]
+
+
+def _reason(  # noqa: PLR0913 - all that a reason depends on
+    output: Output,
+    event: Event,
+    loss: Loss,
+    rows: Mapping[str, Row],
+    fields: Collection[str],
+    *,
+    free: bool,
+) -> str | None:
+    """Return the reason for *loss*; None for that of a whole, whose fields have the reasons."""
+    path, row = loss.path, None
+    if path in fields:
+        if loss.how == "lost" and (reason := why(output, event, path, free=free)):
+            return reason
+        row = rows.get(path) or rows.get(_free(path))
+    elif any(field.startswith((f"{path}.", f"{path}[")) for field in fields):
+        return None
+    return _outcome(output.name, path, loss.value, loss, row).why
 
 
 def spellings(vendor: Vendor) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -48,11 +48,10 @@ class Reviewed(NamedTuple):
     """The setting or step that sends the field; ``{field}`` stands for its name and ``{place}`` for
     "properties" or "traits". Empty if there is none."""
 
-    def holds(self, event: Event, path: str) -> bool:
-        """Return whether it applies to *event*'s field at *path*."""
-        if self.events and not {event.type, event.name or ""} & set(self.events):
+    def holds(self, type_: str, name: str, field: str) -> bool:
+        """Return whether it applies to a `named` field of events of that type and name."""
+        if self.events and not {type_, name} & set(self.events):
             return False
-        field = named(path)
         return any(fnmatchcase(field, glob) for glob in self.fields)
 
     def why(self, path: str) -> str:
@@ -94,10 +93,16 @@ def why(output: Output, event: Event, path: str, *, free: bool = True) -> str:
         path: the path of a lost field.
         free: whether the payload `takes_anything`; if not, only steps for this kind of event help.
     """
-    for one in reviewed(type(output)):
-        if one.holds(event, path) and (free or one.events or not one.step):
+    for one in _holding(type(output), event.type, event.name or "", named(path)):
+        if free or one.events or not one.step:
             return one.why(path)
     return ""
+
+
+@lru_cache(maxsize=4096)
+def _holding(output: type[Output], type_: str, name: str, field: str) -> tuple[Reviewed, ...]:
+    """Return the reviewed losses of *output* for a `named` field of such events."""
+    return tuple(one for one in reviewed(output) if one.holds(type_, name, field))
 
 
 @cache

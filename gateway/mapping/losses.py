@@ -1,6 +1,7 @@
 """Compute the losses of an event in a destination's format, from the tables."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,6 +11,10 @@ from gateway.mapping.row import NestedCodec, Row
 
 NEVER_LOST = frozenset({"type", "name", "origin", "received_at", "id", "derived"})
 """The gateway's own fields, and fields that select the table."""
+
+
+_LEAVES = frozenset({str, int, float, bool, datetime})
+"""Types of most values; none of them has fields."""
 
 
 class Loss(NamedTuple):
@@ -52,24 +57,33 @@ def losses(event: Event, rows: Iterable[Row], *, same: bool) -> list[Loss]:
     return found
 
 
-def filled_fields(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted path and value of the fields of a struct that are set."""
+def filled_fields(value: Any, above: str = "") -> list[tuple[str, Any]]:
+    """Return dotted path and value of the fields of a struct that are set."""
+    found: list[tuple[str, Any]] = []
+    _add_filled(value, above, found)
+    return found
+
+
+def _add_filled(value: Any, above: str, found: list[tuple[str, Any]]) -> None:
     for name in value.__struct_fields__:
-        path, held = f"{above}{name}", getattr(value, name)
+        held = getattr(value, name)
         if held is None:
             continue
-        if isinstance(held, msgspec.Struct):
-            yield from filled_fields(held, f"{path}.")
+        path = above + name
+        if type(held) in _LEAVES:
+            found.append((path, held))
+        elif isinstance(held, msgspec.Struct):
+            _add_filled(held, f"{path}.", found)
         elif isinstance(held, tuple):
             seen: dict[str, Any] = {}
             for member in held:
-                for inner, found in filled_fields(member, f"{path}[]."):
-                    seen.setdefault(inner, found)
-            yield from seen.items()
+                for field, inner in filled_fields(member, f"{path}[]."):
+                    seen.setdefault(field, inner)
+            found += seen.items()
         elif isinstance(held, Mapping) and name in {"extra", "consent"}:
-            yield from ((f"{path}.{key}", inside) for key, inside in held.items())
+            found += ((f"{path}.{key}", inside) for key, inside in held.items())
         else:
-            yield path, held
+            found.append((path, held))
 
 
 def _is_note(path: str) -> bool:

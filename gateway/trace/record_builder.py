@@ -173,8 +173,8 @@ EXPLAINED = 20
 LONGEST = 1000
 """Characters that are recorded of a reason, a URL, a name or an id; all can be the sender's own."""
 REMEMBERED = 256
-"""Redactors that are cached, by the credentials that they hide in addition to the configured
-ones."""
+"""Redactors that are cached, by the credentials that they hide in addition to the configured ones,
+and by stored request."""
 _CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 """Names of headers that contain credentials, of any vendor."""
 
@@ -209,6 +209,7 @@ class RecordBuilder:
         self.setting = setting
         self._bodies = bodies
         self._redactors: dict[frozenset[str], Redactor] = {}
+        self._of_entries: dict[str, Redactor] = {}
         self._for = setting
 
     def arrived(self, arrival: RequestContext) -> Iterator[Record]:
@@ -248,9 +249,7 @@ class RecordBuilder:
         With *whole*, the request's records come in any case.
         """
         entry, event = trial.entry, trial.event
-        request = entry.request
-        reads = self.setting.inputs.get(entry.vendor)
-        redactor = self._redactor(request, reads)
+        redactor = self._redactor_of(entry)
         if whole or not is_sampled(entry.id):
             yield from self.stored(entry, {trial.mark.event: event})
         attempt, outgoing = trial.attempt, _outgoing(trial)
@@ -288,7 +287,7 @@ class RecordBuilder:
             events: the wanted events, by index.
         """
         reads = self.setting.inputs.get(entry.vendor)
-        redactor = self._redactor(entry.request, reads)
+        redactor = self._redactor_of(entry)
         numbers = (event_index(n) for ns in entry.targets.values() for n in ns)
         received = RequestRecord(
             request=entry.id,
@@ -308,19 +307,34 @@ class RecordBuilder:
             parsed = _parsed(plain, received, redactor, decided)
             yield replace(parsed, violations=plan.said, dropped_fields=plan.left_out)
 
+    def _redactor_of(self, entry: Entry) -> Redactor:
+        """Return the redactor of a stored request, whose attempts are recorded one by one."""
+        self._forget_old()
+        known = self._of_entries.get(entry.id)
+        if known is None:
+            if len(self._of_entries) >= REMEMBERED:
+                self._of_entries.clear()
+            known = self._redactor(entry.request, self.setting.inputs.get(entry.vendor))
+            self._of_entries[entry.id] = known
+        return known
+
     def _redactor(self, request: Request, reads: Input | None) -> Redactor:
         """Return a redactor for the configured credentials and for those in *request*."""
-        if self._for is not self.setting:
-            self._for = self.setting
-            self._redactors.clear()
-        base = self.setting.redactor
+        self._forget_old()
         found = frozenset(client_secrets(request, reads)) if reads is not None else frozenset[str]()
         known = self._redactors.get(found)
         if known is None:
             if len(self._redactors) >= REMEMBERED:
                 self._redactors.clear()
-            known = self._redactors[found] = base.with_secrets(found)
+            known = self._redactors[found] = self.setting.redactor.with_secrets(found)
         return known
+
+    def _forget_old(self) -> None:
+        """Forget the redactors of an earlier setting."""
+        if self._for is not self.setting:
+            self._for = self.setting
+            self._redactors.clear()
+            self._of_entries.clear()
 
     def _message(
         self,

@@ -1,9 +1,9 @@
 """Write traces in a thread.
 
 The event loop collects snapshots and passes them on ten times per second, so that an event costs no
-lock and no wake-up. The thread builds the records and writes them. After each one it sleeps for as
-long as that took, because the event loop cannot run meanwhile: Python runs one thread at a time. If
-the thread is too slow, further snapshots are dropped and counted.
+lock and no wake-up. The thread builds the records and writes them. After each millisecond of work
+it sleeps for as long, because the event loop cannot run meanwhile: Python runs one thread at a
+time. If the thread is too slow, further snapshots are dropped and counted.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ MOST = 10_000
 """Snapshots that may be queued."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of their bodies that may be queued."""
+WORK = 0.001
+"""Seconds of CPU time after which the thread rests; each rest costs both threads a switch."""
 DEBT = 10
 """Seconds of a sampler's rate that may be spent in advance."""
 QUIET = 60.0
@@ -194,8 +196,8 @@ class Recorder:
         kept: list[Record] = []
         shown: list[Record] = []
         recorded = lost = 0
+        rested = time.thread_time()
         for raw, keep in batch:
-            began = time.thread_time()
             try:
                 made = self._made(raw)
                 if keep and self.spans is not None:
@@ -206,8 +208,10 @@ class Recorder:
                 continue
             (kept if keep else shown).extend(made)
             recorded += keep
-            if not self._ending:
-                time.sleep(time.thread_time() - began)
+            worked = time.thread_time() - rested
+            if worked >= WORK and not self._ending:
+                time.sleep(worked)
+                rested = time.thread_time()
         numbers = self._stored(kept)
         if numbers is None:
             recorded, lost = 0, lost + recorded

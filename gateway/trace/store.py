@@ -58,6 +58,10 @@ _INSERT = (
     "name, message_id, user_id, anonymous_id, packed) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_FIRST = """
+SELECT max(number), max(number) FILTER (WHERE at < ?1)
+FROM (SELECT number, at FROM record ORDER BY number LIMIT ?2)
+"""
 
 Record = RequestRecord | EventRecord | AttemptRecord
 HEADER = b"SQLite format 3\0"
@@ -197,14 +201,11 @@ class TraceWriter:
 
     def _purge(self, oldest: float, most: int) -> None:
         """Delete up to *most* records that are too old or too many; later calls delete more."""
-        query = "SELECT number, at FROM record ORDER BY number LIMIT ?"
-        first = fetch(self._connection, query, (most,))
-        old = [number for number, at in first if at < oldest]
-        last = old[-1] if old else 0
-        if self.size > self._max_size and first:
-            last = first[-1][0]
-        if last:
-            self._connection.execute("DELETE FROM record WHERE number <= ?", (last,))
+        ((last, last_old),) = fetch(self._connection, _FIRST, (oldest, most))
+        if self.size > self._max_size:
+            last_old = last
+        if last_old is not None:
+            self._connection.execute("DELETE FROM record WHERE number <= ?", (last_old,))
 
     @property
     def size(self) -> int:

@@ -2,9 +2,9 @@
 
 Run as ``python -m tests.bench.fan_out``; ``make bench`` includes it.
 
-The gateway and the floor program run on one core, load and sinks on the other. A round runs each
-case and its floor one after the other; the figure is the median of the rounds' ratios of CPU time
-per event, since rates change with whatever else the machine does.
+Each case has something to compare with: the floor program, or the gateway in another case. The two
+run on one core, load and sinks on the other, and take turns. The figure is the median of the
+rounds' ratios of CPU time per event, since rates change with whatever else the machine does.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,8 @@ CORE = 0
 """The core of what is measured; load and sinks have the others."""
 WARM_UP = 2000
 """Requests before a measurement."""
+TURNS = 2
+"""Turns of each program in a round. They take seconds, since traces have a rate per second."""
 SETTINGS = {
     "chrts": 'api_key = "bench"',
     "growlytics": 'api_key = "bench"',
@@ -53,21 +55,24 @@ class Case(NamedTuple):
     more: str = ""
     """Further lines of the configuration."""
     tls: bool = False
-    floor: bool = True
-    """Compare with the floor program, not with the first case."""
+    beside: "Case | None" = None
+    """What it is compared with; None is the floor program."""
 
 
+UNTRACED = "[trace]\nenabled = false\n"
+SINGLES = Case("1 to 3", THREE)
+BATCHES = Case("1 to 3, batches of ten", THREE, "batches", beside=SINGLES)
 CASES = (
-    Case("1 to 3", THREE),
+    SINGLES,
     Case("1 to 1", ("chrts",)),
     Case("1 to 3, smallest event", THREE, "smallest"),
-    Case("1 to 3, batches of ten", THREE, "batches", floor=False),
-    Case("1 to 3, TLS", THREE, tls=True, floor=False),
+    BATCHES,
+    Case("1 to 3, TLS", THREE, tls=True, beside=SINGLES),
     Case("1 to 1, same vendor passed through", ("segment",)),
     Case("1 to 1, two steps", ("chrts",), route=STEPS),
-    Case("1 to 3, no traces", THREE, more="[trace]\nenabled = false\n", floor=False),
-    Case("1 to 3, batches of ten, no traces", THREE, "batches",
-         more="[trace]\nenabled = false\n", floor=False),
+    Case("1 to 3, traces on / off", THREE, beside=SINGLES._replace(name="off", more=UNTRACED)),
+    Case("1 to 3, batches of ten, traces on / off", THREE, "batches",
+         beside=BATCHES._replace(name="off", more=UNTRACED)),
 )  # fmt: skip
 BATCH = 10
 
@@ -81,6 +86,10 @@ class Figures(NamedTuple):
     """Events accepted per second."""
     kept_up: float
     """Deliveries per accepted event and destination while the load lasted."""
+
+
+Loads = Mapping[str, Sequence[bytes]]
+"""The requests of each kind."""
 
 
 def requests(kind: str, events: int) -> Sequence[bytes]:
@@ -151,10 +160,9 @@ def floor(destinations: int, ports: Sinks) -> Iterator[tuple[int, int]]:
         yield process.pid, int(line)
 
 
-def measured(running: tuple[int, int], sent: Sequence[bytes], events: int) -> Figures:
+def turn(running: tuple[int, int], sent: Sequence[bytes], events: int) -> Figures:
     """Return what a program takes for so many events, until all are delivered."""
     pid, port = running
-    load(port, sent, min(WARM_UP, len(sent)), CONNECTIONS)
     before, began = until_quiet(pid), time.perf_counter()
     load(port, sent, len(sent), CONNECTIONS)
     seconds, under_load = time.perf_counter() - began, cpu(pid) - before
@@ -162,25 +170,46 @@ def measured(running: tuple[int, int], sent: Sequence[bytes], events: int) -> Fi
     return Figures(taken / events * 1e6, events / seconds, under_load / taken)
 
 
-def rounds(cases: Sequence[Case], count: int, events: int) -> dict[str, list[tuple[float, ...]]]:
-    """Return CPU µs, ratio, rate and the share of the work done under load, by case and round."""
-    found: dict[str, list[tuple[float, ...]]] = {case.name: [] for case in cases}
-    loads = {kind: requests(kind, events) for kind in dict.fromkeys(case.load for case in cases)}
+def compared(case: Case, ports: Sinks, loads: Loads, events: int) -> tuple[Figures, Figures]:
+    """Return the means of a case's turns, and of those of what it is compared with."""
+    beside = case.beside
+    sent = loads[case.load], loads[beside.load if beside else case.load]
+    other = gateway(beside, ports) if beside else floor(len(case.vendors), ports)
+    turns: tuple[list[Figures], list[Figures]] = ([], [])
+    with other as second, gateway(case, ports) as first:
+        programs = first, second
+        for which in (0, 1):
+            load(programs[which][1], sent[which], min(WARM_UP, len(sent[which])), CONNECTIONS)
+        for number in range(TURNS):
+            for which in (0, 1) if number % 2 else (1, 0):
+                turns[which].append(turn(programs[which], sent[which], events))
+    return _mean(turns[0]), _mean(turns[1])
+
+
+def _mean(turns: Sequence[Figures]) -> Figures:
+    return Figures(*map(statistics.mean, zip(*turns, strict=True)))
+
+
+def rounds(
+    cases: Sequence[Case], count: int, events: int
+) -> dict[str, list[tuple[Figures, Figures]]]:
+    """Return the figures of each case and of what it is compared with, by case and round.
+
+    Args:
+        cases: the cases.
+        count: rounds.
+        events: events of each program in each round.
+    """
+    found: dict[str, list[tuple[Figures, Figures]]] = {case.name: [] for case in cases}
+    kinds = {one.load for case in cases for one in (case, case.beside or case)}
+    events //= TURNS
+    loads = {kind: requests(kind, events) for kind in kinds}
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, before - {CORE} or before)
     with sinks() as ports:
         for _ in range(count):
-            first = None
             for case in cases:
-                beside = first
-                if case.floor or beside is None:
-                    with floor(len(case.vendors), ports) as running:
-                        beside = measured(running, loads[case.load], events)
-                with gateway(case, ports) as running:
-                    figures = measured(running, loads[case.load], events)
-                first = first or figures
-                ratio = figures.micros / beside.micros
-                found[case.name].append((figures.micros, ratio, figures.rate, figures.kept_up))
+                found[case.name].append(compared(case, ports, loads, events))
     os.sched_setaffinity(0, before)
     return found
 
@@ -196,21 +225,31 @@ def main() -> None:
     show(rounds(cases, options.rounds, options.events), cases, options.events)
 
 
-def show(found: dict[str, list[tuple[float, ...]]], cases: Sequence[Case], events: int) -> None:
+def show(
+    found: dict[str, list[tuple[Figures, Figures]]], cases: Sequence[Case], events: int
+) -> None:
     """Print the medians, and the lowest and highest ratio."""
-    title = f"{events} events, medians of {len(next(iter(found.values())))} rounds"
-    table = Table("", "CPU µs / event", "ratio", "min to max", "events / s",
-                  "work done under load", title=title)  # fmt: skip
+    title = f"{events} events in {TURNS} turns, medians of {len(next(iter(found.values())))} rounds"
+    table = Table("", "CPU µs / event", "compared with", "its µs", "ratio", "min to max",
+                  "events / s", "work done under load", title=title)  # fmt: skip
     for case in cases:
-        micros, ratios, rates, kept = zip(*found[case.name], strict=True)
-        to = "floor" if case.floor else "1 to 3"
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        mine, others = zip(*found[case.name], strict=True)
+        ratios = [one.micros / other.micros for one, other in found[case.name]]
         table.add_row(
-            case.name, f"{statistics.median(micros):.0f}",
-            f"{statistics.median(ratios):.2f} x {to}", spread,
-            f"{statistics.median(rates):.0f}", f"{statistics.median(kept):.0%}",
-        )  # fmt: skip
+            case.name,
+            f"{_median(mine, 'micros'):.0f}",
+            case.beside.name if case.beside else "floor",
+            f"{_median(others, 'micros'):.0f}",
+            f"{statistics.median(ratios):.2f}",
+            f"{min(ratios):.2f} to {max(ratios):.2f}",
+            f"{_median(mine, 'rate'):.0f}",
+            f"{_median(mine, 'kept_up'):.0%}",
+        )
     Console().print(table)
+
+
+def _median(figures: Sequence[Figures], name: str) -> float:
+    return statistics.median(getattr(one, name) for one in figures)
 
 
 if __name__ == "__main__":
