@@ -12,6 +12,7 @@ import os
 import statistics
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,8 +23,10 @@ import trustme
 from rich.console import Console
 from rich.table import Table
 
+from gateway.admin.auth import CSRF_HEADER
 from tests.bench import orders
-from tests.bench.gateways import CONNECTIONS, until_quiet
+from tests.bench.console import free_address
+from tests.bench.gateways import CONNECTIONS, QUIET, until_quiet
 from tests.bench.load import load
 from tests.bench.processes import cpu, started
 
@@ -57,6 +60,8 @@ class Case(NamedTuple):
     tls: bool = False
     beside: "Case | None" = None
     """What it is compared with; None is the floor program."""
+    backlog: bool = False
+    """Measure only the deliveries, from the disk: all are accepted while destinations pause."""
 
 
 UNTRACED = "[trace]\nenabled = false\n"
@@ -70,11 +75,21 @@ CASES = (
     Case("1 to 3, TLS", THREE, tls=True, beside=SINGLES),
     Case("1 to 1, same vendor passed through", ("segment",)),
     Case("1 to 1, two steps", ("chrts",), route=STEPS),
+    Case("1 to 3, from the backlog", THREE, backlog=True, beside=SINGLES),
     Case("1 to 3, traces on / off", THREE, beside=SINGLES._replace(name="off", more=UNTRACED)),
     Case("1 to 3, batches of ten, traces on / off", THREE, "batches",
          beside=BATCHES._replace(name="off", more=UNTRACED)),
 )  # fmt: skip
 BATCH = 10
+
+
+class Running(NamedTuple):
+    """A program under measurement."""
+
+    pid: int
+    port: int
+    admin: str = ""
+    """The address of the gateway's admin API, if it has one."""
 
 
 class Figures(NamedTuple):
@@ -99,7 +114,7 @@ def requests(kind: str, events: int) -> Sequence[bytes]:
     return list(orders.singles(events, orders.smallest if kind == "smallest" else orders.order))
 
 
-def configuration(folder: Path, case: Case, sinks: Sequence[int]) -> Path:
+def configuration(folder: Path, case: Case, sinks: Sequence[int], admin: str) -> Path:
     """Write the gateway's configuration of a case."""
     scheme = "https" if case.tls else "http"
     text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
@@ -109,6 +124,8 @@ def configuration(folder: Path, case: Case, sinks: Sequence[int]) -> Path:
         text += f'url = "{scheme}://127.0.0.1:{port}"\n'
     text += f"[[routes]]\nto = {list(case.vendors)!r}\n".replace("'", '"')
     text += f'name = "all"\n{case.route}\n{case.more}'
+    if admin:
+        text += f'[admin]\nlisten = "{admin}"\n'
     path = folder / "gateway.toml"
     path.write_text(text)
     return path
@@ -140,34 +157,50 @@ def sinks() -> Iterator[Sinks]:
 
 
 @contextmanager
-def gateway(case: Case, ports: Sinks) -> Iterator[tuple[int, int]]:
-    """Run a gateway of its own core; yield its process id and port."""
+def gateway(case: Case, ports: Sinks) -> Iterator[Running]:
+    """Run a gateway of its own core."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = (ports.tls if case.tls else ports.plain)[: len(case.vendors)]
-        path = configuration(Path(folder), case, chosen)
+        admin = free_address() if case.backlog else ""
+        path = configuration(Path(folder), case, chosen, admin)
         command = ("gateway", "run", "--config", str(path))
         environ = {"SSL_CERT_FILE": ports.authority} if case.tls else {}
         running = started(*command, marker='"listening"', core=CORE, environ=environ)
         with running as (process, line):
-            yield process.pid, orjson.loads(line)["port"]
+            yield Running(process.pid, orjson.loads(line)["port"], admin)
 
 
 @contextmanager
-def floor(destinations: int, ports: Sinks) -> Iterator[tuple[int, int]]:
-    """Run the floor program; yield its process id and port."""
+def floor(destinations: int, ports: Sinks) -> Iterator[Running]:
+    """Run the floor program."""
     chosen = [str(port) for port in ports.plain[:destinations]]
     with started("tests.bench.floor", *chosen, core=CORE) as (process, line):
-        yield process.pid, int(line)
+        yield Running(process.pid, int(line))
 
 
-def turn(running: tuple[int, int], sent: Sequence[bytes], events: int) -> Figures:
+def turn(case: Case, running: Running, sent: Sequence[bytes], events: int) -> Figures:
     """Return what a program takes for so many events, until all are delivered."""
-    pid, port = running
+    pid, port = running.pid, running.port
+    if case.backlog:
+        each_destination(running.admin, case.vendors, "pause")
+        load(port, sent, len(sent), CONNECTIONS)
+        before, began = until_quiet(pid), time.perf_counter()
+        each_destination(running.admin, case.vendors, "resume")
+        taken = until_quiet(pid) - before
+        return Figures(taken / events * 1e6, events / (time.perf_counter() - began - QUIET), 1.0)
     before, began = until_quiet(pid), time.perf_counter()
     load(port, sent, len(sent), CONNECTIONS)
     seconds, under_load = time.perf_counter() - began, cpu(pid) - before
     taken = until_quiet(pid) - before
     return Figures(taken / events * 1e6, events / seconds, under_load / taken)
+
+
+def each_destination(admin: str, vendors: Sequence[str], action: str) -> None:
+    """Pause or resume every destination by the admin API."""
+    for vendor in vendors:
+        url = f"http://{admin}/api/v1/destinations/{vendor}/{action}"
+        with urllib.request.urlopen(urllib.request.Request(url, b"", {CSRF_HEADER: "1"})):
+            pass
 
 
 def compared(case: Case, ports: Sinks, loads: Loads, events: int) -> tuple[Figures, Figures]:
@@ -178,11 +211,12 @@ def compared(case: Case, ports: Sinks, loads: Loads, events: int) -> tuple[Figur
     turns: tuple[list[Figures], list[Figures]] = ([], [])
     with other as second, gateway(case, ports) as first:
         programs = first, second
+        cases = case, beside or case._replace(backlog=False)
         for which in (0, 1):
-            load(programs[which][1], sent[which], min(WARM_UP, len(sent[which])), CONNECTIONS)
+            load(programs[which].port, sent[which], min(WARM_UP, len(sent[which])), CONNECTIONS)
         for number in range(TURNS):
             for which in (0, 1) if number % 2 else (1, 0):
-                turns[which].append(turn(programs[which], sent[which], events))
+                turns[which].append(turn(cases[which], programs[which], sent[which], events))
     return _mean(turns[0]), _mean(turns[1])
 
 
