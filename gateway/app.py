@@ -17,7 +17,7 @@ from gateway.config.models import destinations_of
 from gateway.delivery import Worker
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
-from gateway.delivery.transport import HttpTransport
+from gateway.delivery.transport import make_transport
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import harden
@@ -300,7 +300,7 @@ class Gateway:
 
     def make_worker(self, name: str, config: DestinationConfig) -> Worker:
         """Return a worker for a destination, not started."""
-        transport = HttpTransport(timeout=config.timeout, connections=config.concurrency)
+        transport = make_transport(config)
         rendering = make_renderer(
             config, self.registry, self._redactor, self.spool.clock.sure_of_day
         )

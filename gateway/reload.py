@@ -93,7 +93,7 @@ GATHER = 300
 LOOK_AGAIN = 1000
 """Milliseconds after which the files are compared anyway: some file systems report no changes."""
 
-KINDS = ("*.toml", "*.csv", "*.json")
+KINDS = ("*.toml", "*.csv", "*.json", "*.pem", "*.crt", "*.key")
 """Files that an invalid configuration may be waiting for."""
 
 FileStates = dict[Path, tuple[int, int, int]]

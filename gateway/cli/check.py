@@ -14,6 +14,7 @@ from gateway.cli.output import config_option, console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load
+from gateway.config.proxy import parse_proxy
 from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
 from gateway.explain.static_losses import StaticLosses, static_losses
@@ -153,7 +154,20 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append("shadow: its responses are counted separately")
     if destination.credentials == "client":
         facts.append("with each client's own key")
+    facts += _egress(destination)
     return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)
+
+
+def _egress(destination: DestinationConfig) -> Iterator[str]:
+    """Yield how the vendor is reached: the names of headers, and no value."""
+    if destination.proxy and (proxy := destination.proxy.get_secret_value()):
+        yield f"through proxy {parse_proxy(proxy).address}"
+    if destination.headers:
+        yield f"adds {' '.join(destination.headers)}"
+    if destination.ca is not None:
+        yield f"trusts {destination.ca} only"
+    if destination.cert is not None:
+        yield f"shows the certificate {destination.cert}"
 
 
 @click.command("schema")

@@ -4,23 +4,32 @@ The docstrings of the fields are the reference (docs/configuration.md) and the d
 JSON Schema. The first sentence of a required key is also its error message: "missing; add it: …".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    SecretStr,
+)
 from pydantic.fields import FieldInfo
 
 from gateway.config import types
 from gateway.config.operations import AdminConfig, AlertsConfig, LogConfig, TraceConfig
 from gateway.config.route_tests import RouteTest, RouteTestConfig
 from gateway.config.steps import StepConfig
+from gateway.config.tls_files import TlsFiles
 from gateway.config.types import (
     YEAR,
     Address,
     ClientKind,
     ConfigTable,
+    HeaderValue,
     ProxyHeader,
     Schemas,
     address,
@@ -30,7 +39,7 @@ from gateway.config.types import (
 from gateway.event import EventType
 from gateway.plugin.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.plugin.settings import Settings
-from gateway.redact import Redactor
+from gateway.redact import Redactor, find_secrets
 from gateway.tracking import TrackingPlan, ViolationPolicy
 
 
@@ -298,6 +307,27 @@ class Delivery(ConfigTable):
     """Do not deliver: write each request, compare it with the event, and send nothing (`true`; keys
     are optional), or send to a test account and count its responses (`"send"`). See `gateway shadow
     report`."""
+    proxy: Annotated[SecretStr | None, AfterValidator(types.proxy)] = None
+    """The HTTP proxy through which the vendor is reached, such as
+    `"http://user:${PROXY_PASSWORD}@proxy.example:3128"`. Default: what `HTTPS_PROXY`, `HTTP_PROXY`
+    and `NO_PROXY` in the environment say about the `url`; `""` connects directly. See
+    [proxies](security.md#proxies-and-certificates)."""
+    headers: Annotated[Mapping[str, HeaderValue], BeforeValidator(types.added_headers)] = Field(
+        default={}
+    )
+    """Headers that are added to every request, such as `{ x-tenant = "shop-1" }`. A value is a
+    credential if it has a `${NAME}` in it, is a `file:`, or if its name is that of a credential.
+    Headers that authorize, frame or describe the request, and those that the vendor's plugin sets,
+    cannot be added."""
+    ca: Path | None = None
+    """A PEM file with the certificate authorities that may vouch for the vendor's server. Default:
+    the system's."""
+    cert: Path | None = None
+    """A PEM file with the certificate that the gateway shows to the vendor (mutual TLS), and with
+    those that vouch for it."""
+    key: Path | None = None
+    """A PEM file with the private key of `cert`, without a passphrase. Default: the key is in
+    `cert`."""
 
 
 class DestinationConfig(Delivery):
@@ -305,6 +335,12 @@ class DestinationConfig(Delivery):
 
     settings: InstanceOf[Settings]
     """An instance of the output's ``Config``."""
+    tls: InstanceOf[TlsFiles] | None = None
+    """The content of ``ca``, ``cert`` and ``key``; None if there are none."""
+
+    def secrets(self) -> list[str]:
+        """Return the credentials that requests are sent with."""
+        return [*find_secrets((self.settings, self.proxy)), *header_secrets(self.headers)]
 
 
 class ReadFiles(NamedTuple):
@@ -370,6 +406,14 @@ def destinations_of(routes: Sequence[RouteConfig], source: str) -> set[str]:
     return {to for route in taken for to in route.to}
 
 
+def header_secrets(headers: Mapping[str, HeaderValue]) -> Iterable[str]:
+    """Yield the credentials among the values of *headers*, with and without a scheme before it."""
+    for value in headers.values():
+        if isinstance(value, SecretStr):
+            yield value.get_secret_value()
+            yield value.get_secret_value().rpartition(" ")[2]
+
+
 def redactor_of(config: Config) -> Redactor:
     """Return the redactor that hides every credential in *config*."""
     settings = (
@@ -377,6 +421,6 @@ def redactor_of(config: Config) -> Redactor:
         config.alerts,
     )  # fmt: skip
     alerts = {} if config.alerts is None else config.alerts.headers
-    headers = (*config.trace.otlp_headers.values(), *alerts.values())
-    sent = [value.get_secret_value() for value in headers]
-    return Redactor(settings, [value.rpartition(" ")[2] for value in sent])
+    added = (destination.headers for destination in config.destinations.values())
+    tables = (config.trace.otlp_headers, alerts, *added)
+    return Redactor(settings, (secret for table in tables for secret in header_secrets(table)))

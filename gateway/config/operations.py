@@ -1,6 +1,5 @@
 """Models of the tables for operators: admin, alerts, trace, log."""
 
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +8,14 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.config.types import Address, ConfigTable, address, address_problem, listening
+from gateway.config.types import (
+    Address,
+    ConfigTable,
+    address,
+    address_problem,
+    header_table,
+    listening,
+)
 from gateway.plugin.quantities import DAY, HOUR, KIB, MIB, MINUTE, Duration, Size
 
 
@@ -67,8 +73,6 @@ class AlertsConfig(ConfigTable):
 
 OTEL = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 """Modules that the extra ``otel`` installs."""
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name (RFC 9110, section 5.1)."""
 
 
 def _collector(value: object) -> object:
@@ -93,16 +97,6 @@ def _installed() -> bool:
         return False
 
 
-def _headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
-    for name, secret in value.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is not a header name; write authorization = "..."')
-        text = secret.get_secret_value()
-        if not (text.isascii() and text.isprintable()):
-            raise ValueError(f"{name}: the header's value must be printable ASCII on one line")
-    return value
-
-
 class TraceConfig(ConfigTable):
     """Traces: records of what happened to each event."""
 
@@ -125,7 +119,9 @@ class TraceConfig(ConfigTable):
     """The URL of an OpenTelemetry collector that gets the traces as spans too (OTLP over HTTP),
     such as `"http://127.0.0.1:4318/v1/traces"`. Default: none. Needs the extra `otel`: `pip install
     'cdp-gateway[otel]'`."""
-    otlp_headers: Annotated[Mapping[str, SecretStr], AfterValidator(_headers)] = Field(default={})
+    otlp_headers: Annotated[Mapping[str, SecretStr], AfterValidator(header_table)] = Field(
+        default={}
+    )
     """Headers of the requests to the collector, such as its credential."""
 
     def file(self, spool: Path) -> Path:

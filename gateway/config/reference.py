@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.models import TABLES, keys_of
 from gateway.config.route_tests import NOON, Expected, ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
-from gateway.config.types import Schema
+from gateway.config.types import HeaderValue, Schema
 from gateway.plugin.quantities import Quantity, shown
 from gateway.plugin.registry import PluginRegistry
 
@@ -37,6 +37,7 @@ _KINDS: dict[Any, str] = {
     float: "number",
     bool: "`true` or `false`",
     SecretStr: "credential",
+    HeaderValue: "text or credential",
     Path: "path",
     StepConfig: "step",
     Schema: "JSON Schema",

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
 from gateway.config.route_tests import ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
-from gateway.config.types import NAME, Schema
+from gateway.config.types import NAME, HeaderValue, Schema
 from gateway.plugin.quantities import DURATIONS, RATES, SIZES, Quantity, QuantityKind, shown
 from gateway.plugin.registry import PluginRegistry
 
@@ -36,7 +36,7 @@ BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exc
 NUMERIC = ("integer", "number")
 TEXT: Json = {"type": "string"}
 SIMPLE: Mapping[Any, Json] = {
-    str: TEXT, Path: TEXT, SecretStr: TEXT,
+    str: TEXT, Path: TEXT, SecretStr: TEXT, HeaderValue: TEXT,
     int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
     Any: {}, Schema: {"anyOf": [{"type": "object"}, {"type": "boolean"}, TEXT]},
     StepConfig: {"$ref": "#/definitions/step"},

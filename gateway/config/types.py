@@ -6,10 +6,14 @@ listen: is not an address …".
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+
+from gateway.config.proxy import parse_proxy
+from gateway.http import HOP_BY_HOP
 
 
 def address_problem(url: str) -> str | None:
@@ -127,6 +131,65 @@ def client_ip(value: object) -> object:
             f'cannot be {lower}, which has another meaning; write "x-real-ip", for example'
         )
     return lower
+
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, section 5.1)."""
+HeaderValue = str | SecretStr
+"""The value of a header: a credential, or a text that may be shown."""
+
+
+def plain_value(value: HeaderValue) -> str:
+    """Return the text of a header's value."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def header_table(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check a table of headers.
+
+    Raises:
+        ValueError: a name or a value is not what a header may have.
+    """
+    for name, held in value.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is not a header name; write authorization = "..."')
+        text = plain_value(held)
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError(f"{name}: the header's value must be printable ASCII on one line")
+    return value
+
+
+def added_headers(value: object) -> object:
+    """Check the headers that a destination adds; return them with names in lower case.
+
+    Raises:
+        ValueError: one is invalid, occurs twice, or frames, describes or authorizes the request.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError('must be a table; write headers = { x-tenant = "shop-1" }')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+    lower: dict[str, object] = {}
+    for name, held in value.items():
+        if not isinstance(held, str | SecretStr):
+            raise ValueError(f"{name} must be text; put it in quotes")  # noqa: TRY004 - the same
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is not a header name; write one like "x-tenant"')
+        if name.lower() in lower:
+            raise ValueError(f"{name} occurs twice; keep one of them")
+        if name.lower() in _TAKEN | HOP_BY_HOP:
+            raise ValueError(f"cannot have {name}, which has another meaning; remove it")
+        lower[name.lower()] = held
+    return header_table(lower)
+
+
+def proxy(value: object) -> object:
+    """Check the URL of a proxy; an empty one stands for none.
+
+    Raises:
+        ValueError: it is not the URL of an HTTP proxy.
+    """
+    if isinstance(value, SecretStr) and (url := value.get_secret_value()):
+        parse_proxy(url)
+    return value
 
 
 def networks(value: object) -> object:

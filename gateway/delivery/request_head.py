@@ -3,11 +3,12 @@
 Destinations get nearly the same head for every event, so heads are remembered.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from yarl import URL
 
-from gateway.http import Request, as_basic
+from gateway.http import NO_HEADERS, Request, as_basic
 
 HEAD_CACHE_SIZE = 256
 """Heads kept for a destination; forwarded requests have queries of the senders' own."""
@@ -36,9 +37,13 @@ class RequestHeads:
     """Builds heads, and remembers those of the same method, address and headers object.
 
     A plugin may use one object for all its requests and change it, so its values are compared.
+
+    Args:
+        added: headers of every request, by lower-case names.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, added: Mapping[str, str] = NO_HEADERS) -> None:
+        self._added = added
         self._known: dict[tuple[str, str, int], tuple[RequestHead, dict[str, str]]] = {}
 
     def of(self, request: Request) -> RequestHead:
@@ -51,15 +56,17 @@ class RequestHeads:
         known = self._known.get(key)
         if known is not None and known[1] == request.headers:
             return known[0]
-        head = build_head(request)
+        head = build_head(request, self._added)
         if len(self._known) >= HEAD_CACHE_SIZE:
             self._known.clear()
         self._known[key] = head, dict(request.headers)
         return head
 
 
-def build_head(request: Request) -> RequestHead:
+def build_head(request: Request, added: Mapping[str, str] = NO_HEADERS) -> RequestHead:
     """Return the head of *request*; what frames it is the gateway's, the rest as it is.
+
+    The *added* headers replace those of the same names, which a sender may have written.
 
     Raises:
         ValueError: it cannot be sent: a line break in a header, an address that is none.
@@ -74,7 +81,9 @@ def build_head(request: Request) -> RequestHead:
     origin = Origin(host, url.port or _PORTS[url.scheme], url.scheme == "https")
     given = {name.lower(): value for name, value in request.headers.items()}
     fields = [("host", given.get("host") or url.host_port_subcomponent or host)]
-    fields += [(n, v) for n, v in request.headers.items() if n.lower() not in _FRAMING]
+    replaced = _FRAMING.union(added)
+    fields += [(n, v) for n, v in request.headers.items() if n.lower() not in replaced]
+    fields += added.items()
     if "content-type" not in given:
         fields.append(("content-type", "application/octet-stream"))
     if url.user is not None and "authorization" not in given:

@@ -5,14 +5,20 @@ import functools
 import socket
 import ssl
 from collections import deque
+from collections.abc import Mapping
 from typing import Protocol
 
 import aiohappyeyeballs
 
+from gateway.config import DestinationConfig
+from gateway.config.proxy import Proxy, parse_proxy
+from gateway.config.tls_files import default_tls
+from gateway.config.types import plain_value
 from gateway.delivery.connection import Connection, Exchange, OnEnd
+from gateway.delivery.proxy_tunnel import open_tunnel
 from gateway.delivery.request_head import Origin, RequestHeads
 from gateway.errors import TransportError
-from gateway.http import Request, Response
+from gateway.http import NO_HEADERS, Request, Response
 
 KEEP_ALIVE = 60.0
 """Seconds for which an idle connection is kept."""
@@ -58,15 +64,25 @@ class HttpTransport:
             it is noticed up to a tenth later.
         connections: the most that may be open at once.
         tls: settings for https addresses; the system's where left out.
+        proxy: makes every connection; None to connect directly.
+        headers: added to every request, by lower-case names.
     """
 
     def __init__(
-        self, *, timeout: float, connections: int, tls: ssl.SSLContext | None = None
+        self,
+        *,
+        timeout: float,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self._timeout = timeout
         self._most = connections
         self._tls = tls
-        self._heads = RequestHeads()
+        self._proxy = proxy
+        self._via = f" through proxy {proxy.address}" if proxy else ""
+        self._heads = RequestHeads(headers)
         self._addresses = Addresses()
         self._open: dict[Connection, asyncio.Task[None] | None] = {}
         """Every connection; with the task that opens it, where it is not open yet."""
@@ -174,16 +190,19 @@ class HttpTransport:
             task.cancel()
 
     async def _connect(self, connection: Connection) -> None:
-        origin = connection.origin
+        origin, proxy = connection.origin, self._proxy
+        dialled = Origin(proxy.host, proxy.port, tls=False) if proxy else origin
         loop = asyncio.get_running_loop()
         try:
-            found = await self._addresses.of(origin)
+            found = await self._addresses.of(dialled)
             made = await aiohappyeyeballs.start_connection(
                 found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY, interleave=1, loop=loop
             )
             connection.socket = made
             try:
-                tls = (self._tls or tls_context()) if origin.tls else None
+                if proxy is not None:
+                    await open_tunnel(made, proxy, origin)
+                tls = (self._tls or default_tls()) if origin.tls else None
                 await loop.create_connection(
                     lambda: connection, sock=made, ssl=tls,
                     server_hostname=origin.host.rstrip(".") if origin.tls else None,
@@ -192,8 +211,9 @@ class HttpTransport:
                 made.close()
                 raise
         except (OSError, ssl.SSLError, ValueError) as error:
-            self._addresses.distrust(origin)
-            connection.fail("connect", f"cannot connect to {origin.host}:{origin.port}: {error}")
+            self._addresses.distrust(dialled)
+            what = f"cannot connect to {origin.host}:{origin.port}{self._via}: {error}"
+            connection.fail("connect", what)
         finally:
             if connection in self._open:
                 self._open[connection] = None
@@ -235,7 +255,8 @@ class HttpTransport:
                 return
             self._under_way.pop(exchange)
             if exchange.connection is not None:
-                exchange.connection.fail("timeout", message)
+                opening = self._open.get(exchange.connection) is not None
+                exchange.connection.fail("timeout", message + self._via * opening)
             else:
                 self._waiting.remove(exchange)
                 exchange.end(TransportError("timeout", message))
@@ -311,9 +332,13 @@ class Addresses:
         self._fresh_until.pop(origin, None)
 
 
-@functools.cache
-def tls_context() -> ssl.SSLContext:
-    """Return the settings of TLS: the system's certificate authorities, and HTTP/1.1."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def make_transport(config: DestinationConfig) -> HttpTransport:
+    """Return the transport of a configured destination."""
+    proxy = config.proxy.get_secret_value() if config.proxy else ""
+    return HttpTransport(
+        timeout=config.timeout,
+        connections=config.concurrency,
+        tls=config.tls.context if config.tls else None,
+        proxy=parse_proxy(proxy) if proxy else None,
+        headers={name: plain_value(value) for name, value in config.headers.items()},
+    )

@@ -36,7 +36,6 @@ from gateway.delivery.sender import Sender, internal_error, internal_failure
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import Response
-from gateway.redact import find_secrets
 from gateway.spool import Attempt, LogRecord, Spool
 from gateway.verdict import Declined, Delivered, Refused, RetryLater
 
@@ -208,9 +207,9 @@ class Worker:
         """Return whether requests in a vendor's format are forwarded unchanged."""
         return self.sender.rendering.forwards_from(vendor)
 
-    def own_secrets(self) -> tuple[str, ...]:
-        """Return the secrets in the destination's settings."""
-        return find_secrets(self.sender.rendering.output.config)
+    def own_secrets(self) -> list[str]:
+        """Return the credentials that the destination's requests are sent with."""
+        return self.config.secrets()
 
     def wait_for_reply(self, request_id: str) -> "asyncio.Future[Response | None]":
         """Return a future of the vendor's response to a request; its result may be None."""

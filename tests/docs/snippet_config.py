@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 FILES = {
     "countries.csv": "DE,Germany\n",
     "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nadditional = true\nto = ["any"]\n',
@@ -14,19 +16,26 @@ FILES = {
 """Files that configurations on pages refer to."""
 KEPT = "key.txt"
 """Replaces every file with a credential."""
+CERTIFICATE = "certificate.pem"
+"""Replaces every file with a certificate or its key."""
 
 
 def written(text: str, folder: Path) -> Path:
     """Write *text*, completed, into *folder* beside the files that pages name; return its path.
 
-    A secret's file becomes one that exists. Sources, destinations and routes that *text* lacks are
-    added; its own stay unchanged.
+    Files with secrets and certificates become ones that exist. Sources, destinations and routes
+    that *text* lacks are added; its own stay unchanged.
     """
     for name, content in {**FILES, KEPT: "a-secret\n"}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     text = re.sub(r'"file:[^"]*"', lambda _: f'"file:{folder / KEPT}"', text)
+    pem = f'= "{folder / CERTIFICATE}"'
+    text = re.sub(r'= "[^"]*\.pem"', lambda _: pem, text)
+    if pem in text:
+        issued = trustme.CA().issue_cert("gateway.example")
+        issued.private_key_and_cert_chain_pem.write_to_path(folder / CERTIFICATE)
     path = folder / "gateway.toml"
     path.write_text("\n".join([text, *_missing(tomllib.loads(text))]))
     return path

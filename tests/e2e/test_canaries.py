@@ -19,6 +19,7 @@ from gateway.plugin.vendor import Input
 from tests.e2e.canaries import MARK, STATUS, check_hidden, command_output, echo
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, serving
+from tests.gateway.connect_proxy import connect_proxy
 
 QUOTED = f"who is {MARK}-collector"
 """The collector's first response."""
@@ -38,7 +39,21 @@ SETTINGS = {
 }
 
 
-def configured(folder: Path, vendor: str) -> tuple[str, int]:
+def egress(folder: Path, proxy: str, kind: str) -> str:
+    """Return the keys of a destination that say how it is reached, with canaries.
+
+    The vendor repeats the headers. The proxy refuses one kind of destinations.
+    """
+    (folder / "team").write_text(f"{MARK}-team")
+    (folder / "sign").write_text(f"Bearer {MARK}-sign")
+    password = "wrong" if kind == "locked" else "proxy"
+    return (
+        f'headers = {{ x-team = "file:{folder}/team", x-sign = "file:{folder}/sign", '
+        f'x-api-key = "{MARK}-added" }}\nproxy = "http://{MARK}-gate:{MARK}-{password}@{proxy}"\n'
+    )
+
+
+def configured(folder: Path, vendor: str, proxy: str) -> tuple[str, int]:
     """Return a configuration with canaries for credentials, and how many destinations settle."""
     text = (
         f'[server]\nlisten = "127.0.0.1:0"\nmetrics = true\n[spool]\npath = "{folder}/spool"\n'
@@ -59,6 +74,7 @@ def configured(folder: Path, vendor: str) -> tuple[str, int]:
             user = f"{MARK}-user:{MARK}-pass@" if kind == "refuse" and name == "growlytics" else ""
             text += f'[destinations.{names[-1]}]\nvendor = "{name}"\n{held}{more}'
             text += f'url = "http://{user}{host}/{kind}"\n'
+            text += egress(folder, proxy, kind) if name in {"chrts", "segment"} else ""
     text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
     text += '[[routes]]\nname = "hashed"\nto = ["ok-chrts"]\nadditional = true\n'
     text += f'steps = [{{ hash = ["user_id"], key = "{MARK}-hash" }}]\n'
@@ -132,8 +148,11 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
     app.router.add_post("/v1/traces", collect)
     app.router.add_route("*", "/{path:.*}", echo)
     config = tmp_path / "gateway.toml"
-    async with serving(app) as vendor, aiohttp.ClientSession() as client:
-        text, destinations = configured(tmp_path, vendor)
+    async with (
+        serving(app) as vendor, connect_proxy(f"{MARK}-gate:{MARK}-proxy") as proxy,
+        aiohttp.ClientSession() as client,
+    ):  # fmt: skip
+        text, destinations = configured(tmp_path, vendor, proxy.address)
         config.write_text(text)
         async with gateway_process(config) as running:
             found = list(await send(client, running.url))
@@ -145,10 +164,14 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
             found.append(await command_output(config, "tail", "--lines", "1000", "--limit", "500"))
             found.append(await command_output(config, "dead-letters", "list", "--limit", "1000"))
             found.append(await command_output(config, "dead-letters", "show", "1"))
+            found.append(await command_output(config, "check"))
+            assert f"through proxy {proxy.address}".encode() in b" ".join(found[-1].split())
             running.process.send_signal(signal.SIGTERM)
             assert await running.ended() == 0
     assert len(b"".join(spans)) > 100_000
     assert any("who is ***" in str(line.get("message")) for line in running.lines)
+    assert any(f"through proxy {proxy.address}: " in str(line) for line in running.lines)
+    assert any("'x-team': '***'" in str(line) for line in running.lines)
     found += spans
     found.append(orjson.dumps(running.lines))
     found.append((tmp_path / "spool/traces.db").read_bytes())

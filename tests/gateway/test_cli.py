@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 
 from gateway.cli import COMMANDS, main
@@ -122,6 +123,26 @@ def test_check_shows_relays_and_client_keys(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert "shop chrts / every 1 https://up.example, as own, responds to events" in lines
     assert "each client's own key" in " ".join(lines)
+
+
+def test_check_shows_how_a_vendor_is_reached(tmp_path: Path) -> None:
+    """``check`` shows the proxy's address, names of headers, and certificate files, no values."""
+    trustme.CA().issue_cert("a@b.example").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "client.pem"
+    )
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f'[sources.shop]\nvendor = "chrts"\nkeys = ["a"]\n[destinations.crm]\nvendor = "chrts"\n'
+        f'url = "https://crm.example"\napi_key = "a-key"\ncert = "{tmp_path}/client.pem"\n'
+        f'ca = "{tmp_path}/client.pem"\nproxy = "http://me:{CANARY}@proxy.example"\n'
+        f'headers = {{ X-Team = "{CANARY}" }}\n[[routes]]\nto = ["crm"]\n',
+    )
+    found = gateway("check", "-c", path)
+    assert found.exit_code == 0, found.output
+    said = "".join(found.stdout.split())
+    assert "throughproxyproxy.example:80,addsx-team,trusts" in said
+    assert f"only,showsthecertificate{tmp_path}/client.pem" in said
+    assert CANARY not in found.output
 
 
 def test_check_shows_conditions_steps_and_files(tmp_path: Path) -> None:

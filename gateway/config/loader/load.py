@@ -20,6 +20,7 @@ from gateway.config.loader.checks import (
     client_key_settings,
     shadow_settings,
 )
+from gateway.config.loader.egress import EgressReader, check_headers
 from gateway.config.loader.event_names import check as check_event_names
 from gateway.config.loader.files import FileMerger, Raw
 from gateway.config.loader.references import ReferenceResolver
@@ -167,6 +168,7 @@ class _Reading:
         self._references = references
         self._report = report
         self._plans = PlanReader(report)
+        self._egress = EgressReader(references, report)
 
     def config(self, path: Path) -> Config:
         """Return the configuration.
@@ -201,8 +203,8 @@ class _Reading:
         check_reach(routes, sources, destinations, self._report)
         check_event_names(routes, self._registry, self._report)
         check_consent(routes, consent, self._report)
-        read = (*self._gathered.files, *route_reader.files, *self._plans.files)
-        files = ReadFiles(read, tuple(self._gathered.patterns))
+        named = (*route_reader.files, *self._plans.files, *self._egress.files)
+        files = ReadFiles((*self._gathered.files, *named), tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
@@ -280,7 +282,8 @@ class _Reading:
         self, name: str, raw: Raw, spool: SpoolConfig | None
     ) -> DestinationConfig | None:
         table = f"destinations.{name}"
-        raw = self._references.table(raw, table)
+        written, raw = raw, self._references.table(raw, table)
+        raw |= self._egress.credentials(written, raw, table)
         vendor = self._vendor(raw, table, self._registry.outputs, "output")
         common = {key: value for key, value in raw.items() if key in keys_of(Delivery)}
         filled = {"on_full": spool.on_full} | common if spool else common
@@ -309,7 +312,12 @@ class _Reading:
         except ValidationError as error:
             self._report.findings(table, keys_of(model) | keys_of(Delivery), error)
             return None
-        return DestinationConfig(**dict(delivery), settings=settings) if delivery else None
+        if delivery is None:
+            return None
+        told = {key: getattr(delivery, key) for key in delivery.model_fields_set}
+        destination = DestinationConfig(**told, settings=settings)
+        check_headers(destination, table, self._registry, self._report)
+        return self._egress.apply(destination, table)
 
 
 class LoadedRedactor(NamedTuple):

@@ -24,16 +24,16 @@ class ReferenceResolver:
         environ: the environment variables.
         report: gets the problems, and the values that must be redacted.
         stand_ins: use placeholders instead of reporting what is missing, for commands that send
-            nothing: ``value-of-NAME`` for a variable that is not set (a URL where one is needed),
-            and ``content-of-NAME`` for a secret file that cannot be read.
+            nothing: ``value-of-NAME`` for a variable that is not set, and ``content-of-NAME`` for a
+            secret file that cannot be read; a URL where one is needed.
     """
 
     def __init__(
         self, environ: Mapping[str, str], report: ConfigReport, *, stand_ins: bool = False
     ) -> None:
-        self._environ = environ
+        self.environ = environ
+        self.stand_ins = stand_ins
         self._report = report
-        self._stand_ins = stand_ins
         self.missing: list[str] = []
         """What was replaced by placeholders: names of variables, and paths of secret files."""
 
@@ -65,18 +65,16 @@ class ReferenceResolver:
             self._report.problem(table, key, what, only=True)
             return found[0]
         name, default = found["name"], found["default"]
-        value = self._environ.get(name)
+        value = self.environ.get(name)
         if default is not None and not value:
             if "${" in default:
                 what = f"the default of {name} contains a reference, which is not resolved"
                 self._report.problem(table, key, f"{what}; write plain text", only=True)
             return default
-        if value is None and self._stand_ins:
+        if value is None and self.stand_ins:
             self.missing.append(name)
             self._report.stood_in(table, key, name)
-            placeholder = f"value-of-{name}"
-            is_url = key == "url" and not found.start()
-            return f"https://{placeholder}.example" if is_url else placeholder
+            return _placeholder(f"value-of-{name}", "" if found.start() else key)
         if value is None:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
@@ -98,9 +96,9 @@ class ReferenceResolver:
             try:
                 value = path.read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
-                if self._stand_ins:
+                if self.stand_ins:
                     self.missing.append(str(path))
-                    return f"content-of-{path.name}"
+                    return _placeholder(f"content-of-{path.name}", key)
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
                 what = f"cannot read the secret in {path}: {reason}; correct the path or the file"
                 self._report.problem(table, key, what, only=True)
@@ -117,6 +115,14 @@ class ReferenceResolver:
             key = field.alias or name
             if key in settings and is_secret(field.annotation):
                 settings[key] = self.secret(settings[key], table, key)
+
+
+_SCHEMES = {"url": "https", "proxy": "http"}
+"""Keys that hold URLs, with the scheme of a placeholder."""
+
+
+def _placeholder(text: str, key: str) -> str:
+    return f"{_SCHEMES[key]}://{text}.example" if key in _SCHEMES else text
 
 
 def is_secret(annotation: Any) -> bool:

@@ -144,7 +144,7 @@ class ConfigReport:
         if number and kind in self._members:
             file, own = self._members[kind][int(number) - 1]
             return file, file.lines.find(f"{kind}.{own}", key), f"{kind}.{own}"
-        for wanted in dict.fromkeys((key, "")):
+        for wanted in dict.fromkeys((key, key.partition(".")[0], "")):
             for file in self._files:
                 if line := file.lines.exact(table, wanted):
                     return file, line, table

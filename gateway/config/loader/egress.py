@@ -1,0 +1,122 @@
+"""Read how a destination is reached: its proxy, its added headers, its certificate files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from gateway.config.loader.references import FILE, ReferenceResolver
+from gateway.config.loader.report import ConfigReport
+from gateway.config.models import DestinationConfig
+from gateway.config.proxy import environment_proxy, parse_proxy
+from gateway.config.tls_files import TlsFileError, TlsFiles, read_tls_files
+from gateway.config.types import FIELD
+from gateway.plugin.registry import PluginRegistry
+from gateway.redact import is_secret as names_secret
+
+
+class EgressReader:
+    """Reads the keys of destinations that say how their vendors are reached.
+
+    Args:
+        references: resolves credentials.
+        report: gets the problems.
+
+    Attributes:
+        files: the certificate files that were read.
+    """
+
+    def __init__(self, references: ReferenceResolver, report: ConfigReport) -> None:
+        self.files: list[Path] = []
+        self._references = references
+        self._report = report
+
+    def credentials(
+        self, written: Mapping[str, Any], expanded: Mapping[str, Any], table: str
+    ) -> dict[str, Any]:
+        """Return ``proxy`` and ``headers`` of a table with their credentials read and marked.
+
+        Args:
+            written: the table as in the file.
+            expanded: the table with its variables replaced.
+            table: its place in the file.
+        """
+        found: dict[str, Any] = {}
+        if expanded.get("proxy"):
+            found["proxy"] = self._references.secret(expanded["proxy"], table, "proxy")
+        headers, values = written.get("headers"), expanded.get("headers")
+        if isinstance(headers, dict) and isinstance(values, dict):
+            found["headers"] = {
+                name: self._header(name, headers[name], value, table)
+                for name, value in values.items()
+            }
+        return found
+
+    def _header(self, name: str, written: Any, value: Any, table: str) -> Any:
+        """Return the value of a header; as a `SecretStr` if it is a credential."""
+        if not isinstance(value, str):
+            return value
+        if written == value and not value.startswith(FILE) and not names_secret(name):
+            return value
+        return SecretStr(self._references.secret(value, table, f"headers.{name}"))
+
+    def apply(self, destination: DestinationConfig, table: str) -> DestinationConfig:
+        """Return *destination* with its proxy of the environment, and with its files' content."""
+        found: dict[str, Any] = {}
+        if "proxy" not in destination.model_fields_set:
+            found["proxy"] = self._environment_proxy(destination.settings.url, table)
+        if tls := self._tls(destination, table):
+            found["tls"] = tls
+        return destination.model_copy(update=found)
+
+    def _environment_proxy(self, url: str, table: str) -> SecretStr | None:
+        found = environment_proxy(url, self._references.environ)
+        if found is None:
+            return None
+        self._report.hide(found.url)
+        try:
+            parse_proxy(found.url)
+        except ValueError as error:
+            self._report.problem(table, "proxy", f"{found.variable} in the environment {error}")
+        return SecretStr(found.url)
+
+    def _tls(self, delivery: DestinationConfig, table: str) -> TlsFiles | None:
+        files = [path for path in (delivery.ca, delivery.cert, delivery.key) if path is not None]
+        if delivery.key is not None and delivery.cert is None:
+            what = "has no certificate; name its file in cert, or remove key"
+            self._report.problem(table, "key", what)
+            return None
+        if files and delivery.settings.url.startswith("http:"):
+            key = "ca" if delivery.ca is not None else "cert"
+            self._report.warning(table, key, "has no effect with an http url; write https")
+        if not files or self._references.stand_ins:
+            return None
+        self.files += files
+        try:
+            return read_tls_files(delivery.ca, delivery.cert, delivery.key)
+        except TlsFileError as error:
+            self._report.problem(table, error.key, str(error))
+            return None
+
+
+def check_headers(
+    destination: DestinationConfig, table: str, registry: PluginRegistry, report: ConfigReport
+) -> None:
+    """Report added headers that the vendor's plugin, the client or the gateway sets."""
+    for name, who in _taken(destination, registry):
+        if name in destination.headers:
+            report.problem(table, "headers", f"cannot have {name}, which {who} sets; remove it")
+
+
+def _taken(destination: DestinationConfig, registry: PluginRegistry) -> Iterator[tuple[str, str]]:
+    if not destination.headers:
+        return
+    vendor = destination.vendor
+    for name in registry.outputs[vendor](destination.settings).headers():
+        yield name.lower(), f"the plugin of {vendor}"
+    if destination.credentials == "client" and vendor in registry.inputs:
+        for name in registry.inputs[vendor].credential_headers:
+            yield name, "the client"
+    if destination.client_ip not in {"", FIELD}:
+        yield destination.client_ip, "client_ip"
