@@ -90,7 +90,7 @@ class CircuitBreaker:
 
     def resumes_at(self, now: float) -> float | None:
         """Return when the next attempt may start, by the clock of *now*; None if it may now."""
-        until = max(self._until, self._paused_until)
+        until = max(self._paused_until, self._until)
         return until if until > now else None
 
     def paused_until(self, now: float) -> float | None:
@@ -104,6 +104,8 @@ class CircuitBreaker:
         """
         self._taken += 1
         self._taken_at = now
+        if self.state == "closed" and self.reason is None:  # nothing failed since the last one
+            return
         self._row = self.opened = 0
         self._users.clear()
         self._limited.clear()
@@ -173,7 +175,8 @@ class CircuitBreaker:
 
     def forget(self, mark: DeliveryRef) -> None:
         """Forget a settled delivery."""
-        self._known.pop(mark, None)
+        if self._known:
+            self._known.pop(mark, None)
 
     def _limit(self, who: str, after: float | None, now: float) -> None:
         """Pause as long as the vendor asks if several users got 429, else only briefly."""

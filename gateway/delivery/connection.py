@@ -256,7 +256,11 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         limit = self._limit
-        plain = unpacked(b"".join(self._body)[:limit], self._coding, limit)
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        unread, truncated = "", self._truncated
+        if self._coding or truncated:
+            plain = unpacked(body[:limit], self._coding, limit)
+            body, unread, truncated = plain.body, plain.unread, truncated or plain.cut
         keep = (
             self._complete
             and not (self._truncated or self._surplus or self._error or self.closed)
@@ -264,9 +268,8 @@ class Connection(asyncio.Protocol):
             and self._persistent
             and self._is_sent
         )
-        truncated = self._truncated or plain.cut
         headers = self._headers(whole=self.exchange is not None and self.exchange.whole)
-        response = Response(self._status, headers, plain.body, truncated, plain.unread)
+        response = Response(self._status, headers, body, truncated, unread)
         self._end(response, keep=keep)
 
     @property

@@ -193,7 +193,8 @@ class InFlight:
             del self._by_source[source], self._bytes[source]
         self._users.count(job.user_hash, -1)
         self._fresh.pop(job.mark, None)
-        self._ahead.pop(job.mark, None)
+        if self._ahead:
+            self._ahead.pop(job.mark, None)
 
     def oldest(self) -> Job | None:
         """Return the job with the lowest seq that is not a waiting delivery in the spool."""

@@ -71,7 +71,7 @@ class WaitingReader:
     @property
     def due(self) -> bool:
         """Return whether a retry may be due."""
-        return self._due <= steady_time()
+        return self._due < NEVER and self._due <= steady_time()
 
     @property
     def next_at(self) -> float:
