@@ -170,16 +170,18 @@ def tallied(counts: Counters) -> CounterTotals:
     taken, delivered, failed = Counter[str](), Counter[str](), Counter[str]()
     for (source, _), count in counts.events.items():
         taken[source] += count
-    for (destination, outcome), count in counts.deliveries.items():
-        if outcome == "delivered":
-            delivered[destination] += count
-        elif outcome in FAILED:
-            failed[destination] += count
+    for destination, one in counts.destinations.items():
+        for outcome, count in one.outcomes.items():
+            if outcome == "delivered":
+                delivered[destination] += count
+            elif outcome in FAILED:
+                failed[destination] += count
+    seconds = {name: one.attempt_seconds for name, one in counts.destinations.items()}
     tries = {
         name: LatencyTotals(
             held.sum, tuple((float(bound), count) for bound, count in held.buckets())
         )
-        for name, held in counts.attempt_seconds.items()
+        for name, held in seconds.items()
     }
     unrouted, routed = dict(counts.unrouted), dict(counts.routed)
     return CounterTotals(taken, unrouted, routed, delivered, failed, tries)

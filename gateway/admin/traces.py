@@ -17,7 +17,6 @@ from gateway.spool.dead_letters import DeadLetterSummary
 from gateway.trace.delivery_status import DeliveryState, filters_for_id
 from gateway.trace.from_spool import explain_missing, snapshot_of_dead_letter, trace_from_spool
 from gateway.trace.record_builder import RecordBuilder
-from gateway.trace.recorder import RateSampler
 from gateway.trace.records import (
     AttemptRecord,
     EventRecord,
@@ -26,6 +25,7 @@ from gateway.trace.records import (
     TraceFilter,
     TraceLine,
 )
+from gateway.trace.sampling import RateSampler
 
 MOST = 20
 """Dead letters that are read for one id."""

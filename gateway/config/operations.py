@@ -110,9 +110,13 @@ class TraceConfig(ConfigTable):
     """How large the file may grow; above it, the oldest traces are deleted."""
     success_rate_limit: int = Field(default=50, ge=0)
     """How many events are traced per second; a request of ten events counts as ten. Above this
-    rate requests that succeed are sampled; failures never are. Of rejected requests 50 more per
-    second are traced for each source and kind of reason. Requests rejected for their key or their
-    address count as successes here."""
+    rate requests that succeed are sampled, for each source a fair share; failures never are. Of
+    rejected requests 50 more per second are traced for each source and kind of reason. Requests
+    rejected for their key or their address count as successes here."""
+    cpu_share: float = Field(default=0.05, gt=0, le=1)
+    """How much of one CPU core traces may take while more events come than `success_rate_limit`:
+    fewer successes are traced if an event's traces cost more. Failures are always traced, and count
+    here."""
     max_body: Size = Field(default=64 * KIB, ge=0)
     """How much of each body, received or sent, is stored. 0 stores none."""
     otlp_url: Annotated[str, BeforeValidator(_collector)] = ""

@@ -66,6 +66,7 @@ class RequestContext:
     Attributes:
         request: as received, with all headers, without its body.
         source: its source; any candidate if the key could not decide.
+        candidate: the first source that it could be for, which its sampling counts for.
         key: the key that the client sent.
         stored: the request as the spool stores it; None if it did not get so far.
         events: its events.
@@ -79,13 +80,14 @@ class RequestContext:
     """
 
     __slots__ = (
-        "consented", "events", "kept", "key", "refused", "relayed", "request", "seconds",
-        "source", "status", "stored", "turns",
+        "candidate", "consented", "events", "kept", "key", "refused", "relayed", "request",
+        "seconds", "source", "status", "stored", "turns",
     )  # fmt: skip
 
     def __init__(self, request: Request, source: Source) -> None:
         self.request = request
         self.source = source
+        self.candidate = source.name
         self.key: str | None = None
         self.stored: Request | None = None
         self.events: Sequence[Event] = ()
@@ -101,8 +103,8 @@ class RequestContext:
 class IngestObserver(Protocol):
     """Observes every incoming request."""
 
-    def sample(self) -> bool:
-        """Return whether to trace the next request."""
+    def sample(self, source: str) -> bool:
+        """Return whether to trace the next request, which is for *source*."""
 
     def no_source(self, fault: Fault = Fault.NOT_FOUND) -> None:
         """Count a request for no source."""

@@ -151,7 +151,7 @@ class Receiver:
             method=http.method,
             url=found.path + mark + query,
             headers=http.headers,
-            id=self._ids.next(traced=observed.sample()),
+            id=self._ids.next(traced=observed.sample(source.name)),
             received_at=moment(self._services.spool.clock.of_day()),
             client=identified.client,
         )

@@ -5,7 +5,7 @@ cannot increase the number of labels.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from gateway.event import Event
@@ -42,16 +42,30 @@ class Histogram:
             yield ("+Inf" if bound == float("inf") else str(bound)), total
 
 
-class Histograms(dict[str, Histogram]):
-    """Histograms by label, created on first use."""
+class DestinationCounters:
+    """The counters of one destination.
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        super().__init__()
-        self._bounds = bounds
+    Attributes:
+        outcomes: deliveries by outcome.
+        statuses: attempts by the response's status; None without a response.
+        attempt_seconds: seconds until the whole response was received.
+        delivery_seconds: seconds from a request's arrival to its event's delivery.
+    """
 
-    def __missing__(self, label: str) -> Histogram:
-        made = self[label] = Histogram(self._bounds)
-        return made
+    __slots__ = ("attempt_seconds", "delivery_seconds", "outcomes", "statuses")
+
+    def __init__(self) -> None:
+        self.outcomes = defaultdict[str, int](int)
+        self.statuses = defaultdict[int | None, int](int)
+        self.attempt_seconds = Histogram(FAST)
+        self.delivery_seconds = Histogram(SLOW)
+
+    def attempts(self) -> Counter[str]:
+        """Return the attempts by class of status, such as ``2xx``; ``none`` without a response."""
+        found = Counter[str]()
+        for status, count in dict(self.statuses).items():
+            found["none" if status is None else f"{status // 100}xx"] += count
+        return found
 
 
 class Counters:
@@ -68,26 +82,20 @@ class Counters:
         unrouted: events that no route took, by source.
         closed: client connections that were closed or rejected, by reason.
         admin_refused: rejected calls of the admin API, by reason.
-        deliveries: by destination and outcome.
-        attempts: by destination and class of status, such as ``2xx``; ``none`` without a response.
-        attempt_seconds: seconds until the whole response was received, by destination.
-        delivery_seconds: seconds from a request's arrival to its event's delivery, by destination.
+        destinations: deliveries and attempts, by destination; created on first use.
     """
 
     def __init__(self) -> None:
         self.requests = Counter[tuple[str, str]]()
         self.refused = Counter[tuple[str, str]]()
-        self.answers = Histograms(FAST)
+        self.answers = defaultdict[str, Histogram](lambda: Histogram(FAST))
         self.events = Counter[tuple[str, str]]()
         self.deduplicated = Counter[str]()
         self.routed = Counter[tuple[str, str]]()
         self.unrouted = Counter[str]()
         self.closed = Counter[str]()
         self.admin_refused = Counter[str]()
-        self.deliveries = Counter[tuple[str, str]]()
-        self.attempts = Counter[tuple[str, str]]()
-        self.attempt_seconds = Histograms(FAST)
-        self.delivery_seconds = Histograms(SLOW)
+        self.destinations = defaultdict[str, DestinationCounters](DestinationCounters)
 
     def accepted(
         self,

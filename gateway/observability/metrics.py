@@ -205,7 +205,7 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
 
 
 def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
-    counts = gateway.observer.counts
+    counts = dict(gateway.observer.counts.destinations)
     yield counter(
         "cdp_gateway_deliveries_total",
         "Attempts by outcome: delivered, declined, shadowed, retry or dead_letter; and deliveries "
@@ -218,25 +218,32 @@ def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
         "cdp_gateway_attempts_total",
         "HTTP requests sent, by class of the response's status; none without a response.",
         ("destination", "status"),
-        counts.attempts,
+        {
+            (name, status): count
+            for name, one in counts.items()
+            for status, count in one.attempts().items()
+        },
     )
     yield histogram(
         "cdp_gateway_attempt_duration_seconds",
         "Time until the destination's whole response was received.",
         "destination",
-        counts.attempt_seconds,
+        {name: one.attempt_seconds for name, one in counts.items()},
     )
     yield histogram(
         "cdp_gateway_delivery_duration_seconds",
         "Time from a request's arrival until its event was delivered.",
         "destination",
-        counts.delivery_seconds,
+        {name: one.delivery_seconds for name, one in counts.items()},
     )
 
 
 def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
     """Return the outcomes of deliveries, including those that the spool gave up by itself."""
-    ended = Counter(dict(gateway.observer.counts.deliveries))
+    ended = Counter[tuple[str, str]]()
+    for name, counts in dict(gateway.observer.counts.destinations).items():
+        for outcome, count in dict(counts.outcomes).items():
+            ended[name, outcome] = count
     for name, given_up in gateway.spool.given_up().items():
         ended[name, "dead_letter"] += given_up.dead
         ended[name, "dropped"] += given_up.dropped
@@ -347,6 +354,14 @@ def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric
         "cdp_gateway_trace_dropped_total",
         "Requests and attempts whose traces were lost.",
         recorder.dropped,
+    )
+    yield CounterMetricFamily(
+        "cdp_gateway_trace_cpu_seconds_total", "CPU time that traces took.", recorder.cpu
+    )
+    yield GaugeMetricFamily(
+        "cdp_gateway_trace_success_rate_limit",
+        "Events per second that are traced although nothing fails.",
+        gateway.observer.successes.rate,
     )
     if recorder.spans is not None:
         yield counter(

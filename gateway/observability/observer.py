@@ -25,8 +25,9 @@ from gateway.routing.router import Router
 from gateway.spool import Attempt
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import RecordBuilder, RecordSettings, snapshot_attempt
-from gateway.trace.recorder import RateSampler, Recorder, SpanSink, TraceFile
+from gateway.trace.recorder import Recorder, SpanSink, TraceFile
 from gateway.trace.records import FAILED, Outcome
+from gateway.trace.sampling import RateSampler, SuccessSampler
 from gateway.trace.store import StoredTraces
 
 UNAUTHENTICATED_FAULTS = frozenset(
@@ -62,6 +63,7 @@ class Observer:
         hub: the live viewers.
         traces: the stored traces.
         recorder: writes traces.
+        successes: chooses the requests that are traced.
     """
 
     def __init__(
@@ -80,8 +82,9 @@ class Observer:
         )
         redaction.redactor = setting.redactor
         self._on = trace.enabled
-        self._chosen = RateSampler(trace.success_rate_limit if trace.enabled else 0)
-        self._strangers = RateSampler(trace.success_rate_limit if trace.enabled else 0)
+        most = trace.success_rate_limit if trace.enabled else 0
+        self.successes = SuccessSampler(most, trace.cpu_share, lambda: self.recorder.cpu)
+        self._strangers = RateSampler(most)
         self._shown = RateSampler(SHOWN)
         self._lines = RateSampler(rate)
         self._strange_lines = RateSampler(rate)
@@ -99,9 +102,9 @@ class Observer:
         """Return the redactor of the configuration in effect."""
         return self.recorder.maker.setting.redactor
 
-    def sample(self) -> bool:
-        """Return whether the next request is traced."""
-        return self._chosen.take()
+    def sample(self, source: str) -> bool:
+        """Return whether the next request, which is for *source*, is traced."""
+        return self.successes.take(source)
 
     async def stop(self) -> None:
         """Write the pending records, and disconnect live viewers."""
@@ -165,14 +168,13 @@ class Observer:
             logs = bool(wrong := self._refusals.take((source, outcome)))
         if logs:
             self._say(arrival, outcome)
+        events, chosen = arrival.events, is_sampled(arrival.request.id)
         if arrival.relayed:
+            self.successes.charge(arrival.candidate, -1, chosen=chosen)
             return
-        keep = self._on and bool(
-            is_sampled(arrival.request.id) or wrong or (strange and self._strangers.take())
-        )
-        events = arrival.events
-        if len(events) > 1 and is_sampled(arrival.request.id):
-            self._chosen.charge(len(events) - 1)
+        if len(events) > 1:
+            self.successes.charge(arrival.candidate, len(events) - 1, chosen=chosen)
+        keep = self._on and bool(chosen or wrong or (strange and self._strangers.take()))
         if keep or self._watched(source, "", events, failed=refused is not None):
             size = 0 if arrival.stored is None else len(arrival.stored.body)
             self.recorder.put(arrival, size, keep=keep)
@@ -203,16 +205,16 @@ class Observer:
     def record(
         self,
         job: Job,
-        end: "DestinationObserver",
+        to: tuple[str, Output],
         outcome: Outcome,
         reason: str,
         attempt: Attempt | None,
     ) -> None:
-        """Trace an attempt, if it is sampled or failed."""
+        """Trace an attempt, if it is sampled, fails, or ends what failed before."""
         failed = outcome in FAILED
         keep = self._on and (failed or job.had_trouble or is_sampled(job.entry.id))
-        if keep or self._watched(job.entry.source, end.destination, (job.event,), failed=failed):
-            raw = snapshot_attempt(job, (end.destination, end.output), outcome, reason, attempt)
+        if keep or self._watched(job.entry.source, to[0], (job.event,), failed=failed):
+            raw = snapshot_attempt(job, to, outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)
 
 
@@ -220,33 +222,28 @@ class DestinationObserver:
     """Counts, logs and traces the deliveries to one destination."""
 
     def __init__(self, observed: Observer, destination: str, output: Output) -> None:
-        self.destination = destination
-        self.output = output
+        self._to = destination, output
         self._observed = observed
-        counts = observed.counts
-        self._counts = counts
-        self._attempt_seconds = counts.attempt_seconds[destination]
-        self._delivery_seconds = counts.delivery_seconds[destination]
+        self._counts = observed.counts.destinations[destination]
 
     def on_attempt(
         self, job: Job, outcome: Outcome, reason: str = "", attempt: Attempt | None = None
     ) -> None:
         """Record the outcome of an attempt; *attempt* is None if nothing was sent."""
-        counts, destination = self._counts, self.destination
-        counts.deliveries[destination, outcome] += 1
+        counts, observed = self._counts, self._observed
+        counts.outcomes[outcome] += 1
         if attempt is not None:
-            status = attempt.status
-            answered = "none" if status is None else f"{status // 100}xx"
-            counts.attempts[destination, answered] += 1
-            self._attempt_seconds.observe(attempt.latency)
+            counts.statuses[attempt.status] += 1
+            counts.attempt_seconds.observe(attempt.latency)
         if outcome == "delivered":
             waited = time.time() - job.entry.request.received_at.timestamp()
-            self._delivery_seconds.observe(waited)
-        if outcome not in FAILED and self._observed.delivery_lines.take():
-            self._say(job, outcome, reason, attempt)
-        elif outcome == "retry" and (times := self._observed.retry_lines.take(destination)):
+            counts.delivery_seconds.observe(waited)
+        if outcome not in FAILED:
+            if observed.delivery_lines.take():
+                self._say(job, outcome, reason, attempt)
+        elif outcome == "retry" and (times := observed.retry_lines.take(self._to[0])):
             self._say(job, outcome, reason, attempt, times=times)
-        self._observed.record(job, self, outcome, reason, attempt)
+        observed.record(job, self._to, outcome, reason, attempt)
 
     def _say(
         self,
@@ -258,7 +255,7 @@ class DestinationObserver:
     ) -> None:
         log.info(
             "delivery",
-            destination=self.destination,
+            destination=self._to[0],
             delivery=job.event.id,
             outcome=outcome,
             attempts=len(job.attempts),

@@ -14,8 +14,9 @@ from gateway.spool import DeadLetter, Entry, Evicted, Spool, SpoolNotice, event_
 from gateway.spool.dead_letters import format_time
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import AttemptSnapshot, RecordBuilder
-from gateway.trace.recorder import RateSampler, Recorder
+from gateway.trace.recorder import Recorder
 from gateway.trace.records import EventRecord, RequestRecord, Trace
+from gateway.trace.sampling import RateSampler
 
 RATE = 20
 """Deliveries per second and destination that are recorded; an outage can end thousands at once."""

@@ -34,8 +34,6 @@ MOST_BYTES = 32 * 1024 * 1024
 """Bytes of their bodies that may be queued."""
 WORK = 0.001
 """Seconds of CPU time after which the thread rests; each rest costs both threads a switch."""
-DEBT = 10
-"""Seconds of a sampler's rate that may be spent in advance."""
 QUIET = 60.0
 """Seconds between two log lines about failures."""
 
@@ -81,6 +79,7 @@ class Recorder:
     Attributes:
         dropped: snapshots that could not be recorded, since the start.
         recorded: snapshots that were written, since the start.
+        cpu: seconds of CPU time that the thread used, since the start.
         spans: the export to a collector; None without one.
     """
 
@@ -93,6 +92,7 @@ class Recorder:
     ) -> None:
         self.dropped = 0
         self.recorded = 0
+        self.cpu = 0.0
         self.maker = maker
         self._hub = hub
         self._opens = store
@@ -183,7 +183,9 @@ class Recorder:
             if self._gives_up:
                 self._lose_file()
             batch, size = found
+            began = time.thread_time()
             written = self._write(batch)
+            self.cpu += time.thread_time() - began
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._done, len(batch), size, written)
         if self._store is not None:
@@ -282,48 +284,3 @@ class TraceFile(NamedTuple):
                 if not ending.endswith("shm"):  # that file is mapped into memory
                     os.truncate(path, 0)
                 path.unlink()
-
-
-class RateSampler:
-    """Takes the first items of each second.
-
-    Args:
-        rate: items per second.
-        clock: returns seconds; monotonic.
-    """
-
-    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._left = rate
-        self._until = 0.0
-
-    @property
-    def ready(self) -> bool:
-        """Return whether `take` would return True now."""
-        return self._left > 0 or (self._rate > 0 and self._clock() >= self._until)
-
-    def take(self) -> bool:
-        """Return whether one more item is taken now."""
-        if self._left > 0:
-            self._left -= 1
-            if self._left == self._rate - 1:
-                self._until = self._clock() + 1
-            return True
-        now = self._clock()
-        if not self._rate or now < self._until:
-            return False
-        seconds = 1 + int(now - self._until)
-        self._left = min(self._rate, self._left + self._rate * seconds)
-        self._until = now + 1
-        if self._left <= 0:
-            return False
-        self._left -= 1
-        return True
-
-    def charge(self, more: int) -> None:
-        """Count *more* items, taken together with the last one.
-
-        If this second has no room for them, the next ones have less, for at most `DEBT` seconds.
-        """
-        self._left = max(self._left - more, -DEBT * self._rate)

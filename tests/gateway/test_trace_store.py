@@ -4,7 +4,6 @@ import asyncio
 import stat
 import time
 from collections.abc import Iterator
-from itertools import count, islice
 from pathlib import Path
 
 import apsw
@@ -16,7 +15,6 @@ from gateway.errors import TraceError
 from gateway.event import Event, Product, Properties
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import MOST, changed
-from gateway.trace.recorder import RateSampler
 from gateway.trace.records import (
     AttemptRecord,
     EventRecord,
@@ -310,38 +308,6 @@ async def test_a_subscription_ends_with_its_block() -> None:
     with hub.subscribe():
         assert hub.lines
     assert not hub.lines
-
-
-def test_the_sampler_takes_the_first_of_each_second() -> None:
-    """The sampler takes the first items of each second; a rate of zero takes none."""
-    now = 100.0
-    sampler = RateSampler(3, lambda: now)
-    assert [sampler.take() for _ in range(5)] == [True, True, True, False, False]
-    now = 100.9
-    assert not sampler.take()
-    now = 101.1
-    assert [sampler.take() for _ in range(4)] == [True, True, True, False]
-    assert not RateSampler(0, lambda: now).take()
-
-
-def test_excess_items_reduce_the_next_seconds() -> None:
-    """Items taken beyond the rate reduce the room of the next seconds."""
-    seconds = count(100.0, 1.1)
-    now = next(seconds)
-    sampler = RateSampler(3, lambda: now)
-
-    def taken(times: int) -> list[int]:
-        nonlocal now
-        found = []
-        for now in islice(seconds, times):  # noqa: B007 - the sampler reads it
-            found.append(sum(sampler.take() for _ in range(5)))
-        return found
-
-    assert sampler.take()
-    sampler.charge(9)
-    assert taken(4) == [0, 0, 2, 3]
-    sampler.charge(1_000_000)
-    assert taken(14) == [0] * 10 + [3] * 4
 
 
 def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
