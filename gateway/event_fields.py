@@ -318,11 +318,12 @@ def _edited_list(
 
 
 def _default(struct: msgspec.Struct, name: str, new: Any) -> Any:
-    return _defaults(type(struct))[name] if new is None else new
+    return defaults(type(struct))[name] if new is None else new
 
 
 @cache
-def _defaults(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
+def defaults(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """Return the defaults of the fields of *struct*, by name; `msgspec.NODEFAULT` for none."""
     return {
         field.name: field.default_factory()
         if field.default is msgspec.NODEFAULT and field.default_factory is not msgspec.NODEFAULT

@@ -1,7 +1,4 @@
-"""Rows compiled for one walk over a payload.
-
-The time of a walk depends on the number of keys in the payload, not on the number of rows.
-"""
+"""Rows with resolved paths and types, and the trie of their paths in the payload."""
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
@@ -12,7 +9,7 @@ from gateway.event_fields import annotation_at, bare, classes, is_mapping
 from gateway.json_text import LongInteger, LongNumber
 from gateway.mapping.codecs import AS_IS, NUMBER
 from gateway.mapping.row import NestedCodec, Row
-from gateway.mapping.struct_builder import Built, split
+from gateway.mapping.struct_builder import groups, split
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -60,16 +57,18 @@ class CompiledRow:
         paths: its synonyms as tuples of keys.
         key: the only key, if it has one synonym with one key; else empty.
         star: whether it takes all keys that no other row has.
-        fast: whether its value is read without conversion.
         single: whether it is a field of the event's only product.
         whole: whether an object is its value, and not only a parent of other rows' fields.
         get: reads the value from the event, or from its only product.
         group: the event's group with its field; see `gateway.mapping.struct_builder`.
+        variable: path of what it fills: its field, or the mapping that has its field or free keys;
+            empty if it is not read.
+        unchanged: classes of values that are read without conversion.
     """
 
     __slots__ = (
-        "accepts", "decode", "encode", "fast", "field", "get", "group", "key", "literal", "nested",
-        "paths", "row", "single", "star", "whole",
+        "accepts", "decode", "encode", "field", "get", "group", "key", "literal", "nested",
+        "paths", "row", "single", "star", "unchanged", "variable", "whole",
     )  # fmt: skip
 
     def __init__(self, row: Row, wire: type, into: type) -> None:
@@ -88,8 +87,8 @@ class CompiledRow:
         )
         simple = len(self.paths) == 1 and len(self.paths[0]) == 1
         self.key = self.paths[0][0] if simple else ""
-        self.group, self.field = "", ""
-        self.fast = row.codec is AS_IS and bool(row.event) and not self.star
+        self.group, self.field, self.variable = "", "", ""
+        self.unchanged = frozenset(row.codec.unchanged)
         self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
         self.single = row.event.startswith(SINGLE)
         if row.event:
@@ -98,7 +97,8 @@ class CompiledRow:
                 self.accepts &= classes(target)
             self._resolve(into, target)
             if row.codec is AS_IS and classes(target) <= NUMERIC:
-                self.fast, self.decode = False, NUMBER.decode  # long numbers become doubles
+                self.decode = NUMBER.decode  # long numbers become doubles
+                self.unchanged = NUMERIC
         self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
 
         gives = frozenset(row.codec.gives) or self.accepts
@@ -113,6 +113,9 @@ class CompiledRow:
         else:
             self.group, self.field = split(into, row.event)
             self._check(target)
+        if not self.literal:
+            maps = {group.path for group in groups(into) if group.make is None}
+            self.variable = self.group if self.group in maps else row.event
         self.get = getter(row.event.removeprefix(SINGLE))
 
     def _check(self, target: Any) -> None:
@@ -221,8 +224,6 @@ class TrieEntry(NamedTuple):
     rank: int = 0
     """The index of its synonym."""
     below: TrieNode | None = None
-    fast: CompiledRow | None = None
-    """The same row, if its value is read without conversion."""
 
 
 def build_trie(steps: Iterable[CompiledRow]) -> TrieNode:
@@ -235,117 +236,12 @@ def build_trie(steps: Iterable[CompiledRow]) -> TrieNode:
             for key in above:
                 entry = node.keys.get(key, TrieEntry())
                 below = entry.below or TrieNode()
-                node.keys[key] = entry._replace(below=below, fast=None)
+                node.keys[key] = entry._replace(below=below)
                 node = below
             if step.star:
                 node.star = node.star or step.row.event
             else:
                 entry = node.keys.get(last, TrieEntry())
                 if entry.step is None:
-                    fast = step if step.fast and not rank and entry.below is None else None
-                    node.keys[last] = TrieEntry(step, rank, entry.below, fast)
+                    node.keys[last] = TrieEntry(step, rank, entry.below)
     return root
-
-
-class PayloadWalk:
-    """One walk over one payload.
-
-    Args:
-        payload: the whole payload.
-        built: gets the values that are found.
-        strict: whether a value of the wrong type is an error; otherwise it stays unmapped.
-    """
-
-    __slots__ = ("built", "payload", "strict")
-
-    def __init__(self, payload: dict[str, Any], built: Built, *, strict: bool) -> None:
-        self.payload = payload
-        self.built = built
-        self.strict = strict
-
-    def over(self, here: dict[str, Any], node: TrieNode, place: str = "") -> dict[str, Any]:
-        """Read the keys of *node* from *here*; return the unmapped fields. Null counts as missing.
-
-        Raises:
-            Rejected: the vendor does not accept a value.
-        """
-        rest: dict[str, Any] = {}
-        keys, built = node.keys, self.built
-        for key, value in here.items():
-            if value is None:
-                continue
-            entry = keys.get(key)
-            if entry is None:
-                rest[key] = value
-            else:
-                fast = entry[3]
-                if fast is not None and type(value) in fast.accepts:
-                    group = built.get(fast.group)
-                    if group is None:
-                        built[fast.group] = {fast.field: value}
-                    else:
-                        group[fast.field] = value
-                    continue
-                left = self._key(entry, value, place + key)
-                if left is not None:
-                    rest[key] = left
-        if node.star and rest:
-            target = self.built.setdefault(node.star, {})
-            for key, value in rest.items():
-                target.setdefault(key, value)
-            return {}
-        return rest
-
-    def _key(self, entry: TrieEntry, value: Any, place: str) -> Any:
-        """Return the unmapped part of the *value* of a key with an entry; None if there is none."""
-        step, rank, below, _ = entry
-        inside = below if type(value) is dict else None
-        if step is not None and (inside is None or step.whole):
-            left = None if self.take(step, rank, value) else value
-            if inside is not None:
-                self.over(value, inside, f"{place}.")
-            return left
-        if inside is not None:
-            return self.over(value, inside, f"{place}.") or None
-        if self.strict:
-            raise Rejected(place, f"expected object, got {json_name(value)}", Fault.TYPE, value)
-        return value
-
-    def take(self, step: CompiledRow, rank: int, value: Any) -> bool:  # noqa: C901 - one case a line
-        """Store *value* for the event; return whether the row has handled it.
-
-        Raises:
-            Rejected: the vendor does not accept the value.
-        """
-        if step.literal:
-            return True
-        if rank and step.beaten(self.payload, rank):
-            return False
-        must = step.row.required or self.strict
-        if type(value) not in step.accepts:
-            if must:
-                raise step.wrong(value, rank)
-            return False
-        if not step.field:
-            return True
-        if step.nested is not None:
-            if not (must or step.nested.fits(value)):
-                return False
-            value = step.nested.read(value, step.row.synonyms[rank])
-        elif step.decode is not None:
-            try:
-                value = step.decode(value)
-            except ValueError as error:
-                if must:
-                    place = step.row.synonyms[rank]
-                    raise Rejected(place, str(error), Fault.VALUE, value) from error
-                return False
-        self._note(step, value)
-        return True
-
-    def _note(self, step: CompiledRow, value: Any) -> None:
-        group = self.built.get(step.group)
-        if group is None:
-            self.built[step.group] = {step.field: value}
-        else:
-            group[step.field] = value

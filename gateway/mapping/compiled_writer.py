@@ -4,11 +4,11 @@ The source of a writer is generated when the table is first used. It does what a
 would do, without asking of each row, for each event, which kind it is. Tracebacks show its lines.
 """
 
-import linecache
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gateway.mapping.compiled_rows import EMPTY, SINGLE, CompiledRow
+from gateway.mapping.generated import define
 
 RowWriter = Callable[[Any, Any, dict[str, Any], bool], None]
 """Fills a payload: the event, its only product or None, the payload, and whether the event came in
@@ -29,11 +29,7 @@ def compile_writer(name: str, steps: Sequence[CompiledRow]) -> RowWriter:
     for number, step in enumerate(steps):
         lines += _lines(step, number, names)
     lines.append("    return None")
-    file = f"<writer of {name}, {len(steps)} rows, {id(steps):x}>"
-    source = "\n".join(lines) + "\n"
-    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
-    exec(compile(source, file, "exec"), names)  # noqa: S102 - made of names of fields alone
-    writer: RowWriter = names["write"]
+    writer: RowWriter = define("write", lines, names, f"writer of {name}")
     return writer
 
 

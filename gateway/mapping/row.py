@@ -130,7 +130,7 @@ class NestedCodec(Codec):
 
 def nested_object(table: NestedTable) -> NestedCodec:
     """Return a codec that translates an object by *table* into a struct."""
-    return NestedCodec("object", _unused, _unused, (), table)
+    return NestedCodec("object", _unused, _unused, table=table)
 
 
 def nested_list(table: NestedTable, *, bare: str = "") -> NestedCodec:
@@ -138,7 +138,7 @@ def nested_list(table: NestedTable, *, bare: str = "") -> NestedCodec:
 
     With *bare*, a plain value ``x`` in the array means ``{bare: x}``.
     """
-    return NestedCodec("array", _unused, _unused, (), table, many=True, bare=bare)
+    return NestedCodec("array", _unused, _unused, table=table, many=True, bare=bare)
 
 
 def _unused(_: Any) -> Any:

@@ -1,14 +1,11 @@
-"""Split a struct into groups of fields, and build it from flat values."""
+"""Split a struct into groups of fields."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from gateway.errors import MappingError
 from gateway.event_fields import bare, is_mapping, is_struct
-
-Built: TypeAlias = dict[str, dict[str, Any]]
-"""Values by group and field; the struct itself is the group ``""``."""
 
 
 class StructGroup(NamedTuple):
@@ -59,7 +56,7 @@ def split(into: type, path: str) -> tuple[str, str]:
 
 
 def needed(into: type, held: Iterable[str]) -> tuple[StructGroup, ...]:
-    """Return the groups of *into* that are in *held*, their parents, and its free keys."""
+    """Return the groups of *into* that hold the paths in *held*, and the one of its free keys."""
     wanted = {"extra"}
     for path in held:
         here = path
@@ -67,25 +64,3 @@ def needed(into: type, held: Iterable[str]) -> tuple[StructGroup, ...]:
             wanted.add(here)
             here = here.rpartition(".")[0]
     return tuple(group for group in groups(into) if group.path in wanted)
-
-
-def build_struct(into: type, built: Built, order: Sequence[StructGroup]) -> Any:
-    """Build *into* from *built*, which is changed.
-
-    Args:
-        into: class of the struct.
-        built: values by group.
-        order: its groups, innermost first; groups that are never in *built* may be missing.
-    """
-    for path, above, field, make, indexed in order:
-        values = built.get(path)
-        if values:
-            value: Any = values if make is None else make(**values)
-            holder = built.get(above)
-            if holder is None:
-                holder = built[above] = {}
-            if indexed:
-                holder.setdefault(field, (value,))
-            else:
-                holder[field] = value
-    return into(**built.get("", {}))

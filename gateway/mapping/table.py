@@ -5,17 +5,24 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from msgspec import structs
+
 from gateway.errors import Fault, Rejected
 from gateway.event import EPOCH, EVENT_TYPES, Event
 from gateway.json_text import quoted
 from gateway.mapping.codecs import Codec
-from gateway.mapping.compiled_rows import CompiledRow, PayloadWalk, build_trie, check_products
+from gateway.mapping.compiled_reader import (
+    ALONE,
+    Around,
+    Reader,
+    compile_around_reader,
+    compile_event_reader,
+    compile_struct_reader,
+)
+from gateway.mapping.compiled_rows import CompiledRow, check_products
 from gateway.mapping.compiled_writer import RowWriter, compile_writer
 from gateway.mapping.row import NestedCodec, Row, prefixed
-from gateway.mapping.struct_builder import Built, StructGroup, build_struct, groups, needed
 
-Found: TypeAlias = tuple[Built, dict[str, Any]]
-"""The values of one event by group, and its unmapped fields."""
 Kind: TypeAlias = tuple[str, str | None]
 """Type and name of events; None for any name."""
 
@@ -31,10 +38,9 @@ class Stamp(NamedTuple):
 class EventMapping(Protocol):
     """The common interface of `Table` and `Switch`."""
 
-    def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and unmapped fields, once per event."""
-
-    def read(self, payload: Any, stamp: Stamp = ...) -> list[Event]:
+    def read(
+        self, payload: Any, stamp: Stamp = ..., first: int = ..., around: Around = ...
+    ) -> list[Event]:
         """Return the events in a decoded payload."""
 
     def table_for(self, event: Event) -> "Table | None":
@@ -92,79 +98,91 @@ class Table:
         self._stars = [step for step in steps if step.star]
         self._write_rows: RowWriter | None = None
         self._single = any(step.single for step in steps)
-        self._trie = build_trie(steps)
+        self._all = steps
+        self._readers: dict[tuple[str, ...], Reader] = {}
+        self._around_readers: dict[tuple[str, ...], tuple[Reader, tuple[str, ...]]] = {}
+        self._build: Reader | None = None
         self._said: dict[Table | None, tuple[Row, ...]] = {}
-        self._order = needed(into, (step.group for step in steps))
-        self._required = [step for step in steps if step.row.required]
         self._said_extra = frozenset(s.field for s in self._steps if s.group == "extra")
         self._claimed = {
             star.row.event: frozenset(s.field for s in self._steps if s.group == star.row.event)
             for star in self._stars
         }
 
-    def read(self, payload: Any, stamp: Stamp = Stamp()) -> list[Event]:  # noqa: B008 - immutable
+    def read(
+        self,
+        payload: Any,
+        stamp: Stamp = Stamp(),  # noqa: B008 - immutable
+        first: int = 0,
+        around: Around = ALONE,
+    ) -> list[Event]:
         """Return the events in a decoded *payload*.
+
+        Args:
+            payload: any JSON value.
+            stamp: what the gateway adds.
+            first: index of the first event in the request.
+            around: values of the fields around the payload, if it is a member of a list.
 
         Raises:
             Rejected: a required field is missing, or the vendor does not accept a value.
         """
-        if self.items is None and not self.split_products:
-            built: Built = {}
-            rest = self._pick(payload, built)
-            built.setdefault("", {}).update(self.fixed)
-            return [_event(built, rest, stamp, 0, self._order)]
-        order = groups(Event)
+        if self.items is not None:
+            return self._read_items(self.items, payload, stamp, first, around)
+        read = self._readers.get(around.fields)
+        if read is None:
+            read = self._readers[around.fields] = compile_event_reader(
+                self.wire.__name__, self._all, around.fields, self.fixed, strict=self.strict
+            )
+        event: Event = read(payload, stamp, first, around.values)
+        products = event.properties.products
+        if not self.split_products or len(products) < 2:  # noqa: PLR2004 - several
+            return [event]
         return [
-            _event(built, rest, stamp, index, order)
-            for index, (built, rest) in enumerate(self.find(payload))
+            structs.replace(
+                event,
+                id=f"{stamp.request_id}-{first + number}",
+                properties=structs.replace(event.properties, products=(product,)),
+            )
+            for number, product in enumerate(products)
         ]
 
-    def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and unmapped fields, once per event."""
-        built: Built = {}
-        rest = self._pick(payload, built)
-        if self.items is not None:
-            yield from self._find_each(self.items, built, rest)
-            return
-        built.setdefault("", {}).update(self.fixed)
-        products = built.get("properties", {}).get("products", ())
-        if self.split_products and len(products) > 1:
-            for product in products:
-                yield _copy(built, {"properties": {"products": (product,)}}), dict(rest)
-        else:
-            yield built, rest
-
-    def _find_each(
-        self, each: "tuple[str, EventMapping]", outer: Built, rest: dict[str, Any]
-    ) -> Any:
-        key, items = each
-        found = rest.pop(key, None)
-        if type(found) is not list:
-            fault = Fault.MISSING if found is None else Fault.TYPE
-            raise Rejected(key, "expected an array", fault, found)
-        for index, item in enumerate(found):
+    def _read_items(
+        self,
+        items: "tuple[str, EventMapping]",
+        payload: Any,
+        stamp: Stamp,
+        first: int,
+        around: Around,
+    ) -> list[Event]:
+        compiled = self._around_readers.get(around.fields)
+        if compiled is None:
+            compiled = self._around_readers[around.fields] = compile_around_reader(
+                self.wire.__name__, self._all, around.fields, strict=self.strict
+            )
+        read, fields = compiled
+        values, rest = read(payload, around.values)
+        key, inner = items
+        members = rest.pop(key, None)
+        if type(members) is not list:
+            fault = Fault.MISSING if members is None else Fault.TYPE
+            raise Rejected(key, "expected an array", fault, members)
+        here, events = Around(fields, values), list[Event]()
+        for index, member in enumerate(members):
             try:
-                for inner, left in items.find(item):
-                    yield _copy(outer, inner), {**rest, key: [left]} if left else dict(rest)
+                found = inner.read(member, stamp, first + len(events), here)
             except Rejected as error:
                 raise error.below(f"{key}.{index}") from error
+            events += [_with_leftovers(event, rest, key) for event in found]
+        return events
 
     def build(self, payload: Any) -> Any:
         """Return *payload* as the struct of the table; unmapped fields are in its ``extra``."""
-        built: Built = {}
-        rest = self._pick(payload, built)
-        if rest:
-            built.setdefault("extra", {}).update(rest)
-        return build_struct(self.into, built, self._order)
-
-    def _pick(self, payload: Any, built: Built) -> dict[str, Any]:
-        """Copy the mapped values of *payload* into *built*; return the unmapped fields."""
-        if type(payload) is not dict:
-            raise Rejected("$", "expected an object", Fault.TYPE, payload)
-        for step in self._required:
-            if step.find(payload) is None:
-                raise Rejected(step.row.synonyms[0], "required", Fault.MISSING)
-        return PayloadWalk(payload, built, strict=self.strict).over(payload, self._trie)
+        if self._build is None:
+            self._build = compile_struct_reader(
+                self.wire.__name__, self._all, self.into, strict=self.strict
+            )
+        return self._build(payload)
 
     def write(self, event: Any, *, same: bool = False) -> dict[str, Any]:
         """Return the payload of *event*.
@@ -240,29 +258,18 @@ class Table:
                 )
 
 
-def _event(
-    built: Built, rest: dict[str, Any], stamp: Stamp, index: int, order: Sequence[StructGroup]
-) -> Event:
-    top = built.setdefault("", {})
-    top["origin"], request_id, top["received_at"] = stamp
-    top["id"] = f"{request_id}-{index}"
-    if rest:
-        top["extra"] = rest
-    event: Event = build_struct(Event, built, order)
-    return event
+def _with_leftovers(event: Event, rest: Mapping[str, Any], key: str) -> Event:
+    """Return a member of the list *key* with the unmapped fields around it."""
+    if not rest and not event.extra:
+        return event
+    own = {key: [event.extra]} if event.extra else {}
+    return structs.replace(event, extra={**rest, **own})
 
 
 def _under(paths: str, below: Row) -> Iterator[str]:
     for outer in paths.split("|"):
         for inner in below.synonyms:
             yield f"{outer}.{inner}"
-
-
-def _copy(outer: Built, inner: Built) -> Built:
-    merged = {group: dict(values) for group, values in outer.items()}
-    for group, values in inner.items():
-        merged.setdefault(group, {}).update(values)
-    return merged
 
 
 class Switch:
@@ -295,17 +302,19 @@ class Switch:
             event = vocabulary.decode(word) if vocabulary and named else table.event
             self._writers.setdefault(event, table)
 
-    def find(self, payload: Any) -> Iterator[Found]:
-        """Yield mapped values and unmapped fields, once per event."""
-        return self._table(payload).find(payload)
-
-    def read(self, payload: Any, stamp: Stamp = Stamp()) -> list[Event]:  # noqa: B008 - immutable
-        """Return the events in a decoded *payload*.
+    def read(
+        self,
+        payload: Any,
+        stamp: Stamp = Stamp(),  # noqa: B008 - immutable
+        first: int = 0,
+        around: Around = ALONE,
+    ) -> list[Event]:
+        """Return the events in a decoded *payload*; see `Table.read`.
 
         Raises:
             Rejected: the name is missing or unknown, or the table rejects the payload.
         """
-        return self._table(payload).read(payload, stamp)
+        return self._table(payload).read(payload, stamp, first, around)
 
     def table_for(self, event: Event) -> Table | None:
         """Return the table that writes *event*; None if there is none."""

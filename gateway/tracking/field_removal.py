@@ -1,12 +1,12 @@
 """Remove fields from an event."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
 
 from gateway.event import NOTHING, Event
+from gateway.event_fields import defaults
 from gateway.tracking.schema import FieldPath
 
 KEPT = frozenset({"type", "name"})
@@ -58,24 +58,14 @@ def _dropped(value: Any, path: Sequence[str | int]) -> Any:
 
 
 def _out_of_struct(struct: msgspec.Struct, name: str, path: Sequence[str | int]) -> Any:
-    defaults = _defaults(type(struct))
+    usual = defaults(type(struct))
     changes: dict[str, Any] = {}
-    if name in defaults:
+    if name in usual:
         held = getattr(struct, name)
-        new = _dropped(held, path[1:]) if path[1:] else defaults[name]
+        new = _dropped(held, path[1:]) if path[1:] else usual[name]
         if new is not held:
             changes[name] = new
     free = getattr(struct, "extra", NOTHING)
     if name != "extra" and name in free:
         changes["extra"] = _dropped(free, path)
     return msgspec.structs.replace(struct, **changes) if changes else struct
-
-
-@cache
-def _defaults(struct: type[msgspec.Struct]) -> Mapping[str, Any]:
-    return {
-        field.name: field.default_factory()
-        if field.default_factory is not msgspec.NODEFAULT
-        else field.default
-        for field in msgspec.structs.fields(struct)
-    }
