@@ -3,6 +3,7 @@
 # make check  lint, types, generated documentation
 # make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
 # make bench  CPU per request and event, as ratios to floors measured in the same run
+# make bench-peers  the same orders through nginx with Lua, Envoy and Node-RED, as far as they can be had
 # make docs   write the generated parts of the documentation anew, build its site into docs/_build/html
 # make linkcheck  ask whether the documentation's links to other hosts still lead somewhere
 # make mutate mistakes in every row of the tables, and which of them no test notices
@@ -14,7 +15,7 @@
 # make screenshots  pictures of the console for the documentation
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench docs linkcheck mutate mutate-core fuzz dev soak siege screenshots lock clean
+.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -69,6 +70,9 @@ linkcheck: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench
+
+bench-peers: $(INSTALLED)
+	$(BIN)/python -m tests.bench.peers $(if $(EVENTS),--events $(EVENTS))
 
 mutate: $(INSTALLED)
 	@echo tests/vendors/*/ tests/example_plugins/*/ | xargs -n 1 -P 2 sh -c '\

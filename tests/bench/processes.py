@@ -1,10 +1,13 @@
 """Start processes and read their CPU time."""
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +19,60 @@ def cpu(pid: int) -> float:
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
     return total / 1e9
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        return int(reserved.getsockname()[1])
+
+
+def until_listening(port: int, seconds: float = 10) -> None:
+    """Wait until something listens at *port*.
+
+    Raises:
+        OSError: nothing does in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+@contextmanager
+def serving(
+    command: Sequence[str], port: int, core: int, environ: Mapping[str, str]
+) -> Iterator[int]:
+    """Run a program on one *core* with *environ* besides this process's; yield its process id.
+
+    It is ready once it listens at *port*.
+
+    Raises:
+        RuntimeError: it does not get so far; the text has its output.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environ},
+            preexec_fn=partial(os.sched_setaffinity, 0, {core}),  # noqa: PLW1509 - no thread forks here
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            until_listening(port, 30)
+            yield process.pid
+        except OSError as error:
+            output.seek(0)
+            raise RuntimeError(f"does not start: {output.read()[-2000:].strip()}") from error
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 @contextmanager

@@ -4,10 +4,8 @@ Run alone as ``python -m tests.bench.relay``. Install nginx with ``apt-get insta
 """
 
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from tests.bench.load import load
-from tests.bench.processes import cpu, started
+from tests.bench.processes import cpu, free_port, started, until_listening
 
 TARGET = "/search?shop_id=bench&search_query=shoes"
 REQUEST = f"GET {TARGET} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()
@@ -62,31 +60,17 @@ def nginx(vendor: int) -> Iterator[int | None]:
         print("nginx is missing, so relaying is not compared with it; apt-get install nginx-light")
         yield None
         return
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "nginx.conf"
         path.write_text(NGINX.format(folder=folder, vendor=vendor, port=port))
         process = subprocess.Popen([command, "-p", folder, "-c", str(path)])
         try:
-            _wait(port)
+            until_listening(port)
             yield port
         finally:
             process.terminate()
             process.wait(timeout=30)
-
-
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def median(port: int, count: int, connections: int = 1) -> float:
