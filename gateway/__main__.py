@@ -4,9 +4,14 @@ A SIGHUP that comes while ``run`` or ``demo`` is being imported must not end it,
 to that before it imports anything else.
 """
 
+import gc
 import sys
 
 from gateway import early_hangup
+
+GC_THRESHOLDS = (50_000, 20, 20)
+"""When Python looks for unreachable cycles: imports and events make many objects and hardly any
+cycle."""
 
 if {"run", "demo"} & set(sys.argv[1:2]):
     early_hangup.note()
@@ -14,6 +19,7 @@ if {"run", "demo"} & set(sys.argv[1:2]):
 
 def main() -> None:
     """Run the command."""
+    gc.set_threshold(*GC_THRESHOLDS)
     from gateway.cli import main as command  # noqa: PLC0415 - it takes long to import
 
     command(prog_name="gateway")

@@ -30,6 +30,7 @@ from gateway.event import Event, Product, Properties, Traits
 from gateway.json_text import LongNumber
 
 
+@cache
 def annotation_at(root: Any, path: str) -> Any:
     """Follow *path* through type hints.
 
@@ -59,6 +60,7 @@ def annotation_at(root: Any, path: str) -> Any:
     return here
 
 
+@cache
 def classes(annotation: Any) -> frozenset[type]:
     """Return the classes that a value of *annotation* may have, in JSON or in the event."""
     stripped = bare(annotation)

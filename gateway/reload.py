@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-import watchfiles
 
 from gateway.app import Gateway
 from gateway.config import Config
@@ -121,12 +120,14 @@ async def watch_files(reloads: ReloadTarget) -> None:
     Folders are watched, not files, since editors and container platforms replace files. New files
     that match an `include` count too.
     """
+    from watchfiles import awatch  # noqa: PLC0415 - only --watch needs it
+
     seen, was, known = reloads.config, False, _print(reloads.config)
     beside = _print(seen, beside=True)
     while True:
         folders = _folders(seen)
         log.info("watching_files", files=len(known))
-        async for _ in watchfiles.awatch(
+        async for _ in awatch(
             *folders,
             watch_filter=None,
             debounce=GATHER,

@@ -27,9 +27,6 @@ TURN = 0.0005
 """The interpreter's thread switch interval in seconds. While a thread reads a large request, the
 event loop waits this long whenever it has written a log line or a response."""
 
-GC_THRESHOLDS = (50_000, 20, 20)
-"""When Python looks for unreachable cycles: events make many objects and hardly any cycle."""
-
 log = structlog.get_logger()
 
 
@@ -42,9 +39,7 @@ def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> i
     early_hangup.note()
     logs.configure()
     sys.setswitchinterval(TURN)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()  # without a collection: imports leave no cycles
     return uvloop.run(_serve(config, registry, watch=watch))
 
 

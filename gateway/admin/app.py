@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final, NamedTuple
@@ -101,7 +102,6 @@ def make_app(context: AdminContext) -> web.Application:
     app = web.Application(middlewares=[as_problems, guarded], client_max_size=LARGEST_BODY)
     app.add_routes(found.route(context) for found in ENDPOINTS)
     app.add_routes(routes())
-    described = orjson.dumps(document(ENDPOINTS))
 
     async def sampling(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.get_running_loop().create_task(context.series.run(), name="admin/series")
@@ -110,7 +110,7 @@ def make_app(context: AdminContext) -> web.Application:
         await asyncio.gather(task, return_exceptions=True)
 
     async def openapi(_: web.Request) -> web.Response:
-        return web.Response(body=described, headers=JSON)
+        return web.Response(body=await asyncio.to_thread(_described), headers=JSON)
 
     app.cleanup_ctx.append(sampling)
     app.on_shutdown.append(context.streams.close)
@@ -118,6 +118,11 @@ def make_app(context: AdminContext) -> web.Application:
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
     add_pages(app, context.gateway, metrics=True)
     return app
+
+
+@cache
+def _described() -> bytes:
+    return orjson.dumps(document(ENDPOINTS))
 
 
 class AdminSite:

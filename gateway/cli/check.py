@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.cli.errors import InvalidConfig
-from gateway.cli.output import config_option, console, table, title
+from gateway.cli.options import config_option
+from gateway.cli.output import console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load

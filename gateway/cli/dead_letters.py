@@ -11,7 +11,8 @@ import click
 from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from gateway.cli.output import config_option, console, redactor_of, strip_control_characters, table
+from gateway.cli.options import config_option
+from gateway.cli.output import console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_names, load_spool
 from gateway.plugin.quantities import duration

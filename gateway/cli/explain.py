@@ -7,7 +7,8 @@ from typing import IO
 
 import click
 
-from gateway.cli.output import config_option, console
+from gateway.cli.options import config_option
+from gateway.cli.output import console
 from gateway.cli.text import print_explanation
 from gateway.config.loader.load import load
 from gateway.explain import Explainer, ExplainRequest

@@ -16,19 +16,6 @@ from gateway.spool.dead_letters import Hide
 
 WIDTH = 99
 """Columns of the output if it is not a terminal."""
-CONFIG = "config/gateway.toml"
-
-config_option = click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=CONFIG,
-    show_default=True,
-    envvar="GATEWAY_CONFIG",
-    show_envvar=True,
-    help="The configuration file.",
-)
 
 
 class RedactingConsole(Console):

@@ -5,26 +5,11 @@ from pathlib import Path
 import click
 import structlog
 
-from gateway.cli.output import config_option
+from gateway.cli.options import checked_listen, config_option
 from gateway.config.loader.load import load
-from gateway.config.types import address
 from gateway.observability import log
 from gateway.plugin.registry import load_plugins
 from gateway.server import serve
-
-
-def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Check the value of a ``--listen`` option, and return it unchanged.
-
-    Raises:
-        click.BadParameter: it is not an address.
-    """
-    if value is not None:
-        try:
-            address(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} {error}") from error
-    return value
 
 
 @click.command("run")

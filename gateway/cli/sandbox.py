@@ -15,8 +15,7 @@ import click
 import uvloop
 from aiohttp import web
 
-from gateway.cli.output import config_option
-from gateway.cli.run import checked_listen
+from gateway.cli.options import checked_listen, config_option
 from gateway.config import Config
 from gateway.config.loader.load import load as load_config
 from gateway.config.types import Address, address

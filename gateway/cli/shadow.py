@@ -9,7 +9,8 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from gateway.cli.output import config_option, console, table, title
+from gateway.cli.options import config_option
+from gateway.cli.output import console, table, title
 from gateway.config.loader.load import load_spool
 from gateway.losses.field_outcomes import NO_PLACE, spellings, spelt
 from gateway.plugin.registry import load_plugins

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.output import RedactingConsole, config_option, console
+from gateway.cli.options import config_option
+from gateway.cli.output import RedactingConsole, console
 from gateway.cli.text import print_explanation, say, shown
 from gateway.config.loader.load import load
 from gateway.event_diff import MISSING, Difference

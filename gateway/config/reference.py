@@ -9,7 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from gateway.config.models import TABLES, keys_of
+from gateway.config.docstrings import documented_keys
+from gateway.config.models import TABLES
 from gateway.config.route_tests import NOON, Expected, ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
 from gateway.config.types import HeaderValue, Schema
@@ -69,7 +70,7 @@ def _section(title: str, model: type[BaseModel], *, described: bool = True) -> I
         yield ""
     yield "| key | value | default | |"
     yield "|---|---|---|---|"
-    for key, field in keys_of(model).items():
+    for key, field in documented_keys(model).items():
         yield f"| `{key}` | {_kind(field)} | {_default(field)} | {_line(field.description)} |"
     yield ""
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.config.docstrings import documented_keys
 from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
 from gateway.config.route_tests import ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
@@ -200,7 +201,7 @@ def _named(what: str, held: Json) -> Json:
 
 
 def _table(model: type[BaseModel]) -> Json:
-    keys = keys_of(model)
+    keys = documented_keys(model)
     loose = issubclass(model, StepConfig)
     return {
         "description": line(model.__doc__),
@@ -225,9 +226,9 @@ def _destination(registry: PluginRegistry) -> Json:
     """
     own: dict[str, list[str]] = {}
     for vendor, output in registry.outputs.items():
-        for key, field in keys_of(output.Config).items():
+        for key, field in documented_keys(output.Config).items():
             own.setdefault(key, []).append(f"{vendor}: {line(field.description)}")
-    common = {key: key_schema(field) for key, field in keys_of(Delivery).items()}
+    common = {key: key_schema(field) for key, field in documented_keys(Delivery).items()}
     common["vendor"] |= _one_of(registry.outputs)
     hints = {key: {"description": "\n\n".join(lines)} for key, lines in own.items()}
     chosen = (_when("vendor", vendor, f"destination-{vendor}") for vendor in registry.outputs)
@@ -242,7 +243,7 @@ def _destination(registry: PluginRegistry) -> Json:
 
 def _settings(model: type[BaseModel]) -> Json:
     """Return the schema of a vendor's keys; all are optional for a shadow or with clients' keys."""
-    keys = keys_of(model)
+    keys = documented_keys(model)
     required = [key for key, field in keys.items() if field.is_required()]
     shadow = {"required": ["shadow"], "properties": {"shadow": {"const": True}}}
     client = {"required": ["credentials"], "properties": {"credentials": {"const": "client"}}}
@@ -260,7 +261,9 @@ def _settings(model: type[BaseModel]) -> Json:
 def _step() -> Json:
     """Return the schema of a step: a table named by its first key, or the name of a step list."""
     words = {
-        word: {"description": f"{line(step.__doc__)} {line(keys_of(step)[word].description)}"}
+        word: {
+            "description": f"{line(step.__doc__)} {line(documented_keys(step)[word].description)}"
+        }
         for word, step in STEPS.items()
     }
     return {

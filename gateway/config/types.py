@@ -409,9 +409,7 @@ LISTS = ("routes", "tests")
 class ConfigTable(BaseModel):
     """Base of all tables: frozen; unknown keys are errors; errors do not show values."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 ProxyHeader = Literal["x-forwarded-for", "forwarded"]

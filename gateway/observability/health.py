@@ -1,5 +1,9 @@
 """Serve ``/healthz``, ``/readyz`` and ``/metrics``."""
 
+import asyncio
+from functools import cache
+from typing import Any
+
 from aiohttp import web
 
 from gateway.observability.status import GatewayStatus
@@ -25,12 +29,16 @@ def add_pages(app: web.Application, gateway: GatewayStatus, *, metrics: bool) ->
 
 def add_metrics(app: web.Application, gateway: GatewayStatus) -> None:
     """Add ``/metrics``."""
-    from gateway.observability.metrics import MetricsPage  # noqa: PLC0415 - a library that few starts need
 
-    page = MetricsPage(gateway)
+    @cache
+    def page() -> Any:
+        from gateway.observability.metrics import MetricsPage  # noqa: PLC0415 - the first request imports its library
+
+        return MetricsPage(gateway)
 
     async def metrics(http: web.Request) -> web.Response:
-        body, kind = await page.get(http.headers.get("accept", ""))
+        written = await asyncio.to_thread(page)
+        body, kind = await written.get(http.headers.get("accept", ""))
         return web.Response(body=body, headers={"content-type": kind})
 
     app.router.add_get("/metrics", metrics)

@@ -70,9 +70,7 @@ Secret = SecretStr
 class Settings(BaseModel):
     """A plugin's own settings in ``[destinations.*]``; field docstrings become the reference."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: str
     """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from gateway.config.docstrings import documented_keys
 from gateway.config.loader.load import load, load_spool
-from gateway.config.models import TABLES, keys_of
+from gateway.config.models import TABLES
 from gateway.config.reference import reference
 from gateway.config.types import Address
 from gateway.errors import ConfigError, PluginError
@@ -291,7 +292,7 @@ def test_every_key_is_documented() -> None:
     text = reference(vendors)
     settings = {name: output.Config for name, output in vendors.outputs.items()}
     for table, model in {**TABLES, **settings}.items():
-        for key, field in keys_of(model).items():
+        for key, field in documented_keys(model).items():
             assert field.description, f"{table}.{key} has no docstring"
             assert field.description.strip()[-1] in ".:", f"{table}.{key}: no whole sentence"
             words = " ".join(field.description.split()[:4]).replace("``", "`")

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from gateway.config.docstrings import documented_keys
 from gateway.config.loader.checks import (
     RelayChecks,
     check_admin,
@@ -148,7 +149,7 @@ def _valid(model: type[T], raw: Raw, table: str, report: ConfigReport) -> T | No
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        report.findings(table, keys_of(model), error)
+        report.findings(table, documented_keys(model), error)
         return None
 
 
@@ -310,7 +311,7 @@ class _Reading:
         try:
             settings = model.model_validate(own)
         except ValidationError as error:
-            self._report.findings(table, keys_of(model) | keys_of(Delivery), error)
+            self._report.findings(table, documented_keys(model) | documented_keys(Delivery), error)
             return None
         if delivery is None:
             return None

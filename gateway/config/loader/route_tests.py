@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.config.docstrings import documented_keys
 from gateway.config.loader.files import FileMerger
 from gateway.config.loader.references import ReferenceResolver
 from gateway.config.loader.report import ConfigReport
-from gateway.config.models import keys_of
 from gateway.config.route_tests import ExpectedRequestConfig, RouteTest, RouteTestConfig
 from gateway.suggestions import did_you_mean
 
@@ -45,7 +45,7 @@ class RouteTestReader:
             try:
                 case = RouteTestConfig.model_validate(expanded)
             except ValidationError as error:
-                self._report.findings(table, keys_of(RouteTestConfig), error)
+                self._report.findings(table, documented_keys(RouteTestConfig), error)
                 continue
             self._check(case, table, remembers=remembers)
             folder = self._gathered.owner(table).parent
@@ -96,6 +96,6 @@ class RouteTestReader:
         try:
             return ExpectedRequestConfig.model_validate(raw)
         except ValidationError as error:
-            for sentence in self._report.sentences(keys_of(ExpectedRequestConfig), error):
+            for sentence in self._report.sentences(documented_keys(ExpectedRequestConfig), error):
                 self._report.problem(table, "expect", f"{name}: {sentence}")
             return ExpectedRequestConfig()

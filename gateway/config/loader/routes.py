@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from gateway.conditions.analysis import ConditionAnalysis, placed
+from gateway.config.docstrings import documented_keys
 from gateway.config.loader.checks import check_names
 from gateway.config.loader.files import FileMerger, Raw
 from gateway.config.loader.references import ReferenceResolver
 from gateway.config.loader.report import ConfigReport
-from gateway.config.models import RouteConfig, keys_of
+from gateway.config.models import RouteConfig
 from gateway.config.steps import STEPS, Copy, Default, Map, Set, StepConfig, settable
 from gateway.event_fields import find_field
 from gateway.suggestions import did_you_mean
@@ -58,7 +59,7 @@ class StepReader:
         try:
             step = model.model_validate(raw)
         except ValidationError as error:
-            for sentence in self._report.sentences(keys_of(model), error):
+            for sentence in self._report.sentences(documented_keys(model), error):
                 self._wrong(place, sentence)
             return
         for path in _paths(step):
@@ -187,7 +188,7 @@ class RouteReader:
             try:
                 found.append(RouteConfig.model_validate(expanded))
             except ValidationError as error:
-                self._report.findings(table, keys_of(RouteConfig), error)
+                self._report.findings(table, documented_keys(RouteConfig), error)
         for name in self._lists.keys() - self._used:
             what = "no route uses this list of steps; use it in steps of a route, or remove it"
             self._report.warning("steps", name, what)

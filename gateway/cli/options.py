@@ -1,0 +1,33 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+
+import click
+
+from gateway.config.types import address
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default="config/gateway.toml",
+    show_default=True,
+    envvar="GATEWAY_CONFIG",
+    show_envvar=True,
+    help="The configuration file.",
+)
+
+
+def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Check the value of a ``--listen`` option, and return it unchanged.
+
+    Raises:
+        click.BadParameter: it is not an address.
+    """
+    if value is not None:
+        try:
+            address(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} {error}") from error
+    return value
