@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.plugin.registry import load_plugins
-from tests.bench import console, fan_out, routing, traces
+from tests.bench import console, fan_out, routing, start, traces
 from tests.bench.gateways import (
     CLOSED_PORT,
     CONNECTIONS,
@@ -143,6 +143,8 @@ def main() -> None:
             for name, values in console.compared(sink, TURNS, count // 4, None):
                 note(name, statistics.median(values))
         for name, value in relayed(count // 4):
+            note(name, value)
+        for name, value in start.figures():
             note(name, value)
         taken = routing.micros()
         note("20 routes, 5 steps", taken)
