@@ -60,6 +60,8 @@ class Case(NamedTuple):
     tls: bool = False
     beside: "Case | None" = None
     """What it is compared with; None is the floor program."""
+    reply: bool = False
+    """Answer with the response of the vendor, or of the sink."""
     backlog: bool = False
     """Measure only the deliveries, from the disk: all are accepted while destinations pause."""
 
@@ -74,6 +76,7 @@ CASES = (
     BATCHES,
     Case("1 to 3, TLS", THREE, tls=True, beside=SINGLES),
     Case("1 to 1, same vendor passed through", ("segment",)),
+    Case("1 to 1, the vendor's reply is returned", ("segment",), reply=True),
     Case("1 to 1, two steps", ("chrts",), route=STEPS),
     Case("1 to 3, from the backlog", THREE, backlog=True, beside=SINGLES),
     Case("1 to 3, traces on / off", THREE, beside=SINGLES._replace(name="off", more=UNTRACED)),
@@ -119,6 +122,7 @@ def configuration(folder: Path, case: Case, sinks: Sequence[int], admin: str) ->
     scheme = "https" if case.tls else "http"
     text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
     text += '[sources.shop]\nvendor = "segment"\nkeys = "any"\n'
+    text += 'respond = "upstream"\nrespond_timeout = "10s"\n' if case.reply else ""
     for vendor, port in zip(case.vendors, sinks, strict=True):
         text += f'[destinations.{vendor}]\nvendor = "{vendor}"\n{SETTINGS[vendor]}\n'
         text += f'url = "{scheme}://127.0.0.1:{port}"\n'
@@ -171,9 +175,9 @@ def gateway(case: Case, ports: Sinks) -> Iterator[Running]:
 
 
 @contextmanager
-def floor(destinations: int, ports: Sinks) -> Iterator[Running]:
+def floor(case: Case, ports: Sinks) -> Iterator[Running]:
     """Run the floor program."""
-    chosen = [str(port) for port in ports.plain[:destinations]]
+    chosen = [*map(str, ports.plain[: len(case.vendors)]), *(["reply"] if case.reply else [])]
     with started("tests.bench.floor", *chosen, core=CORE) as (process, line):
         yield Running(process.pid, int(line))
 
@@ -207,7 +211,7 @@ def compared(case: Case, ports: Sinks, loads: Loads, events: int) -> tuple[Figur
     """Return the means of a case's turns, and of those of what it is compared with."""
     beside = case.beside
     sent = loads[case.load], loads[beside.load if beside else case.load]
-    other = gateway(beside, ports) if beside else floor(len(case.vendors), ports)
+    other = gateway(beside, ports) if beside else floor(case, ports)
     turns: tuple[list[Figures], list[Figures]] = ([], [])
     with other as second, gateway(case, ports) as first:
         programs = first, second

@@ -4,7 +4,8 @@ It accepts JSON on aiohttp's low-level server, commits it to SQLite (``synchrono
 requests in one commit) before it answers, and posts a copy to each sink over kept connections. It
 knows no vendors, no order of users, no retries and no limits.
 
-``python -m tests.bench.floor PORT...``: the sinks' ports, one per destination. Prints its own port.
+``python -m tests.bench.floor PORT... [reply]``: the sinks' ports, one per destination. Prints its
+own port. With ``reply`` it answers only when every sink has.
 """
 
 import asyncio
@@ -89,6 +90,7 @@ class Poster(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Post the first."""
         self._transport = transport
+        self._answered: asyncio.Future[None] | None = None
         self.post()
 
     def post(self) -> None:
@@ -96,7 +98,7 @@ class Poster(asyncio.Protocol):
         if not self._destination.waiting:
             self._destination.idle.append(self)
             return
-        body = self._destination.waiting.popleft()
+        body, self._answered = self._destination.waiting.popleft()
         self._transport.write(HEAD % (len(body), body))  # type: ignore[attr-defined]  # a stream
 
     def data_received(self, data: bytes) -> None:
@@ -104,6 +106,8 @@ class Poster(asyncio.Protocol):
         if not data.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"the sink said {data[:100]!r}")
         self._destination.delivered += 1
+        if self._answered is not None:
+            self._answered.set_result(None)
         self.post()
 
 
@@ -111,7 +115,7 @@ class Destination:
     """What waits for a sink, and the connections to it."""
 
     def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque()
+        self.waiting: deque[tuple[bytes, asyncio.Future[None] | None]] = deque()
         self.idle: list[Poster] = []
         self.delivered = 0
 
@@ -121,15 +125,16 @@ class Destination:
         for _ in range(IN_FLIGHT):
             await loop.create_connection(lambda: Poster(self), "127.0.0.1", port)
 
-    def put(self, body: bytes) -> None:
-        """Send *body* as soon as a connection is free."""
-        self.waiting.append(body)
+    def put(self, body: bytes, answered: "asyncio.Future[None] | None" = None) -> None:
+        """Send *body* as soon as a connection is free; then *answered* is done."""
+        self.waiting.append((body, answered))
         if self.idle:
             self.idle.pop().post()
 
 
-async def serve(ports: list[int], folder: Path) -> None:
+async def serve(ports: list[int], folder: Path, *, reply: bool) -> None:
     """Serve for ever."""
+    loop = asyncio.get_running_loop()
     log = Log(folder / "log.db")
     destinations = [Destination() for _ in ports]
     for destination, port in zip(destinations, ports, strict=True):
@@ -141,8 +146,14 @@ async def serve(ports: list[int], folder: Path) -> None:
         body = await request.read()
         event = orjson.loads(body)
         number = await log.append(body)
+        answers = []
         for destination in destinations:
-            destination.put(orjson.dumps({"n": number, "event": event}))
+            answered = loop.create_future() if reply else None
+            destination.put(orjson.dumps({"n": number, "event": event}), answered)
+            if answered is not None:
+                answers.append(answered)
+        for answered in answers:
+            await answered
         slowest = min((one.delivered for one in destinations), default=0)
         if slowest - purged > PURGE:
             purged = slowest
@@ -159,5 +170,6 @@ async def serve(ports: list[int], folder: Path) -> None:
 if __name__ == "__main__":
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    sinks = [int(port) for port in sys.argv[1:] if port != "reply"]
     with tempfile.TemporaryDirectory() as made:
-        uvloop.run(serve([int(port) for port in sys.argv[1:]], Path(made)))
+        uvloop.run(serve(sinks, Path(made), reply="reply" in sys.argv))

@@ -1,7 +1,7 @@
 """Bare programs to compare with: a server, a client, and a sink for deliveries.
 
-Run as ``python -m tests.bench.floors echo|sink|client ...``. Servers print their port; the client
-prints its number of posts.
+Run as ``python -m tests.bench.floors echo|sink|client|proxy ...``. Servers print their port; the
+client prints its number of posts.
 """
 
 import asyncio
@@ -76,6 +76,29 @@ async def echo() -> None:
     await asyncio.Event().wait()
 
 
+async def proxy(port: str) -> None:
+    """Serve a bare aiohttp application that passes calls to *port*, and streams the answers."""
+    own = frozenset({"host", "connection", "content-length", "transfer-encoding"})
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            headers = {k: v for k, v in request.headers.items() if k.lower() not in own}
+            async with session.request(request.method, request.path_qs, headers=headers) as found:
+                answer = web.StreamResponse(status=found.status, headers=found.headers)
+                await answer.prepare(request)
+                async for piece in found.content.iter_any():
+                    await answer.write(piece)
+                await answer.write_eof()
+                return answer
+
+        runner = web.ServerRunner(web.Server(handle, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        print(runner.addresses[0][1], flush=True)
+        await asyncio.Event().wait()
+
+
 async def client(port: str, number: str, lanes: int = 8) -> None:
     """Post with a bare aiohttp client, *lanes* at a time: a warm-up, then *number* when asked."""
     count = int(number)
@@ -97,4 +120,5 @@ async def client(port: str, number: str, lanes: int = 8) -> None:
 
 if __name__ == "__main__":
     what, *numbers = sys.argv[1:]
-    uvloop.run({"echo": echo, "sink": sink, "client": client}[what](*numbers))
+    programs = {"echo": echo, "sink": sink, "client": client, "proxy": proxy}
+    uvloop.run(programs[what](*numbers))

@@ -1,9 +1,10 @@
-"""Measure the latency and CPU of a relayed call, beside nginx's ``proxy_pass`` in the same run.
+"""Measure the latency and CPU of a relayed call, beside a bare aiohttp proxy and nginx.
 
 Run alone as ``python -m tests.bench.relay``. Install nginx with ``apt-get install nginx-light``.
 """
 
 import shutil
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from tests.bench.processes import cpu, free_port, started, until_listening
 
 TARGET = "/search?shop_id=bench&search_query=shoes"
 REQUEST = f"GET {TARGET} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n".encode()
+Figure = tuple[str, float]
+LANES = 8
+"""Calls at a time where CPU is measured."""
+TURNS = 4
 ALLOWED = 0.5
 """Milliseconds that a relayed call may add to a direct one, at the median."""
 NGINX = """
@@ -80,19 +85,43 @@ def median(port: int, count: int, connections: int = 1) -> float:
     return found[len(found) // 2] * 1e3
 
 
-def relayed(count: int) -> Iterator[tuple[str, float]]:
-    """Yield the figures of one round by name: latencies in ms, CPU in µs, ratios to nginx."""
+def micros(pid: int, port: int, count: int) -> float:
+    """Return the CPU µs per call of a program, with several calls at a time."""
+    before = cpu(pid)
+    load(port, [REQUEST], count, LANES)
+    return (cpu(pid) - before) / count * 1e6
+
+
+def compared(gateway: tuple[int, int], floor: tuple[int, int], count: int) -> Iterator[Figure]:
+    """Yield the CPU of a call through the gateway and through the floor, which take turns."""
+    turns: tuple[list[float], list[float]] = ([], [])
+    for number in range(TURNS):
+        for which in (0, 1) if number % 2 else (1, 0):
+            turns[which].append(micros(*(gateway, floor)[which], count))
+    ours, bare = map(statistics.median, turns)
+    yield "relay floor: bare aiohttp proxy, a call", bare
+    yield "relay a call", ours
+    yield "relay a call / floor", ours / bare
+
+
+def relayed(count: int) -> Iterator[Figure]:
+    """Yield the figures of one round by name: latencies in ms, CPU in µs, ratios."""
     with started("tests.bench.floors", "sink") as (_, line):
         vendor = int(line)
-        with gateway(vendor) as (pid, port), nginx(vendor) as other:
-            direct = median(vendor, count)
-            before = cpu(pid)
-            ours = median(port, count)
-            taken = (cpu(pid) - before) / (count + max(200, count // 10)) * 1e6
+        with (
+            gateway(vendor) as (pid, port), nginx(vendor) as other,
+            started("tests.bench.floors", "proxy", str(vendor)) as (process, told),
+        ):  # fmt: skip
+            bare = int(told)
+            direct, ours, floor = (median(each, count) for each in (vendor, port, bare))
             yield "relay: direct call, p50 ms", direct
             yield "relay: added by the gateway, p50 ms", ours - direct
             yield "relay: added / allowed", (ours - direct) / ALLOWED
-            yield "relay: CPU µs per call", taken
+            yield (
+                "relay: call through the gateway / through a bare aiohttp proxy, p50",
+                ours / floor,
+            )
+            yield from compared((pid, port), (process.pid, bare), count)
             if other is not None:
                 theirs = median(other, count)
                 yield "relay: added by nginx proxy_pass, p50 ms", theirs - direct

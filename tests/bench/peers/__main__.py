@@ -39,7 +39,7 @@ def running(name: str, programs: dict[str, Path], case: Case, sinks: Sinks) -> I
         with fan_out.gateway(case, sinks) as found:
             yield found
     elif name == "floor program":
-        with fan_out.floor(len(case.vendors), sinks) as found:
+        with fan_out.floor(case, sinks) as found:
             yield found
     else:
         peer = next(peer for peer in PEERS if peer.name == name)
