@@ -107,6 +107,7 @@ class Worker:
         self.configured = config
         """The configuration as written, in case *config* was changed."""
         self.sender = sender
+        self._secrets = config.secrets()
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
         self.limiter = RateLimiter(config.rate, config.burst)
         self._pump = Pump(name, config.concurrency, self._take, self._begin)
@@ -209,7 +210,7 @@ class Worker:
 
     def own_secrets(self) -> list[str]:
         """Return the credentials that the destination's requests are sent with."""
-        return self.config.secrets()
+        return self._secrets
 
     def wait_for_reply(self, request_id: str) -> "asyncio.Future[Response | None]":
         """Return a future of the vendor's response to a request; its result may be None."""

@@ -6,6 +6,7 @@ Every character of a key becomes an asterisk, so that a body keeps its length an
 import re
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable
+from functools import lru_cache
 
 from multidict import CIMultiDict
 
@@ -15,6 +16,17 @@ from gateway.redact import SHORTEST, spellings
 
 PIECE = 64 * 1024
 """Bytes that are decompressed at once."""
+
+
+@lru_cache(maxsize=64)
+def _search_for(hidden: frozenset[str]) -> tuple[tuple[bytes, ...], re.Pattern[bytes]]:
+    """Return the spellings of keys, the longest first, and a pattern that finds them.
+
+    Every call has a `Masking` of its own, but few sets of keys are hidden.
+    """
+    spelt = {form.encode() for secret in hidden for form in spellings(secret)}
+    longest_first = tuple(sorted(spelt, key=len, reverse=True))
+    return longest_first, re.compile(b"|".join(map(re.escape, longest_first)) or rb"(?!)")
 
 
 class Masking:
@@ -27,9 +39,7 @@ class Masking:
 
     def __init__(self, secrets: Iterable[str], presented: Collection[str] = ()) -> None:
         hidden = {one for one in secrets if len(one) >= SHORTEST and one not in presented}
-        spelt = {form.encode() for secret in hidden for form in spellings(secret)}
-        self._spelt = tuple(sorted(spelt, key=len, reverse=True))
-        self._found = re.compile(b"|".join(map(re.escape, self._spelt)) or rb"(?!)")
+        self._spelt, self._found = _search_for(frozenset(hidden))
         self._longest = len(self._spelt[0]) if self._spelt else 0
 
     @property
