@@ -261,7 +261,7 @@ class _ReaderSource:
         elif step.decode is None:
             yield accepts, [self._put(step, "value")]
         else:
-            yield accepts & step.unchanged, [self._put(step, "value")]
+            yield accepts & step.keeps, [self._put(step, "value")]
             fault = f"faults.append(({path!r}, invalid({place!r}, error, value)))"
             lines = [
                 "try:",
@@ -269,7 +269,7 @@ class _ReaderSource:
                 f"except ValueError{' as error' if must else ''}:",
                 TAB + (fault if must else keep),
             ]
-            yield accepts - step.unchanged, lines
+            yield accepts - step.keeps, lines
 
     def _is_one_of(self, classes: frozenset[type]) -> str:
         """Return the condition that the value has one of *classes*."""

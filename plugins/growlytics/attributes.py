@@ -51,9 +51,10 @@ def read_attributes(payload: Mapping[str, Any]) -> dict[str, Any]:
         raise Violation("attributes", "any.required")
     if not isinstance(listed, list):
         raise Violation("attributes", "array.base", listed)
-    found = {}
+    found: dict[str, Any] = {}
+    name: Any
     for index, item in enumerate(listed):
-        if type(item) is dict:
+        if type(item) is dict:  # nearly always it is as documented, which is seen at once
             name, kind = item.get("name"), SCALARS.get(type(item.get("value")))
             plain = kind is not None and item.get("type") == kind and type(name) is str
             if plain and name.strip() and len(name) <= LONGEST_NAME:
@@ -97,7 +98,7 @@ def unpacked(value: Any) -> Any:
 
 
 SCALARS: Mapping[type, Kind] = {str: "string", int: "number", float: "number", bool: "boolean"}
-"""Types whose values are read and written as they are."""
+"""Types whose values are written as they are."""
 
 
 def list_attributes(
@@ -134,9 +135,11 @@ def list_attributes(
 
 def kind_of(value: Any) -> Kind:
     """Return Growlytics' type of *value*; an array is text."""
+    if isinstance(value, bool):
+        return "boolean"
     if isinstance(value, datetime):
         return "date"
-    return SCALARS.get(type(value)) or ("number" if isinstance(value, int | float) else "string")
+    return "number" if isinstance(value, int | float) else "string"
 
 
 def converted(value: str, kind: str) -> Any:
