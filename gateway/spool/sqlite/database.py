@@ -61,8 +61,11 @@ class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Row = tuple[int, float, str, bytes, bytes]
 """mask, at, id, meta, body: a row of the log without its seq."""
 
+MOST_ROWS = 64
+"""Rows of one statement."""
 _INSERT = "INSERT INTO log(mask, at, id, meta, body) VALUES "
-_BY_SIZE = {n: _INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * n) for n in (64, 16, 4, 1)}
+_INSERTS = [_INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * count) for count in range(MOST_ROWS + 1)]
+"""Statements by their number of rows; apsw keeps the prepared ones."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _meta = msgspec.msgpack.Decoder(Meta).decode
@@ -166,13 +169,10 @@ def insert(connection: apsw.Connection, rows: list[Row]) -> int:
     A statement inserts several rows, because each statement must wait for the GIL. In a write
     transaction no other connection can take a seq in between.
     """
-    done = 0
-    for size, statement in _BY_SIZE.items():
-        while len(rows) - done >= size:
-            values = [value for row in rows[done : done + size] for value in row]
-            connection.execute(statement, values)
-            done += size
-    return connection.last_insert_rowid() - done + 1
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        connection.execute(_INSERTS[len(some)], [value for row in some for value in row])
+    return connection.last_insert_rowid() - len(rows) + 1
 
 
 FILE = "spool.db"
