@@ -150,7 +150,7 @@ class BacklogReader:
             taken = set(going)
             for one in self._places(seq, entry, [n for n in numbers if n not in taken]):
                 self._unread.add(one, whole=whole)
-            self._wake.set()
+            self.request_more()
         if going:
             self._open(seq, going, ahead=bool(self._unread))
             self._admit(seq, entry, going, events, ahead=bool(self._unread))
