@@ -9,15 +9,12 @@ import socket
 import statistics
 import subprocess
 import time
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from gateway.plugin.registry import load_plugins
-from tests.bench import console, fan_out, routing, start, traces
+from tests.bench import acceptance, console, fan_out, routing, start, traces
 from tests.bench.gateways import (
-    CLOSED_PORT,
     CONNECTIONS,
     QUIET,
     delivering,
@@ -42,13 +39,6 @@ def server_floor(request: list[bytes], count: int) -> float:
         return (cpu(process.pid) - before) / count * 1e6
 
 
-def floor_latency(rate: float, count: int) -> tuple[float, float]:
-    """Return the bare server's p50 and p99 latency in ms at *rate* requests per second."""
-    with started("tests.bench.floors", "echo") as (_, line):
-        found = load(int(line), requests_of("chrts"), count, CONNECTIONS, rate)
-    return found[len(found) // 2] * 1e3, found[int(len(found) * 0.99)] * 1e3
-
-
 def client_floor(sink: int, count: int) -> float:
     """Return the CPU µs per post of a bare aiohttp client."""
     command = ("tests.bench.floors", "client", str(sink), str(count))
@@ -60,33 +50,6 @@ def client_floor(sink: int, count: int) -> float:
         process.stdin.flush()
         process.stdout.readline()
         return (cpu(process.pid) - before) / count * 1e6
-
-
-class Accepting(NamedTuple):
-    """The cost and latency of accepting."""
-
-    micros: float
-    """CPU µs per request."""
-    rate: float
-    """Requests per second, each sent when the response before it arrived."""
-    half: float
-    """Median latency in ms at half of that rate."""
-    most: float
-    """99th percentile of the same."""
-
-
-def accepting(vendor: str, count: int) -> Accepting:
-    """Measure requests that are accepted and stored, and not delivered."""
-    requests = requests_of(vendor)
-    with gateway(vendor, CLOSED_PORT, 1) as (pid, port):
-        load(port, requests, count // 10, CONNECTIONS)
-        before, began = until_quiet(pid), time.perf_counter()
-        load(port, requests, count, CONNECTIONS)
-        rate = count / (time.perf_counter() - began)
-        taken = cpu(pid) - before
-        latencies = load(port, requests, count // 2, CONNECTIONS, rate / 2)
-    half, most = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
-    return Accepting(taken / count * 1e6, rate, half * 1e3, most * 1e3)
 
 
 def draining(vendor: str, count: int) -> tuple[float, float]:
@@ -111,6 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     count, figures = options.requests, dict[str, list[float]]()
+    acceptance.show(acceptance.rounds(options.rounds, count), count)
     fan_out.show(fan_out.rounds(fan_out.CASES, options.rounds, count), fan_out.CASES, count)
 
     def note(name: str, value: float) -> None:
@@ -119,17 +83,6 @@ def main() -> None:
     for _ in range(options.rounds):
         floor = server_floor(requests_of("chrts"), count)
         note("server floor: bare aiohttp, JSON echo", floor)
-        for vendor in sorted(load_plugins().inputs):
-            found = accepting(vendor, count)
-            note(f"accept {vendor}", found.micros)
-            note(f"accept {vendor} / floor", found.micros / floor)
-            note(f"{vendor}: requests accepted per second", found.rate)
-            note(f"{vendor}: latency at half of that, p50 ms", found.half)
-            note(f"{vendor}: latency at half of that, p99 ms", found.most)
-            if vendor == "chrts":
-                half, most = floor_latency(found.rate / 2, count // 2)
-                note(f"{vendor}: p50 / bare server's at the same rate", found.half / half)
-                note(f"{vendor}: p99 / bare server's at the same rate", found.most / most)
         with started("tests.bench.floors", "sink") as (_, line):
             sink = int(line)
             client = client_floor(sink, count)

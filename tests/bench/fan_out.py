@@ -8,7 +8,6 @@ rounds' ratios of CPU time per event, since rates change with whatever else the 
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -28,10 +27,8 @@ from tests.bench import orders
 from tests.bench.console import free_address
 from tests.bench.gateways import CONNECTIONS, QUIET, until_quiet
 from tests.bench.load import load
-from tests.bench.processes import cpu, started
+from tests.bench.processes import CORE, cpu, off_core, started
 
-CORE = 0
-"""The core of what is measured; load and sinks have the others."""
 WARM_UP = 2000
 """Requests before a measurement."""
 TURNS = 2
@@ -242,13 +239,10 @@ def rounds(
     kinds = {one.load for case in cases for one in (case, case.beside or case)}
     events //= TURNS
     loads = {kind: requests(kind, events) for kind in kinds}
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, before - {CORE} or before)
-    with sinks() as ports:
+    with off_core(CORE), sinks() as ports:
         for _ in range(count):
             for case in cases:
                 found[case.name].append(compared(case, ports, loads, events))
-    os.sched_setaffinity(0, before)
     return found
 
 

@@ -75,6 +75,21 @@ def serving(
             process.wait(timeout=30)
 
 
+CORE = 0
+"""The core of what is measured; load and sinks have the others."""
+
+
+@contextmanager
+def off_core(core: int) -> Iterator[None]:
+    """Run this process on all other cores than *core* meanwhile, if there are any."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before - {core} or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @contextmanager
 def started(
     *command: str,
