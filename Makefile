@@ -9,7 +9,7 @@
 # make mutate mistakes in every row of the tables, and which of them no test notices
 # make mutate-core  MUTANTS=n mistakes in delivery, spool, ingest, app, reload and transport (SEED=n)
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
-# make dev    the gateway alone, reloaded when its code changes
+# make dev    the gateway alone, restarted when its code changes
 # make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events instead
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
@@ -97,7 +97,7 @@ fuzz: $(INSTALLED)
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugins
 
 dev: $(INSTALLED)
-	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8080 --no-livereload gateway/server.py
+	$(BIN)/watchfiles --filter python "$(BIN)/gateway run" gateway plugins
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \

@@ -1,4 +1,4 @@
-"""Compose the running gateway: sources, spool, workers, and the HTTP application."""
+"""Compose the running gateway: sources, spool, workers, and the HTTP server."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,9 @@ from gateway.delivery.sender import Sender
 from gateway.delivery.transport import make_transport
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.http import harden
-from gateway.ingest.body import uninvited
 from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
 from gateway.ingest.connection_limits import ConnectionLimits, Guard, allow_files
-from gateway.ingest.connections import GUARD, NO_AUTO_DECOMPRESS
+from gateway.ingest.connections import Server
 from gateway.ingest.events import parse_stored
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver
@@ -32,7 +30,7 @@ from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
 from gateway.ingest.relay_key import RelayKeyExchange
 from gateway.ingest.sources import Source, SourceIndex
 from gateway.observability.alerts import AlertWatcher
-from gateway.observability.health import add_pages
+from gateway.observability.health import health_pages
 from gateway.observability.observer import Observer, record_settings
 from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
@@ -441,27 +439,36 @@ class Gateway:
         return {name for name in found if not self.config.destinations[name].shadow}
 
 
-GATEWAY = web.AppKey("GATEWAY", Gateway)
+class GatewayRunner(web.BaseRunner):
+    """Starts a gateway, serves its requests, and stops it.
 
+    Args:
+        gateway: the gateway, not started.
+        shutdown_timeout: seconds that requests may take once it stops.
+    """
 
-def make_app(gateway: Gateway) -> web.Application:
-    """Return the HTTP application; it starts and stops the *gateway*."""
-    app = web.Application(
-        client_max_size=gateway.config.server.max_body, handler_args=NO_AUTO_DECOMPRESS
-    )
+    __slots__ = ("_gateway", "_started")
 
-    async def running(_: web.Application) -> object:
+    def __init__(self, gateway: Gateway, shutdown_timeout: float = 60.0) -> None:
+        super().__init__(shutdown_timeout=shutdown_timeout)
+        self._gateway = gateway
+        self._started = False
+
+    async def _make_server(self) -> web.Server:
+        gateway, server = self._gateway, self._gateway.config.server
+        pages = health_pages(gateway, metrics=server.metrics)
         await gateway.start()
-        yield
-        await gateway.stop()
+        self._started = True
+        return Server(Receiver(gateway, pages).receive, gateway.guard, server.max_body)
 
-    app[GATEWAY], app[GUARD] = gateway, gateway.guard
-    app.on_response_prepare.append(harden)
-    app.cleanup_ctx.append(running)  # type: ignore[arg-type]  # it accepts async generators
-    add_pages(app, gateway, metrics=gateway.config.server.metrics)
-    receive = Receiver(gateway).receive
-    app.router.add_route("*", "/{path:.*}", receive, expect_handler=uninvited)
-    return app
+    async def shutdown(self) -> None:
+        """Do nothing more: the server ends its connections."""
+
+    async def _cleanup_server(self) -> None:
+        if self._started:
+            self._started = False
+            await self._gateway.stop()
+        self._gateway.guard.stop()
 
 
 def limits_of(config: Config) -> ConnectionLimits:

@@ -203,8 +203,13 @@ def reason(said: str | None) -> str | None:
     return None if said is None else clean_header_text(said).strip()
 
 
-async def harden(_: web.Request, response: web.StreamResponse) -> None:
+NOSNIFF = {"x-content-type-options": "nosniff"}
+"""The header that forbids browsers to guess the type of a response."""
+
+
+def harden(response: web.StreamResponse) -> None:
     """Forbid content sniffing, and remove aiohttp's ``server`` header with its versions."""
-    response.headers.setdefault("x-content-type-options", "nosniff")
+    for name, value in NOSNIFF.items():
+        response.headers.setdefault(name, value)
     if response.headers.get("server") == SERVER_SOFTWARE:
         del response.headers["server"]

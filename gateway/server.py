@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import gc
-import os
 import signal
 import sys
-from pathlib import Path
 
 import structlog
 import uvloop
@@ -14,13 +12,11 @@ from aiohttp import web
 
 from gateway import early_hangup
 from gateway.admin import AdminContext, AdminSite
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway, GatewayRunner
 from gateway.config import Config
-from gateway.config.loader.load import load as load_config
 from gateway.errors import GatewayError
-from gateway.ingest.connections import Runner
 from gateway.observability import log as logs
-from gateway.plugin.registry import PluginRegistry, load_plugins
+from gateway.plugin.registry import PluginRegistry
 from gateway.reload import Reloader, watch_files
 
 TURN = 0.0005
@@ -45,7 +41,7 @@ def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> i
 
 async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> int:
     gateway = Gateway(config, registry)
-    runner = Runner(make_app(gateway), access_log=None, handle_signals=False)
+    runner = GatewayRunner(gateway)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,17 +79,3 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
     await site.stop()
     await runner.cleanup()
     return 0
-
-
-def create_app() -> web.Application:
-    """Return the gateway as an application, configured by the file in ``GATEWAY_CONFIG``.
-
-    The default is config/gateway.toml.
-
-    Raises:
-        ConfigError: the configuration is invalid.
-    """
-    logs.configure()
-    registry = load_plugins()
-    path = Path(os.environ.get("GATEWAY_CONFIG", "config/gateway.toml"))
-    return make_app(Gateway(load_config(path, registry), registry))

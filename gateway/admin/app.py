@@ -114,15 +114,19 @@ def make_app(context: AdminContext) -> web.Application:
 
     app.cleanup_ctx.append(sampling)
     app.on_shutdown.append(context.streams.close)
-    app.on_response_prepare.append(harden)
+    app.on_response_prepare.append(_harden)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
-    add_pages(app, context.gateway, metrics=True)
+    add_pages(app, context.gateway)
     return app
 
 
 @cache
 def _described() -> bytes:
     return orjson.dumps(document(ENDPOINTS))
+
+
+async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+    harden(response)
 
 
 class AdminSite:

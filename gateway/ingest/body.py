@@ -9,11 +9,10 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import ClientPayloadError, web
-from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import Fault, Rejected
-from gateway.ingest.connections import Halted, connection_of
+from gateway.ingest.connections import Halted, connection_of, waits
 
 GZIP = frozenset({"gzip", "x-gzip"})
 INFLATED = GZIP | {"deflate"}
@@ -31,10 +30,11 @@ _METHOD = 8
 header."""
 
 
-async def read_body(http: web.Request) -> bytes:
+async def read_body(http: web.BaseRequest, *, once: bool = False) -> bytes:
     """Return the body, decompressed and without a UTF-8 byte order mark.
 
-    If the sender waits for it (``expect: 100-continue``), it is asked for the body first.
+    If the sender waits for it (``expect: 100-continue``), it is asked for the body first. A body
+    that is read only *once* is not kept for another call.
 
     Raises:
         Rejected: the body is larger than the limit (declared, sent or decompressed), cannot be
@@ -42,13 +42,17 @@ async def read_body(http: web.Request) -> bytes:
             memory for it.
     """
     cap = http.client_max_size
-    if (http.content_length or 0) > cap:
-        raise Rejected("$", f"the body is larger than {cap} bytes", Fault.TOO_LARGE)
-    await invite(http)
-    try:
-        body = await _read(http.read)
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Rejected("$", f"the body is larger than {cap} bytes", Fault.TOO_LARGE) from error
+    if waits(http):
+        if (http.content_length or 0) > cap:
+            raise _too_large(cap)
+        await invite(http)
+    content = http.content
+    if once and content.is_eof() and content.exception() is None:
+        body = content.read_nowait()
+        if len(body) > cap:
+            raise _too_large(cap)
+    else:
+        body = await _read_on(http, cap)
     coding = _coding(http)
     if coding in INFLATED and body:
         body = _inflated(body, coding, cap)
@@ -58,7 +62,25 @@ async def read_body(http: web.Request) -> bytes:
     return _utf8(body) if body[:1] in _MARKS else body
 
 
-async def read_remaining(http: web.Request) -> bytes:
+async def _read_on(http: web.BaseRequest, cap: int) -> bytes:
+    """Return a body that has not arrived yet.
+
+    Raises:
+        Rejected: it is larger than *cap* bytes, or is incomplete.
+    """
+    if (http.content_length or 0) > cap:
+        raise _too_large(cap)
+    try:
+        return await _read(http.read)
+    except web.HTTPRequestEntityTooLarge as error:
+        raise _too_large(cap) from error
+
+
+def _too_large(cap: int) -> Rejected:
+    return Rejected("$", f"the body is larger than {cap} bytes", Fault.TOO_LARGE)
+
+
+async def read_remaining(http: web.BaseRequest) -> bytes:
     """Return the body as sent, without a size limit; the caller has checked its declared length.
 
     Raises:
@@ -68,22 +90,14 @@ async def read_remaining(http: web.Request) -> bytes:
     return await _read(http.content.read)
 
 
-def waits(http: web.Request) -> bool:
-    """Return whether the sender waits for "100 Continue" (RFC 9110, section 10.1.1)."""
-    expected = http.headers.get("expect", "")
-    return expected.strip().lower() == "100-continue" and http.version >= HttpVersion11
-
-
-async def invite(http: web.Request) -> None:
+async def invite(http: web.BaseRequest) -> None:
     """Send "100 Continue" if the sender waits for it.
 
     Raises:
         Rejected: the sender has closed the connection.
     """
     if waits(http) and http.body_exists:
-        connection = connection_of(http)
-        if connection is not None:
-            connection.uninvited = False
+        connection_of(http).invited = True
         try:
             await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         except ConnectionError as error:
@@ -91,25 +105,16 @@ async def invite(http: web.Request) -> None:
         http.writer.output_size = 0  # the response itself has not begun
 
 
-async def uninvited(http: web.Request) -> None:
-    """Postpone "100 Continue" to the handler of the request; this is aiohttp's expect handler."""
-    connection = connection_of(http)
-    if connection is not None:
-        connection.uninvited = waits(http) and http.body_exists
-
-
-def _held(http: web.Request, size: int) -> None:
+def _held(http: web.BaseRequest, size: int) -> None:
     """Count the bytes of a decompressed body.
 
     Raises:
         Rejected: there is no memory for it.
     """
-    connection = connection_of(http)
-    if connection is not None:
-        try:
-            connection.hold(size)
-        except Halted as error:
-            raise error.refusal.error() from error
+    try:
+        connection_of(http).hold(size)
+    except Halted as error:
+        raise error.refusal.error() from error
 
 
 async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
@@ -133,11 +138,11 @@ async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
         raise Rejected("$", "the body is incomplete", Fault.MALFORMED) from error
 
 
-def _coding(http: web.Request) -> str:
+def _coding(http: web.BaseRequest) -> str:
     return http.headers.get("content-encoding", "").strip().lower()
 
 
-def inflated(http: web.Request) -> bool:
+def inflated(http: web.BaseRequest) -> bool:
     """Return whether `read_body` decompresses the body."""
     return _coding(http) in INFLATED
 
@@ -181,7 +186,7 @@ class BodyStream:
         moved: called for each piece.
     """
 
-    def __init__(self, http: web.Request, moved: Callable[[], None]) -> None:
+    def __init__(self, http: web.BaseRequest, moved: Callable[[], None]) -> None:
         self._http = http
         self._moved = moved
         self._used = False
@@ -206,8 +211,7 @@ class BodyStream:
             async for piece in self._http.content.iter_any():
                 self._moved()
                 yield piece
-                if connection is not None:
-                    connection.passed(len(piece))
+                connection.passed(len(piece))
         except Exception as error:
             self.error = error
             raise

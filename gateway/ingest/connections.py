@@ -17,9 +17,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.ingest.connection_limits import BODY_LATE, ConnectionRefusal, Guard
+from gateway.ingest.request_loop import Handler, RequestLoop
+from gateway.ingest.responses import Answer
 
-NO_AUTO_DECOMPRESS = {"auto_decompress": False}
-"""Option of aiohttp's server: bodies stay compressed."""
 LINES = 256
 """Most header lines of a request."""
 AHEAD = 64 * 1024
@@ -47,8 +47,8 @@ class ClientGone(ConnectionResetError):
     """The client has closed its connection."""
 
 
-class ClientConnection(web.RequestHandler):
-    """aiohttp's handler of one connection, with the limits of its `Guard`.
+class ClientConnection(RequestLoop):
+    """One client's connection, with the limits of its `Guard`.
 
     Attributes:
         client: the peer's address; empty for a proxy, which has many clients.
@@ -57,7 +57,7 @@ class ClientConnection(web.RequestHandler):
         speaks_for: the client's address of the last request through a proxy.
         refusal: why its requests are refused; None if they are not.
         left: called when the connection ends.
-        uninvited: whether the client waits for "100 Continue" (RFC 9110, section 10.1.1).
+        invited: whether the client of the current request got "100 Continue".
     """
 
     __slots__ = (
@@ -74,20 +74,20 @@ class ClientConnection(web.RequestHandler):
         "client",
         "heard",
         "held",
+        "invited",
         "left",
         "refusal",
         "speaks_for",
-        "uninvited",
     )
 
     def __init__(self, server: "Server", **options: Any) -> None:
-        super().__init__(server, **options)
+        super().__init__(server, server.respond, server.max_body, **options)
         self._guard = server.guard
         self.client = self.speaks_for = ""
         self.heard = self._loop.time()
         self.held = 0
         self.refusal: ConnectionRefusal | None = None
-        self.uninvited = False
+        self.invited = False
         self.left: Callable[[], object] | None = None
         self._bad: list[tuple[object, int]] = []  # raw headers and status of refused requests
         self._owed = 0  # requests without a response yet
@@ -145,30 +145,38 @@ class ClientConnection(web.RequestHandler):
         super().resume_writing()
         self._stuck_since = None
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Read on after a pause; aiohttp calls this for each piece of a body that is taken."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def data_received(self, data: bytes) -> None:
         """Parse and count data, and limit the size of a request's head."""
         if self._force_close or self._close or self._deaf:
             return
         now = self.heard = self._loop.time() if data else self.heard
-        in_body, body = self._in_body, self._body
+        body = self._body
+        in_body = body is not None and not body.is_eof()
         if data and not in_body and self._head_since is None:
             self._head_since = now
         count = self._request_count
         super().data_received(data)
-        new = self._request_count - count
-        if new and in_body and not isinstance(self._messages[-1][0], RawRequestMessage):
-            self._messages.pop()
-            self._break_off(body)
-        elif new:
-            self._owed += new
-            self._arrived(data, now, new)
+        size = len(data)
+        if new := self._request_count - count:
+            if in_body and not isinstance(self._messages[-1][0], RawRequestMessage):
+                self._messages.pop()
+                self._break_off(body)
+            else:
+                self._owed += new
+                self._arrived(data, now, new)
+            size += self._weight(new)
         elif data and not in_body:
             self._head += data
             if len(self._head) > self._guard.limits.max_headers:
                 self._owed += 1
                 self._request_count += 1
                 self._give_up(b"", None)
-        self._guard.take(self, len(data) + self._weight(new))
+        self._guard.take(self, size)
         if self._upgraded and self._parser is not None:
             # The gateway never switches protocols, so the rest is the next request.
             self._parser.set_upgraded(False)
@@ -193,9 +201,11 @@ class ClientConnection(web.RequestHandler):
 
     def _weight(self, new: int) -> int:
         """Return the extra bytes of memory of the last *new* requests."""
-        last = islice(reversed(self._messages), new) if new else ()
-        heads = (one for one, _ in last if isinstance(one, RawRequestMessage))
-        return sum(REQUEST + LINE * len(head.raw_headers) for head in heads)
+        weight = 0
+        for head, _ in islice(reversed(self._messages), new):
+            if isinstance(head, RawRequestMessage):
+                weight += REQUEST + LINE * len(head.raw_headers)
+        return weight
 
     def _is_too_large(self, head: RawRequestMessage) -> bool:
         size = len(head.path) + sum(len(n) + len(v) + 4 for n, v in head.raw_headers)
@@ -240,33 +250,39 @@ class ClientConnection(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    async def _send(
+        self, request: web.BaseRequest, response: Answer | web.StreamResponse, *, keeps: bool
+    ) -> bool:
         """Send the response to a request, and release its bytes.
 
         If the connection closes after it, the gateway sends that at once, even if a part of the
         body is still to come: data after a body that was never requested could be that body.
         """
-        if self.refusal or self.uninvited or (self._deaf and self._owed == 1):
-            self.uninvited = False
-            resp.force_close()
+        if self.refusal or (self._deaf and self._owed == 1):
+            keeps = False
+        elif waits(request):
+            asked = self.invited or not request.body_exists
+            keeps = keeps and asked and request.content.is_eof()
+        self.invited = False
         try:
-            return await super().finish_response(request, resp, start_time)
+            keeps = await super()._send(request, response, keeps=keeps)
         finally:
             self._owed -= 1
             if self._bad:
                 self._bad = [bad for bad in self._bad if bad[0] is not request.raw_headers]
-            waiting = sum(body.total_bytes for _, body in self._messages)
-            waiting += self._weight(len(self._messages))
+            waiting = 0
+            if self._messages:
+                waiting = sum(body.total_bytes for _, body in self._messages)
+                waiting += self._weight(len(self._messages))
             if not self._buffer_paused:  # else there are requests that are not parsed yet
                 self._guard.release(self, max(0, self.held - waiting))
             if self._in_body and self._body is not None and self._body.exception() is not None:
                 # The rest of the body is read and ignored without an error.
                 self._body.set_exception(cast("BaseException", None))
             wire = self.transport
-            if not resp.keep_alive and wire is not None and wire.can_write_eof():
+            if not keeps and wire is not None and wire.can_write_eof():
                 wire.write_eof()
+        return keeps
 
     def halt(self, refusal: ConnectionRefusal) -> None:
         """Stop waiting for the client: respond "try again" to an incomplete request, and close."""
@@ -318,6 +334,8 @@ class ClientConnection(web.RequestHandler):
 
     def wrong(self, request: web.BaseRequest) -> int:
         """Return the status for a request with a too large or invalid head; 0 for others."""
+        if not self._bad:
+            return 0
         known = (status for raw, status in self._bad if raw is request.raw_headers)
         return next(known, 0)
 
@@ -380,19 +398,23 @@ def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMes
     )
 
 
-def connection_of(http: web.BaseRequest) -> ClientConnection | None:
-    """Return the connection of a request; None if the server has no limits."""
-    protocol = http.protocol
-    return protocol if isinstance(protocol, ClientConnection) else None
+def connection_of(http: web.BaseRequest) -> ClientConnection:
+    """Return the connection of a request."""
+    return cast("ClientConnection", http.protocol)
+
+
+def waits(http: web.BaseRequest) -> bool:
+    """Return whether the sender waits for "100 Continue" (RFC 9110, section 10.1.1)."""
+    expected = http.headers.get("expect")
+    if expected is None:
+        return False
+    return expected.strip().lower() == "100-continue" and http.version >= HttpVersion11
 
 
 @contextmanager
 def while_connected(http: web.BaseRequest) -> Iterator[None]:
     """Cancel the body and raise `ClientGone` when the client closes the connection."""
-    connection, task = connection_of(http), asyncio.current_task()
-    if connection is None or task is None:
-        yield
-        return
+    connection, task = connection_of(http), cast("asyncio.Task[None]", asyncio.current_task())
     gone = False
 
     def left() -> None:
@@ -414,11 +436,19 @@ def while_connected(http: web.BaseRequest) -> Iterator[None]:
 
 
 class Server(web.Server):
-    """aiohttp's server with the current limits of a guard."""
+    """aiohttp's server with the current limits of a guard.
 
-    def __init__(self, guard: Guard, plain: web.Server) -> None:
-        super().__init__(plain.request_handler, request_factory=plain.request_factory)
+    Args:
+        respond: returns the response to a request.
+        guard: the limits of its connections.
+        max_body: largest body in bytes that a request may be read to.
+    """
+
+    def __init__(self, respond: Handler, guard: Guard, max_body: int) -> None:
+        super().__init__(cast("Any", respond))
+        self.respond = respond
         self.guard = guard
+        self.max_body = max_body
 
     def __call__(self) -> web.RequestHandler:
         """Return the handler of a new connection."""
@@ -432,24 +462,5 @@ class Server(web.Server):
             max_field_size=limits.max_headers,
             max_headers=LINES,
             read_bufsize=AHEAD,
-            **NO_AUTO_DECOMPRESS,
+            auto_decompress=False,
         )
-
-
-GUARD = web.AppKey("guard", Guard)
-
-
-class Runner(web.AppRunner):
-    """Runs an application with the connection limits of its `GUARD`, if it has one."""
-
-    async def _make_server(self) -> web.Server:
-        plain = await super()._make_server()
-        guard = self.app.get(GUARD)
-        return plain if guard is None else Server(guard, plain)
-
-    async def cleanup(self) -> None:
-        """Stop the server and its guard."""
-        await super().cleanup()
-        guard = self.app.get(GUARD)
-        if guard is not None:
-            guard.stop()

@@ -6,7 +6,7 @@ answers a few reads itself and refuses all others in the vendor's format.
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -16,11 +16,12 @@ from aiohttp import web
 from gateway.errors import TRY_AGAIN, Fault, RefusalCause, Rejected, SpoolError, Unavailable
 from gateway.event import Event
 from gateway.http import REQUEST_ID, Request, Response
-from gateway.ingest import body
 from gateway.ingest.arrival import IngestObserver, RequestContext, RequestIdGenerator
+from gateway.ingest.body import read_body
 from gateway.ingest.connections import NO_HTTP, connection_of
 from gateway.ingest.events import plan_events, read_events, without_unused_client_id
-from gateway.ingest.off_loop import OffLoop, TurnQueue
+from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop, TurnQueue
+from gateway.ingest.responses import Answer, header_lines
 from gateway.ingest.sources import Source, SourceIndex, SourceMatch
 from gateway.ingest.upstream_reply import ReplySource, UpstreamReply
 from gateway.log_limit import LogLimit
@@ -35,8 +36,20 @@ from gateway.tracking import PlannedEvents, ViolationCounter
 log = structlog.get_logger()
 
 
+Page = Callable[[Mapping[str, str]], Awaitable[Response]]
+"""Returns a page of the gateway itself; takes the headers of the request."""
+READS = frozenset({"GET", "HEAD"})
+"""Methods by which pages are read."""
+JSON_LINES = header_lines({"content-type": "application/json; charset=utf-8"})
+NOT_HTTP = Answer(
+    NO_HTTP,
+    header_lines({"content-type": "text/plain; charset=utf-8"}),
+    b"This is not an HTTP request.\n",
+)
+
+
 async def _pass_through(
-    http: web.Request, found: SourceMatch, request: Request, off_loop: OffLoop
+    http: web.BaseRequest, found: SourceMatch, request: Request, off_loop: OffLoop
 ) -> web.StreamResponse | Response:
     """Return the response to a *request* that is not an event.
 
@@ -47,7 +60,7 @@ async def _pass_through(
     """
     reads, key = found.source.input, found.source.input.relayed_credential(request)
     if key is None and found.relays_with_own_key:
-        payload = await body.read_body(http)
+        payload = await read_body(http)
         key = await off_loop(len(payload), key_in_body, payload, reads)
     if found.can_relay or f"{request.method} {found.path}" in reads.unsupported:
         source = found.source if key is None else found.for_key(key)
@@ -116,73 +129,71 @@ class IngestServices(Protocol):
 
 
 class Receiver:
-    """Receives the requests of all sources."""
+    """Receives the requests of all sources, and those of the gateway's own *pages*."""
 
-    def __init__(self, services: IngestServices) -> None:
+    def __init__(self, services: IngestServices, pages: Mapping[str, Page]) -> None:
         self._services = services
+        self._pages = pages
         self._ids = RequestIdGenerator()
         self._off_loop = OffLoop()
         self._not_stored = LogLimit(1, QUIET)
         self._offers = TurnQueue()
 
-    async def receive(self, http: web.Request) -> web.StreamResponse:
+    async def receive(self, http: web.BaseRequest) -> Answer | web.StreamResponse:
         """Return the response to one HTTP request, in the format of its source's vendor."""
         began = time.perf_counter()
-        observed, connection = self._services.observer, connection_of(http)
-        wrong = 0 if connection is None else connection.wrong(http)
+        services, connection = self._services, connection_of(http)
+        headers, method = http.headers, http.method
+        wrong = connection.wrong(http)
         if wrong == NO_HTTP:
-            return web.Response(status=wrong, text="This is not an HTTP request.\n")
+            return NOT_HTTP
         target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
         path, mark, query = target.partition("?")
-        found = self._services.sources.find(path, http.headers, http.method)
+        if method in READS and not wrong and path in self._pages:
+            return _plain(await self._pages[path](headers))
+        found = services.sources.find(path, headers, method)
         if found is None:
             return self._no_source(wrong)
         source = found.source
-        if (
-            http.method == "OPTIONS"
-            and not wrong
-            and (preflight := _preflight_response(http, found)) is not None
-        ):
-            return preflight
+        if method == "OPTIONS" and not wrong:
+            preflight = source.cors.preflight(headers, source.allowed(found.path))
+            if preflight is not None:
+                return _plain(preflight)
         identified = source.client_identifier.identify(http)
-        if connection is not None and not connection.client:
+        if not connection.client:
             connection.speaks_for = source.client_identifier.address(http)
         request = Request(
-            method=http.method,
+            method=method,
             url=found.path + mark + query,
-            headers=http.headers,
-            id=self._ids.next(traced=observed.sample(source.name)),
-            received_at=moment(self._services.spool.clock.of_day()),
+            headers=headers,
+            id=self._ids.next(traced=services.observer.sample(source.name)),
+            received_at=moment(services.spool.clock.of_day()),
             client=identified.client,
         )
         arrival = RequestContext(request, source)
         response = await self._respond(http, found, arrival)
-        if wrong and isinstance(response, Response):
-            response = Response(wrong, response.headers, response.body)
-        arrival.status = response.status
+        arrival.status = wrong or response.status
         arrival.seconds = time.perf_counter() - began
-        observed.received(arrival)
+        services.observer.received(arrival)
         if isinstance(response, web.StreamResponse):
             return response
-        headers = source.cors.with_headers(response.headers, http.headers.get("origin"))
-        headers[REQUEST_ID] = request.id
-        if source.input.timing_header:
-            headers.setdefault(source.input.timing_header, f"{arrival.seconds:.6f}")
-        answer = web.Response(status=response.status, body=response.body, headers=headers)
-        if not http.content.is_eof() and body.waits(http):
-            answer.force_close()  # the sender may omit a body that was not requested
+        lines = source.response_lines(response, headers.get("origin"))
+        lines += f"{REQUEST_ID}: {request.id}\r\n".encode()
+        timing = source.input.timing_header
+        if timing and timing not in response.headers:
+            lines += f"{timing}: {arrival.seconds:.6f}\r\n".encode()
         if identified.set_cookie and not (arrival.relayed or arrival.refused):
-            answer.headers.add("set-cookie", identified.set_cookie)
-        return answer
+            lines += f"set-cookie: {identified.set_cookie}\r\n".encode()
+        return Answer(arrival.status, lines, response.body)
 
-    def _no_source(self, wrong: int) -> web.Response:
+    def _no_source(self, wrong: int) -> Answer:
         """Return the response to a request for no source."""
         self._services.observer.no_source(Fault.TOO_LARGE if wrong else Fault.NOT_FOUND)
         error = TOO_LARGE_HEAD if wrong else "not found"
-        return web.json_response({"error": error}, status=wrong or 404)
+        return Answer(wrong or 404, JSON_LINES, f'{{"error": "{error}"}}'.encode())
 
     async def _respond(
-        self, http: web.Request, found: SourceMatch, arrival: RequestContext
+        self, http: web.BaseRequest, found: SourceMatch, arrival: RequestContext
     ) -> Response | web.StreamResponse:
         """Return the response to a request; a StreamResponse has been sent already."""
         source, request = found.source, arrival.request
@@ -203,28 +214,44 @@ class Receiver:
             raise
 
     async def _ingest(
-        self, http: web.Request, found: SourceMatch, arrival: RequestContext
+        self, http: web.BaseRequest, found: SourceMatch, arrival: RequestContext
     ) -> Response:
-        source, reads, request = found.source, found.source.input, arrival.request
+        request, reads = arrival.request, found.source.input
         if not reads.credential_in_body:
             arrival.key = reads.credential(request, None)
-            source = arrival.source = found.for_key(arrival.key)
-        stored = arrival.stored = source.to_stored(request, await body.read_body(http))
-        size = max(len(stored.body), len(stored.url))
-        payload = await self._off_loop(size, reads.decode, stored)
+            arrival.source = found.for_key(arrival.key)
+        body = await read_body(http, once=True)
+        size = max(len(body), len(request.url))
+        if size <= LARGE_REQUEST:
+            stored, events, kept = self._read(found, arrival, body)
+        else:
+            stored, events, kept = await self._off_loop(size, self._read, found, arrival, body)
+        reply = await self._store(arrival.source, stored, kept, arrival)
+        return reply or reads.accept(stored, events)
+
+    def _read(
+        self, found: SourceMatch, arrival: RequestContext, body: bytes
+    ) -> tuple[Request, list[Event], PlannedEvents]:
+        """Return a request as it is stored, its events, and those that the tracking plan leaves.
+
+        Raises:
+            Rejected: the vendor would refuse the request, or its key is not accepted.
+        """
+        request, source, reads = arrival.request, arrival.source, arrival.source.input
+        stored = arrival.stored = source.to_stored(request, body)
+        payload = reads.decode(stored)
         if reads.credential_in_body:
             arrival.key = reads.credential(request, payload)
             source = arrival.source = found.for_key(arrival.key)
-            stored = source.to_stored(request, stored.body) if found.by_key else stored
-        events = await self._off_loop(size, read_events, source, stored, payload)
-        arrival.events = events
+            if found.by_key:
+                stored = source.to_stored(request, body)
+        events = arrival.events = read_events(source, stored, payload)
         arrival.stored = stored = without_unused_client_id(stored, events)
-        kept = PlannedEvents(events)
-        if source.plan is not None:
-            tally = self._services.tally
-            kept = await self._off_loop(size, plan_events, source, stored, payload, events, tally)
-            arrival.events = kept.events
-        return await self._store(source, stored, kept, arrival) or reads.accept(stored, events)
+        if source.plan is None:
+            return stored, events, PlannedEvents(events)
+        kept = plan_events(source, stored, payload, events, self._services.tally)
+        arrival.events = kept.events
+        return stored, events, kept
 
     async def _store(
         self, source: Source, stored: Request, kept: PlannedEvents, arrival: RequestContext
@@ -359,15 +386,13 @@ async def _plan(
     return router.plan(source, events, consented)
 
 
-def _check_head(http: web.Request) -> None:
+def _check_head(http: web.BaseRequest) -> None:
     """Check the size of a request's head, and that there is room for its connection.
 
     Raises:
         Rejected: the head is too large, or there are too many connections.
     """
     connection = connection_of(http)
-    if connection is None:
-        return
     if connection.wrong(http):
         cause = RefusalCause.HEAD_TOO_LARGE
         raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE, cause=cause)
@@ -375,13 +400,10 @@ def _check_head(http: web.Request) -> None:
         raise connection.refusal.error()
 
 
-def _preflight_response(http: web.Request, found: SourceMatch) -> web.Response | None:
-    """Return the response to a browser's preflight; None if the request is not a preflight."""
-    source = found.source
-    answer = source.cors.preflight(http.headers, source.allowed(found.path))
-    if answer is None:
-        return None
-    return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+def _plain(response: Response) -> Answer:
+    """Return a response that belongs to no source."""
+    lines = header_lines(response.headers, has_body=bool(response.body))
+    return Answer(response.status, lines, response.body)
 
 
 def _events_of(entry: Entry) -> set[int]:

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.errors import Fault, RefusalCause, Rejected, Unavailable
-from gateway.http import REQUEST_ID, Request, check_final_status, end_to_end_headers, reason
+from gateway.http import REQUEST_ID, Request, check_final_status, end_to_end_headers, harden, reason
 from gateway.http_client import Connector, vendor_session
 from gateway.ingest import body
 from gateway.ingest.connections import ClientGone, Halted, connection_of, while_connected
@@ -209,7 +209,12 @@ class Relay:
         return self._key_exchange is None or self._key_exchange.check(request)
 
     async def forward(
-        self, http: web.Request, request: Request, cors: Cors, off_loop: OffLoop, client: str = ""
+        self,
+        http: web.BaseRequest,
+        request: Request,
+        cors: Cors,
+        off_loop: OffLoop,
+        client: str = "",
     ) -> web.StreamResponse:
         """Relay *request*; return the vendor's response after it has been sent to the client.
 
@@ -277,7 +282,7 @@ class Relay:
         clock.reschedule(asyncio.get_running_loop().time() + self._upstream.patience)
 
     async def _outgoing(
-        self, http: web.Request, request: Request, off_loop: OffLoop, moved: Callable[[], None]
+        self, http: web.BaseRequest, request: Request, off_loop: OffLoop, moved: Callable[[], None]
     ) -> tuple[URL, CIMultiDict[str], Body]:
         """Return URL, headers and body of the call to the vendor."""
         headers = end_to_end_headers(http.headers, OURS)
@@ -294,9 +299,7 @@ class Relay:
         if not http.body_exists:
             return url, headers, None
         length = http.content_length
-        connection = connection_of(http)
-        if connection is not None:
-            connection.allow(self._upload_timeout)
+        connection_of(http).allow(self._upload_timeout)
         if length is not None and length <= SMALL:
             return url, headers, await body.read_remaining(http) or None
         if length is not None:
@@ -317,7 +320,7 @@ class Relay:
         self._log("relay_failed", request, cause=cause)
         return Unavailable(f"no response from the vendor: {cause}", RefusalCause.RELAY_FAILED)
 
-    def _break_off(self, http: web.Request, request: Request, error: Exception) -> None:
+    def _break_off(self, http: web.BaseRequest, request: Request, error: Exception) -> None:
         """Abort the client's connection, so that a partial response does not look complete."""
         client = http.transport
         if client is not None and not client.is_closing():
@@ -355,14 +358,15 @@ class _Answer(web.StreamResponse):
         self._send_headers_immediately = not found.content.is_eof()  # else together with the body
 
     async def _prepare_headers(self) -> None:
-        """Add no content type if the vendor sent none; aiohttp would."""
+        """Add no content type if the vendor sent none, as aiohttp would, and none of its own."""
         await super()._prepare_headers()
         if not self._typed:
             self.headers.popall("content-type", None)
+        harden(self)
 
 
 async def _copied(
-    found: aiohttp.ClientResponse, answer: _Answer, http: web.Request, moved: Callable[[], None]
+    found: aiohttp.ClientResponse, answer: _Answer, http: web.BaseRequest, moved: Callable[[], None]
 ) -> None:
     moved()
     await answer.prepare(http)

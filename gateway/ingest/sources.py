@@ -5,15 +5,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.errors import Fault, Rejected
-from gateway.http import REQUEST_ID, TRACE_CONTEXT, Request, header_text
+from gateway.http import REQUEST_ID, TRACE_CONTEXT, Request, Response, header_text
 from gateway.ingest.client import ClientIdentifier
 from gateway.ingest.cors import TRACING, Cors, Origins
 from gateway.ingest.relay import Relay
+from gateway.ingest.responses import header_lines
 from gateway.plugin.client_credentials import second_credentials
 from gateway.plugin.vendor import Input
 from gateway.tracking import TrackingPlan
 
 _SLASHES = re.compile("/{2,}")
+REMEMBERED = 64
+"""Heads of responses that a source keeps; vendors have few, but senders can invent origins."""
+LONGEST_LINES = 2048
+"""Bytes of such a head; longer ones are made again."""
 NO_RIVALS: Mapping[str, "Source"] = {}
 
 
@@ -72,6 +77,7 @@ class Source:
         exposed = {REQUEST_ID, "retry-after", reads.timing_header} - {""}
         sent = {*reads.browser_headers, *TRACING, *browser_headers}
         self.cors = Cors(usual if origins is None else origins, sent, exposed)
+        self._lines: dict[tuple[object, ...], bytes] = {}
         self.max_events = max_events
         self.client_identifier = clients or ClientIdentifier()
         self.relay = relay
@@ -83,6 +89,19 @@ class Source:
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")
             self.methods.setdefault(path, set()).add(method)
+
+    def response_lines(self, response: Response, origin: str | None) -> bytes:
+        """Return the header lines of a *response* to a page of *origin*, if it is a page."""
+        key = (origin, bool(response.body), *response.headers.items())
+        found = self._lines.get(key)
+        if found is None:
+            headers = self.cors.with_headers(response.headers, origin)
+            found = header_lines(headers, has_body=bool(response.body))
+            if len(found) <= LONGEST_LINES:
+                if len(self._lines) >= REMEMBERED:
+                    self._lines.clear()
+                self._lines[key] = found
+        return found
 
     def allowed(self, path: str) -> set[str]:
         """Return the methods of the vendor's endpoints at *path*."""
@@ -153,7 +172,11 @@ class Source:
         return Request(
             method=request.method,
             url=request.url,
-            headers={name: header_text(sent[name]) for name in self._kept if name in sent},
+            headers={
+                name: header_text(value)
+                for name in self._kept
+                if (value := sent.get(name)) is not None
+            },
             body=body,
             id=request.id,
             received_at=request.received_at,

@@ -103,16 +103,13 @@ class NestedCodec(Codec):
                 return self.table.build(value)
             except Rejected as error:
                 raise error.below(place) from error
-        members, build = [], self.table.build
+        members = []
         for index, item in enumerate(value):
-            if type(item) is dict:
-                wrapped = item
-            elif self._readable(item):
-                wrapped = {self.bare: item}
-            else:
+            if type(item) is not dict and not self._readable(item):
                 continue
+            wrapped = {self.bare: item} if self.bare and type(item) is not dict else item
             try:
-                members.append(build(wrapped))
+                members.append(self.table.build(wrapped))
             except Rejected as error:
                 raise error.below(f"{place}.{index}") from error
         if value and not members:

@@ -1,34 +1,39 @@
 """Serve ``/healthz``, ``/readyz`` and ``/metrics``."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any
 
 from aiohttp import web
 
+from gateway.http import Response
 from gateway.observability.status import GatewayStatus
 
+Page = Callable[[Mapping[str, str]], Awaitable[Response]]
+"""Returns a page; takes the headers of the request."""
+TEXT = {"content-type": "text/plain; charset=utf-8"}
 
-def add_pages(app: web.Application, gateway: GatewayStatus, *, metrics: bool) -> None:
-    """Add the pages of *gateway*; ``/metrics`` only with *metrics*."""
 
-    async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+def health_pages(gateway: GatewayStatus, *, metrics: bool) -> dict[str, Page]:
+    """Return the pages of *gateway* by path; ``/metrics`` only with *metrics*."""
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def healthz(_: Mapping[str, str]) -> Response:
+        return Response(200, TEXT, b"ok\n")
+
+    async def readyz(_: Mapping[str, str]) -> Response:
         if reason := gateway.not_ready_reason():
-            return web.Response(text=f"{reason}\n", status=503)
+            return Response(503, TEXT, f"{reason}\n".encode())
         lines = ["ok", *gateway.refusing().values()]
-        return web.Response(text="".join(f"{line}\n" for line in lines))
+        return Response(200, TEXT, "".join(f"{line}\n" for line in lines).encode())
 
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    pages: dict[str, Page] = {"/healthz": healthz, "/readyz": readyz}
     if metrics:
-        add_metrics(app, gateway)
+        pages["/metrics"] = _metrics_page(gateway)
+    return pages
 
 
-def add_metrics(app: web.Application, gateway: GatewayStatus) -> None:
-    """Add ``/metrics``."""
+def _metrics_page(gateway: GatewayStatus) -> Page:
 
     @cache
     def page() -> Any:
@@ -36,9 +41,23 @@ def add_metrics(app: web.Application, gateway: GatewayStatus) -> None:
 
         return MetricsPage(gateway)
 
-    async def metrics(http: web.Request) -> web.Response:
+    async def metrics(headers: Mapping[str, str]) -> Response:
         written = await asyncio.to_thread(page)
-        body, kind = await written.get(http.headers.get("accept", ""))
-        return web.Response(body=body, headers={"content-type": kind})
+        body, kind = await written.get(headers.get("accept", ""))
+        return Response(200, {"content-type": kind}, body)
 
-    app.router.add_get("/metrics", metrics)
+    return metrics
+
+
+def add_pages(app: web.Application, gateway: GatewayStatus) -> None:
+    """Add all pages of *gateway* to an application."""
+    for path, page in health_pages(gateway, metrics=True).items():
+        app.router.add_get(path, _serving(page))
+
+
+def _serving(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def serve(http: web.Request) -> web.Response:
+        found = await page(http.headers)
+        return web.Response(status=found.status, body=found.body, headers=found.headers)
+
+    return serve

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway
 from gateway.config.models import (
     Config,
     ConsentConfig,
@@ -240,7 +240,7 @@ class DeliverySuite(PluginSuite):
         with TemporaryDirectory(prefix="gateway-kit-") as folder:
             config = self._config(Path(folder), vendor, patience)
             gateway = Gateway(config, self._registry(watch))
-            async with serving(make_app(gateway)) as url:
+            async with serving(gateway) as url:
                 yield gateway, url
 
     def _registry(self, watch: SettledEvents) -> PluginRegistry:

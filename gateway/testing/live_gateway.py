@@ -13,10 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.app import GATEWAY
+from gateway.app import Gateway, GatewayRunner
 from gateway.event import Event
 from gateway.http import Response
-from gateway.ingest.connections import Runner
 from gateway.plugin.hookspecs import hookimpl
 from gateway.spool.sqlite.database import FILE, LOCK
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
@@ -96,12 +95,16 @@ def _is_used(spool: Path) -> bool:
 
 
 @asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
+async def serving(app: web.Application | Gateway) -> AsyncIterator[str]:
     """Serve *app* on a free loopback port; yield its URL.
 
     If it is a gateway, its balance is checked after it has stopped.
     """
-    runner = Runner(app, access_log=None, shutdown_timeout=1)
+    runner: web.BaseRunner
+    if isinstance(app, Gateway):
+        runner = GatewayRunner(app, shutdown_timeout=1)
+    else:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -110,8 +113,8 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
         yield f"http://{host}:{port}"
     finally:
         await runner.cleanup()
-    if GATEWAY in app:
-        await asyncio.to_thread(check_balance, app[GATEWAY].config.spool.path)
+    if isinstance(app, Gateway):
+        await asyncio.to_thread(check_balance, app.config.spool.path)
 
 
 HEAD = b"\r\n\r\n"
@@ -121,7 +124,7 @@ class InMemoryClient:
     """A client of *server* without sockets; it reconnects after the server closes a connection.
 
     Args:
-        server: the server of an `aiohttp.web.AppRunner` that is set up.
+        server: the server of a `gateway.app.GatewayRunner` that is set up.
     """
 
     def __init__(self, server: web.Server) -> None:
@@ -182,6 +185,9 @@ class _End(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def pause_reading(self) -> None:
         """Do nothing: all bytes are passed on at once."""

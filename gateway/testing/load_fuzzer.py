@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import structlog
 from aiohttp import web
 
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway, GatewayRunner
 from gateway.config.models import (
     Config,
     ConsentConfig,
@@ -296,7 +296,7 @@ def _config(vendor: str, keys: Sequence[str]) -> Config:
 
 @asynccontextmanager
 async def _served(gateway: Gateway) -> AsyncIterator[web.Server]:
-    runner = web.AppRunner(make_app(gateway), access_log=None, shutdown_timeout=1)
+    runner = GatewayRunner(gateway, shutdown_timeout=1)
     await runner.setup()
     try:
         assert runner.server is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway
 from gateway.config.loader.load import load as load_config
 from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.sandbox import make_app as make_sandbox
@@ -64,5 +64,5 @@ async def running(
         path = folder / "gateway.toml"
         path.write_text(config(sandbox))
         gateway = Gateway(load_config(path, registry), registry)
-        async with serving(make_app(gateway)) as url, aiohttp.ClientSession() as client:
+        async with serving(gateway) as url, aiohttp.ClientSession() as client:
             yield Running(gateway, url, sandbox, client, watch)

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from gateway import app
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway
 from gateway.config.loader.load import load as load_config
 from gateway.event import Event
 from gateway.plugin import hookimpl
@@ -112,7 +112,7 @@ async def vendor() -> AsyncIterator[Vendor]:
 async def gateway(config: Path, plugins: Iterable[types.ModuleType] = ()) -> AsyncIterator[str]:
     """Run a gateway in this process; yield its address."""
     registry = load_plugins(plugins)
-    async with serving(make_app(Gateway(load_config(config, registry), registry))) as url:
+    async with serving(Gateway(load_config(config, registry), registry)) as url:
         yield url
 
 

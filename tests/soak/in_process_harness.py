@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.app import Gateway, make_app
+from gateway.app import Gateway
 from gateway.config.loader.load import load as load_config
 from gateway.plugin.registry import load_plugins
 from gateway.reload import Reloader
@@ -68,7 +68,7 @@ async def in_process_harness(
         )
         registry = load_plugins()
         gateway = Gateway(load_config(setup.path, registry), registry)
-        async with serving(make_app(gateway)) as url:
+        async with serving(gateway) as url:
             sender = Load(users, pause=0.005)
             by_name = {vendor.name: vendor for vendor in made}
             yield InProcessHarness(gateway, by_name, sender, setup, Reloader(gateway), url)
