@@ -24,7 +24,7 @@ NOTHING: Json = {}
 EMPTY: tuple[Any, ...] = ("", {}, [])
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Page(msgspec.Struct, frozen=True, omit_defaults=True):
     """The page of the event; Segment Spec, ``context.page``."""
 
     url: str | None = None
@@ -34,7 +34,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     search: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     """The device of the event; Segment Spec, ``context.device``."""
 
     id: str | None = None
@@ -44,7 +44,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
 
 
-class Campaign(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     """The marketing campaign of the visit; Segment Spec, ``context.campaign``."""
 
     name: str | None = None
@@ -54,7 +54,7 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     content: str | None = None
 
 
-class App(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class App(msgspec.Struct, frozen=True, omit_defaults=True):
     """The app of the event; Segment Spec, ``context.app``."""
 
     name: str | None = None
@@ -63,7 +63,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace: str | None = None
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Context(msgspec.Struct, frozen=True, omit_defaults=True):
     """The context of the event; Segment Spec, ``context``. Other fields are in ``extra``."""
 
     page: Page = Page()
@@ -79,7 +79,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: Json = NOTHING
 
 
-class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Traits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Traits of a user or group; Segment Spec, ``traits``. Other traits are in ``extra``."""
 
     email: str | None = None
@@ -102,7 +102,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: Json = NOTHING
 
 
-class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Product(msgspec.Struct, frozen=True, omit_defaults=True):
     """One product; E-commerce Spec V2, the product object."""
 
     product_id: str | None = None
@@ -122,7 +122,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: Json = NOTHING
 
 
-class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Properties(msgspec.Struct, frozen=True, omit_defaults=True):
     """Properties of the event; E-commerce Spec V2. Other properties are in ``extra``.
 
     An event about one product has it in ``products`` too, as a tuple of one, so that products are
@@ -153,7 +153,7 @@ class Properties(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extra: Json = NOTHING
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One action or state of a user, independent of any vendor's format."""
 
     type: EventType

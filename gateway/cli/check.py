@@ -15,7 +15,7 @@ from gateway.cli.output import console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load
-from gateway.config.proxy import parse_proxy
+from gateway.config.proxy import proxy_of
 from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
 from gateway.explain.static_losses import StaticLosses, static_losses
@@ -63,7 +63,9 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
         out.print(f"  admin API  {config.admin.listen}, {access}")
     if config.alerts is not None:
         host = urlsplit(config.alerts.url.get_secret_value()).hostname
-        out.print(f"  alerts     to {host}")
+        proxy = proxy_of(config.alerts.proxy)
+        through = f" through proxy {proxy.address}" if proxy else ""
+        out.print(f"  alerts     to {host}{through}")
     if config.consent.retention is not None:
         out.print(f"  consent    remembered for {shown(config.consent.retention, 'duration')}")
     out.print(title("\nSources"))
@@ -161,8 +163,8 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
 
 def _egress(destination: DestinationConfig) -> Iterator[str]:
     """Yield how the vendor is reached: the names of headers, and no value."""
-    if destination.proxy and (proxy := destination.proxy.get_secret_value()):
-        yield f"through proxy {parse_proxy(proxy).address}"
+    if proxy := proxy_of(destination.proxy):
+        yield f"through proxy {proxy.address}"
     if destination.headers:
         yield f"adds {' '.join(destination.headers)}"
     if destination.ca is not None:

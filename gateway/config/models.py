@@ -307,7 +307,7 @@ class Delivery(ConfigTable):
     """Do not deliver: write each request, compare it with the event, and send nothing (`true`; keys
     are optional), or send to a test account and count its responses (`"send"`). See `gateway shadow
     report`."""
-    proxy: Annotated[SecretStr | None, AfterValidator(types.proxy)] = None
+    proxy: Annotated[SecretStr | None, AfterValidator(types.proxy_url)] = None
     """The HTTP proxy through which the vendor is reached, such as
     `"http://user:${PROXY_PASSWORD}@proxy.example:3128"`. Default: what `HTTPS_PROXY`, `HTTP_PROXY`
     and `NO_PROXY` in the environment say about the `url`; `""` connects directly. See

@@ -15,6 +15,7 @@ from gateway.config.types import (
     address_problem,
     header_table,
     listening,
+    proxy_url,
 )
 from gateway.plugin.quantities import DAY, HOUR, KIB, MIB, MINUTE, Duration, Size
 
@@ -56,6 +57,8 @@ class AlertsConfig(ConfigTable):
     services put the credential into the URL."""
     headers: dict[str, SecretStr] = Field(default={})
     """Headers of the alert requests, such as `{ authorization = "Bearer ${ALERTS_TOKEN}" }`."""
+    proxy: Annotated[SecretStr | None, AfterValidator(proxy_url)] = None
+    """The HTTP proxy through which alerts are sent, as in `[destinations.NAME]`."""
     paused_for: Duration = Field(default=MINUTE, ge=0)
     """Alert when a destination has been paused for this long, by its circuit breaker or by an
     operator, or when the gateway has accepted no events for this long, in general or for a

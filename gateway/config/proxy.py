@@ -1,10 +1,12 @@
-"""The HTTP proxy through which a destination is reached: from its table, or the environment."""
+"""HTTP proxies for requests to others: from a table of the configuration, or the environment."""
 
 import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
 
 from gateway.http import as_basic
 
@@ -46,6 +48,12 @@ def parse_proxy(url: str) -> Proxy:
         raise ValueError(f"has a host that is not a name or an address; {_HOW}")
     authorization = as_basic(user, password) if user or password else ""
     return Proxy(host, port or DEFAULT_PORTS["http"], authorization)
+
+
+def proxy_of(setting: SecretStr | None) -> Proxy | None:
+    """Return the proxy in a valid setting; None if there is none, or an empty one."""
+    url = setting.get_secret_value() if setting is not None else ""
+    return parse_proxy(url) if url else None
 
 
 class EnvironmentProxy(NamedTuple):

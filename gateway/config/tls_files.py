@@ -85,7 +85,7 @@ def _load_chain(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
         raise TlsFileError("key" if key else "cert", what)
 
     try:
-        ssl.create_default_context().load_verify_locations(cert)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
     except ssl.SSLError:
         what = f"{cert} has no certificate; name a file in PEM format"
         raise TlsFileError("cert", what) from None

@@ -181,7 +181,7 @@ def added_headers(value: object) -> object:
     return header_table(lower)
 
 
-def proxy(value: object) -> object:
+def proxy_url(value: object) -> object:
     """Check the URL of a proxy; an empty one stands for none.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Protocol
 import aiohappyeyeballs
 
 from gateway.config import DestinationConfig
-from gateway.config.proxy import Proxy, parse_proxy
+from gateway.config.proxy import Proxy, proxy_of
 from gateway.config.tls_files import default_tls
 from gateway.config.types import plain_value
 from gateway.delivery.connection import Connection, Exchange, OnEnd
@@ -334,11 +334,10 @@ class Addresses:
 
 def make_transport(config: DestinationConfig) -> HttpTransport:
     """Return the transport of a configured destination."""
-    proxy = config.proxy.get_secret_value() if config.proxy else ""
     return HttpTransport(
         timeout=config.timeout,
         connections=config.concurrency,
         tls=config.tls.context if config.tls else None,
-        proxy=parse_proxy(proxy) if proxy else None,
+        proxy=proxy_of(config.proxy),
         headers={name: plain_value(value) for name, value in config.headers.items()},
     )

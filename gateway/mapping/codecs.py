@@ -22,14 +22,14 @@ class Codec:
         encode: converts the event's value to the vendor's.
         gives: classes that ``decode`` returns, for the check against the event's types; empty if it
             returns its argument.
-        unchanged: classes whose values ``decode`` returns as they are; it is not called for them.
+        keeps: classes whose values ``decode`` returns as they came; it is not called for them.
     """
 
     name: str
     decode: Callable[[Any], Any]
     encode: Callable[[Any], Any]
     gives: tuple[type, ...] = ()
-    unchanged: tuple[type, ...] = ()
+    keeps: tuple[type, ...] = ()
 
 
 def _same(value: Any) -> Any:
@@ -112,9 +112,9 @@ def _from_epoch(scale: int) -> Callable[[Any], datetime]:
 
 AS_IS = Codec("", _same, _same)
 """The value stays unchanged; the default of a row."""
-TEXT = Codec("text or number", _text, _same, (str,), (str,))
+TEXT = Codec("text or number", _text, _same, (str,), keeps=(str,))
 """An id that some clients send as a number; written as text."""
-NUMBER = Codec("number or numeric text", _number, _same, (int, float), (int, float))
+NUMBER = Codec("number or numeric text", _number, _same, (int, float), keeps=(int, float))
 """A number that some clients send as text, such as ``"59.90"``; written as a number."""
 INTEGER = Codec("whole number", _integer, round, (int,))
 """A whole number of at most 64 bits; fractions are rounded when written."""

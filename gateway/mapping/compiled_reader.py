@@ -9,6 +9,8 @@ refuse is noted, and the error of the first one in the payload is raised.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from gateway.errors import Fault, Rejected
 from gateway.event import NOTHING, Event
 from gateway.event_fields import defaults
@@ -165,7 +167,9 @@ class _ReaderSource:
             return "NOTHING"
         above, _, field = path.rpartition(".")
         struct = next((group.make for group in self._groups if group.path == above), self._into)
-        default = defaults(struct)[field]
+        return self._named_default(defaults(struct)[field])
+
+    def _named_default(self, default: Any) -> str:
         return "None" if default is None else self._name("default", default)
 
     # Reading: one node of the payload, one key, one row.
@@ -257,7 +261,7 @@ class _ReaderSource:
         elif step.decode is None:
             yield accepts, [self._put(step, "value")]
         else:
-            yield accepts & step.unchanged, [self._put(step, "value")]
+            yield accepts & step.keeps, [self._put(step, "value")]
             fault = f"faults.append(({path!r}, invalid({place!r}, error, value)))"
             lines = [
                 "try:",
@@ -265,7 +269,7 @@ class _ReaderSource:
                 f"except ValueError{' as error' if must else ''}:",
                 TAB + (fault if must else keep),
             ]
-            yield accepts - step.unchanged, lines
+            yield accepts - step.keeps, lines
 
     def _is_one_of(self, classes: frozenset[type]) -> str:
         """Return the condition that the value has one of *classes*."""
@@ -300,15 +304,26 @@ class _ReaderSource:
         for group in self._groups:
             members = self._members(group.path)
             if group.make is not None and members:
-                variable = _local(group.path.removesuffix("[0]"))
-                made = f"{self._name(group.make.__name__, group.make)}({_arguments(members)})"
+                made = self._call(group.make, {f: _local(p) for f, p in members.items()})
                 made = f"({made},)" if group.indexed else made
                 same = " and ".join(f"{_local(p)} is {self._default(p)}" for p in members.values())
                 yield f"if not ({same}):"
-                yield TAB + f"{variable} = {made}"
+                yield TAB + f"{_local(group.path.removesuffix('[0]'))} = {made}"
         held = {f: _local(p) for f, p in self._members("").items()}
-        said = ", ".join(f"{field}={value}" for field, value in {**held, **known}.items())
-        yield f"return {self._name(self._into.__name__, self._into)}({said})"
+        yield f"return {self._call(self._into, {**held, **known})}"
+
+    def _call(self, struct: type[msgspec.Struct], values: Mapping[str, str]) -> str:
+        """Return the call that makes a struct.
+
+        Values are given by position where that is possible: the interpreter makes a dict of more
+        than 15 keywords.
+        """
+        usual, said, late = defaults(struct), [], 0
+        for field in struct.__match_args__:
+            said.append(values.get(field) or self._named_default(usual[field]))
+            late = len(said) if field in values else late
+        by_name = [f"{f}={v}" for f, v in values.items() if f not in struct.__match_args__]
+        return f"{self._name(struct.__name__, struct)}({', '.join([*said[:late], *by_name])})"
 
     def _members(self, group: str) -> dict[str, str]:
         """Return the variables' paths of the fields directly in *group*, by field."""
@@ -320,10 +335,6 @@ class _ReaderSource:
 def _local(path: str) -> str:
     """Return the variable of a field of the event."""
     return "new_" + path.replace("[0]", "_0").replace(".", "__")
-
-
-def _arguments(members: Mapping[str, str]) -> str:
-    return ", ".join(f"{field}={_local(path)}" for field, path in members.items())
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -63,12 +63,12 @@ class CompiledRow:
         group: the event's group with its field; see `gateway.mapping.struct_builder`.
         variable: path of what it fills: its field, or the mapping that has its field or free keys;
             empty if it is not read.
-        unchanged: classes of values that are read without conversion.
+        keeps: classes of values that are read without conversion.
     """
 
     __slots__ = (
-        "accepts", "decode", "encode", "field", "get", "group", "key", "literal", "nested",
-        "paths", "row", "single", "star", "unchanged", "variable", "whole",
+        "accepts", "decode", "encode", "field", "get", "group", "keeps", "key", "literal", "nested",
+        "paths", "row", "single", "star", "variable", "whole",
     )  # fmt: skip
 
     def __init__(self, row: Row, wire: type, into: type) -> None:
@@ -88,7 +88,7 @@ class CompiledRow:
         simple = len(self.paths) == 1 and len(self.paths[0]) == 1
         self.key = self.paths[0][0] if simple else ""
         self.group, self.field, self.variable = "", "", ""
-        self.unchanged = frozenset(row.codec.unchanged)
+        self.keeps = frozenset(row.codec.keeps)
         self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
         self.single = row.event.startswith(SINGLE)
         if row.event:
@@ -98,7 +98,7 @@ class CompiledRow:
             self._resolve(into, target)
             if row.codec is AS_IS and classes(target) <= NUMERIC:
                 self.decode = NUMBER.decode  # long numbers become doubles
-                self.unchanged = NUMERIC
+                self.keeps = NUMERIC
         self.accepts = frozenset().union(*(READ_AS.get(c, {c}) for c in self.accepts))
 
         gives = frozenset(row.codec.gives) or self.accepts

@@ -70,5 +70,7 @@ def _as_number(text: str) -> str:
     raise ValueError("must be a number")
 
 
-MONEY: Final = Codec('number, also "$25.50"', _amount, NUMBER.encode, (int, float), (int, float))
+MONEY: Final = Codec(
+    'number, also "$25.50"', _amount, NUMBER.encode, (int, float), keeps=(int, float)
+)
 """An amount of money; ambiguous text such as 1,299 is rejected."""

@@ -103,13 +103,16 @@ class NestedCodec(Codec):
                 return self.table.build(value)
             except Rejected as error:
                 raise error.below(place) from error
-        members = []
+        members, build = [], self.table.build
         for index, item in enumerate(value):
-            if type(item) is not dict and not self._readable(item):
+            if type(item) is dict:
+                wrapped = item
+            elif self._readable(item):
+                wrapped = {self.bare: item}
+            else:
                 continue
-            wrapped = {self.bare: item} if self.bare and type(item) is not dict else item
             try:
-                members.append(self.table.build(wrapped))
+                members.append(build(wrapped))
             except Rejected as error:
                 raise error.below(f"{place}.{index}") from error
         if value and not members:

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from gateway.config.operations import AlertsConfig
+from gateway.config.proxy import proxy_of
 from gateway.delivery.transport import HttpTransport
 from gateway.errors import SpoolError, TransportError
 from gateway.http import Request
@@ -238,7 +239,9 @@ class AlertWebhook:
         headers = {name: value.get_secret_value() for name, value in config.headers.items()}
         self._headers = {"content-type": "application/json"} | headers
         self._redactor = Redactor(config)
-        self._transport = HttpTransport(timeout=TIMEOUT, connections=1)
+        self._transport = HttpTransport(
+            timeout=TIMEOUT, connections=1, proxy=proxy_of(config.proxy)
+        )
 
     async def post(self, alert: Alert) -> bool:
         """Post *alert*; return whether the response was 2xx. Failures are logged."""

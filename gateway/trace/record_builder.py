@@ -6,6 +6,7 @@ The event loop only takes snapshots; records are built in the recorder's thread.
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -175,6 +176,8 @@ LONGEST = 1000
 REMEMBERED = 256
 """Redactors that are cached, by the credentials that they hide in addition to the configured ones,
 and by stored request."""
+RECURRING = 200
+"""Characters of a text up to which its redacted form is cached."""
 _CREDENTIAL = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 """Names of headers that contain credentials, of any vendor."""
 
@@ -352,7 +355,7 @@ class RecordBuilder:
             url=_short(redactor.text(request.url)),
             headers={
                 name: HIDDEN
-                if name in secret or _CREDENTIAL.search(name) or is_secret(name)
+                if name in secret or _is_credential(name)
                 else redactor.text(value)[:LONGEST]
                 for name, value in request.headers.items()
             },
@@ -396,8 +399,20 @@ def _parsed(
     )
 
 
-def _briefly(redactor: Redactor) -> Callable[[str], str]:
-    return lambda text: _short(redactor.text(text))
+@lru_cache(maxsize=1024)
+def _is_credential(header: str) -> bool:
+    return bool(_CREDENTIAL.search(header)) or is_secret(header)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _briefly(redactor: Redactor) -> Hide:
+    """Return a function that redacts names and reasons; the short ones recur, and are cached."""
+
+    def hide(text: str) -> str:
+        return _short(redactor.text(text))
+
+    cached = lru_cache(maxsize=REMEMBERED)(hide)
+    return lambda text: (cached if len(text) <= RECURRING else hide)(text)
 
 
 def _readable(refused: Rejected | None) -> bool:

@@ -51,8 +51,15 @@ def read_attributes(payload: Mapping[str, Any]) -> dict[str, Any]:
         raise Violation("attributes", "any.required")
     if not isinstance(listed, list):
         raise Violation("attributes", "array.base", listed)
-    found = {}
+    found: dict[str, Any] = {}
+    name: Any
     for index, item in enumerate(listed):
+        if type(item) is dict:  # nearly always it is as documented, which is seen at once
+            name, kind = item.get("name"), SCALARS.get(type(item.get("value")))
+            plain = kind is not None and item.get("type") == kind and type(name) is str
+            if plain and name.strip() and len(name) <= LONGEST_NAME:
+                found[name] = item["value"]
+                continue
         place = f"attributes.{index}"
         if not isinstance(item, dict):
             raise Violation(place, "object.base", item)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.plugin import Event, Fault, Input, Rejected, Request, Response, json_response
 from plugins.growlytics.attributes import kind_of, read_attributes, unpacked
-from plugins.growlytics.mapping import ENDPOINTS, RETYPED, table_for
+from plugins.growlytics.mapping import ENDPOINTS, WRITTEN, table_for
 from plugins.growlytics.rules import (
     CONTACTS,
     LONGEST_NAME,
@@ -145,7 +145,7 @@ def _with_kinds(event: Event, found: dict[str, Any]) -> Event:
     For example, an order id that came as a number is text in an event. Growlytics ignores an
     attribute whose type changes, so the type is kept in the leftovers.
     """
-    if RETYPED.isdisjoint(found):
+    if not any(kind_of(found[name]) != WRITTEN[name] for name in WRITTEN.keys() & found.keys()):
         return event
     again = table_for(event).write(event).get("attributes", {})
     kinds = {

@@ -6,6 +6,7 @@ creates a column, so every row has exactly one spelling. Any other spelling stay
 under its exact name.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -81,12 +82,12 @@ ENDPOINTS: dict[str, EventMapping] = {
 }
 
 
-RETYPED = frozenset(
-    row.wire.partition(".")[2]
+WRITTEN: Mapping[str, str] = {
+    row.wire.partition(".")[2]: "number" if int in row.codec.gives else "string"
     for row in (*CUSTOMER.rows, *TRACK.rows, *TRACK_ONE.rows)
     if row.codec.name
-)
-"""Names of attributes whose type may differ when they are sent back."""
+}
+"""Types of the attributes that are converted, as they are written: by name."""
 
 
 def table_for(event: Event) -> Table:

@@ -3,7 +3,7 @@
 Source: https://docs.growlytics.in/rest-apis/tracking-events-1.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -145,17 +145,18 @@ class GrowlyticsOutput(Output):
         found = self.unsaid(call)
         if event.anonymous_id and not call.event.anonymous_id:
             found.append(Loss("anonymous_id", "coerced", event.anonymous_id))
+        unsaid = list(self._unsaid(call))
         if event.type != "identify":
-            found += self._of_included(event, call)
+            found += self._of_included(event, unsaid)
         told = {loss.path for loss in found}
-        return found + [loss for loss in self._unsaid(call) if loss.path not in told]
+        return found + [loss for loss in unsaid if loss.path not in told]
 
-    def _of_included(self, event: Event, call: OutgoingCall) -> Iterator[Loss]:
-        """Yield losses of context fields that became attributes."""
+    def _of_included(self, event: Event, unsaid: Sequence[Loss]) -> Iterator[Loss]:
+        """Yield losses of context fields that became attributes; *unsaid* have no attribute."""
         paths = self._told(event).paths
         if "timestamp" in paths.values() and event.timestamp and event.timestamp.microsecond:
             yield Loss("timestamp", "coerced", event.timestamp, "without its fraction of a second")
-        for loss in self._unsaid(call):
+        for loss in unsaid:
             name = loss.path.removeprefix("properties.extra.")
             if name in paths and name != loss.path:
                 yield loss._replace(path=paths[name])

@@ -94,7 +94,7 @@ def spelled(call: dict[str, Any]) -> dict[str, Any]:
         one = known in SINGLE_PRODUCT
         an_id = "product_id" if one else "order_id" if known in ORDER_EVENTS else ""
         fields = ALL_NAMES if one else PROPERTY_NAMES
-        if an_id or not fields.issuperset(properties):
+        if not fields.issuperset(properties) or (an_id and an_id not in properties):
             theirs = respelled(properties, fields, an_id)
             if theirs:
                 spelling["properties"] = theirs

@@ -111,9 +111,10 @@ class SegmentInput(Input):
         Raises:
             Rejected: it is too large, or not JSON.
         """
-        if request.path in PIXELS:
+        path = request.path
+        if path in PIXELS:
             return call_in(request.query)
-        batch = KINDS.get(f"{request.method} {request.path}") == "batch"
+        batch = KINDS.get(f"{request.method} {path}") == "batch"
         most = LARGEST_BATCH if batch else LARGEST_CALL
         if len(request.body) > most:
             raise Rejected("$", f"more than {most // 1024} KB", Fault.TOO_LARGE)
@@ -131,14 +132,14 @@ class SegmentInput(Input):
         if type(payload) is not dict:
             raise Rejected("$", "expected an object", Fault.TYPE, payload)
         endpoint = f"{request.method} {request.path}"
-        stamp = Stamp(self.name, request.id, request.received_at)
-        if KINDS[endpoint] == "batch":
+        kind, stamp = KINDS[endpoint], Stamp(self.name, request.id, request.received_at)
+        if kind == "batch":
             events = _batch(payload, stamp)
         else:
-            call = prepared(payload, KINDS[endpoint])
+            call = prepared(payload, kind)
             (event,) = self.endpoints[endpoint].read(call, stamp)
             events = [dated(event, call)]
-        by_cookie = bool(request.client_id) and KINDS[endpoint] != "alias"
+        by_cookie = bool(request.client_id) and kind != "alias"
         if not by_cookie and not any(map(_named, events)):
             raise Incomplete("userId", "a userId or an anonymousId is required", NO_ID)
         return events
@@ -215,4 +216,4 @@ def _check_spread(shared: dict[str, Any], calls: int) -> None:
 
 
 def _named(event: Event) -> bool:
-    return any(text and text.strip() for text in (event.user_id, event.anonymous_id))
+    return bool((event.user_id or "").strip() or (event.anonymous_id or "").strip())

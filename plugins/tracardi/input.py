@@ -135,7 +135,8 @@ class TracardiInput(Input):
 
 def profile_less(request: Request) -> bool:
     """Return whether the query asks for events without a profile."""
-    return parse_qs(request.query).get("profile_less", [""])[-1].lower() in TRUE
+    query = request.query
+    return bool(query) and parse_qs(query).get("profile_less", [""])[-1].lower() in TRUE
 
 
 def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:

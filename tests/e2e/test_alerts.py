@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.config.loader.load import load as load_config
 from gateway.delivery.circuit_breaker import KEY_THRESHOLD
 from tests.e2e.running import PATIENCE, Running, running, serving
+from tests.gateway.connect_proxy import connect_proxy
 
 HOOK = "canary-of-the-hook"
 KEY = "api_chrts_canary"
@@ -176,3 +177,18 @@ async def test_a_reload_changes_the_alert_address(tmp_path: Path) -> None:
             await send(run, KEY_THRESHOLD)
             assert (await other.next())["destination"] == "crm"
         assert not one.got
+
+
+async def test_alerts_go_through_a_proxy(tmp_path: Path) -> None:
+    """Alerts with a ``proxy`` are sent through it; the server sees nothing of its password."""
+    async with listening() as hook, connect_proxy("me:canary-proxy") as proxy:
+        made = config(tmp_path, hook)
+        line = f'proxy = "http://me:canary-proxy@{proxy.address}"\ncheck_interval'
+        async with running(
+            tmp_path, lambda sandbox: made(sandbox).replace("check_interval", line)
+        ) as run:
+            await run.fault(vendor="chrts", status=401, count=MANY)
+            await send(run, KEY_THRESHOLD)
+            assert (await hook.next())["destination"] == "crm"
+        assert set(proxy.targets) == {hook.url.partition("://")[2]}
+        assert not any("canary-proxy" in str(got.headers) for got in hook.got)

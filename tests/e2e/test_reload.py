@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import trustme
+
 from tests.e2e.configs import base_config, destination
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.running import PATIENCE, sandboxed
@@ -160,3 +162,22 @@ async def test_a_missing_file_takes_effect_when_it_appears(tmp_path: Path) -> No
             os.utime(old, (0, 0))
             old.rename(tmp_path / "more.toml")
             await until_reloaded(gateway, added=["growlytics"])
+
+
+async def test_a_watched_certificate_is_reloaded(tmp_path: Path) -> None:
+    """With --watch, a certificate takes effect when it appears, and when it is renewed."""
+    made = tmp_path / "issued"
+    made.mkdir()
+    for name in ("old.pem", "new.pem"):
+        trustme.CA().cert_pem.write_to_path(made / name)
+    async with sandboxed() as (sandbox, _):
+        path = write(tmp_path, sandbox, ["chrts"])
+        async with gateway_process(path, "--watch") as gateway:
+            await gateway.saw("watching_files")
+            line = f'ca = "{tmp_path}/ca.pem"\nvendor = "chrts"\nurl'
+            path.write_text(path.read_text().replace('vendor = "chrts"\nurl', line))
+            assert "ca: cannot read" in str((await gateway.saw("reload_failed"))["problems"])
+            for name in ("old.pem", "new.pem"):
+                (made / name).rename(tmp_path / "ca.pem")
+                await until_reloaded(gateway, changed=["chrts"])
+                gateway.lines.clear()

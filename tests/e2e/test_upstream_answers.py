@@ -71,6 +71,21 @@ async def test_the_vendors_answer_is_handed_back(tmp_path: Path) -> None:
         assert b'"shop_id": "0d42fd8b713d0752776ca589cc0056"' in upstream.got[0].body
 
 
+async def test_a_secret_header_is_masked_in_the_answer(tmp_path: Path) -> None:
+    """A vendor that repeats the secret headers of a request does not tell them to the client."""
+    (tmp_path / "edge").write_text("Bearer canary-edge")
+    to = f'headers = {{ x-edge = "file:{tmp_path}/edge", x-tenant = "shop-1" }}'
+    async with responding(tmp_path, to=to) as (run, upstream):
+        said = b'{"got":["Bearer canary-edge","canary-edge","shop-1"]}'
+        upstream.answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said)
+        async with run.client.post(f"{run.url}/push", json=PUSH) as answer:
+            text = await answer.text()
+        assert "canary" not in text
+        assert "shop-1" in text
+        assert upstream.got[0].header("x-edge") == "Bearer canary-edge"
+        assert upstream.got[0].header("x-tenant") == "shop-1"
+
+
 async def test_a_request_of_several_events_is_one_answer(tmp_path: Path) -> None:
     """A payload with several events goes to the vendor whole, and its one reply comes back."""
     async with responding(tmp_path, "tracardi") as (run, upstream):

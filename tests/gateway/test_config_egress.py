@@ -224,6 +224,26 @@ def test_a_mistake_is_one_sentence(
     assert CANARY not in said
 
 
+def test_alerts_may_go_through_a_proxy(tmp_path: Path) -> None:
+    """Alerts have a ``proxy`` too, or the environment's."""
+    environ = {"HTTPS_PROXY": "http://a:1"}
+    for lines, proxy in (("", "http://a:1"), ('proxy = ""\n', ""), ('proxy = "http://b:1"', None)):
+        text = f'{FINE}[alerts]\nurl = "https://hooks.example/a"\n{lines}'
+        alerts = read(tmp_path, text, environ).alerts
+        assert alerts is not None
+        assert alerts.proxy is not None
+        assert alerts.proxy.get_secret_value() == (proxy if proxy is not None else "http://b:1")
+
+
+def test_a_relay_that_ignores_the_environments_proxy_is_a_warning(tmp_path: Path) -> None:
+    """A source's ``url`` is reached directly; a proxy of the environment for it draws a warning."""
+    text = FINE.replace("keys =", 'url = "https://api.acme.example"\nkeys =')
+    for environ, count in (({}, 0), ({"HTTPS_PROXY": "http://a:1"}, 1)):
+        found = [one for one in read(tmp_path, text, environ).warnings if "HTTPS_PROXY" in one]
+        assert len(found) == count
+        assert all("[sources.shop] url: is reached directly" in one for one in found)
+
+
 def test_a_wrong_proxy_in_the_environment_is_named(tmp_path: Path) -> None:
     """A proxy that the environment names and that cannot be used names its variable."""
     (said,) = problems(tmp_path, FINE, {"https_proxy": f"socks5://me:{CANARY}@p:1"})

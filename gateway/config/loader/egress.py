@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from gateway.config.loader.references import FILE, ReferenceResolver
 from gateway.config.loader.report import ConfigReport
@@ -15,9 +15,11 @@ from gateway.config.types import FIELD
 from gateway.plugin.registry import PluginRegistry
 from gateway.redact import is_secret as names_secret
 
+T = TypeVar("T", bound=BaseModel)
+
 
 class EgressReader:
-    """Reads the keys of destinations that say how their vendors are reached.
+    """Reads the keys that say how vendors are reached.
 
     Args:
         references: resolves credentials.
@@ -43,7 +45,7 @@ class EgressReader:
             table: its place in the file.
         """
         found: dict[str, Any] = {}
-        if expanded.get("proxy"):
+        if "proxy" in expanded:
             found["proxy"] = self._references.secret(expanded["proxy"], table, "proxy")
         headers, values = written.get("headers"), expanded.get("headers")
         if isinstance(headers, dict) and isinstance(values, dict):
@@ -63,23 +65,29 @@ class EgressReader:
 
     def apply(self, destination: DestinationConfig, table: str) -> DestinationConfig:
         """Return *destination* with its proxy of the environment, and with its files' content."""
-        found: dict[str, Any] = {}
-        if "proxy" not in destination.model_fields_set:
-            found["proxy"] = self._environment_proxy(destination.settings.url, table)
-        if tls := self._tls(destination, table):
-            found["tls"] = tls
-        return destination.model_copy(update=found)
+        found = destination.model_copy(update={"tls": self._tls(destination, table)})
+        return self.with_proxy(found, destination.settings.url, table)
 
-    def _environment_proxy(self, url: str, table: str) -> SecretStr | None:
+    def with_proxy(self, model: T, url: str, table: str) -> T:
+        """Return *model* with the environment's proxy for *url*, unless it has one of its own."""
+        if "proxy" in model.model_fields_set:
+            return model
         found = environment_proxy(url, self._references.environ)
         if found is None:
-            return None
+            return model
         self._report.hide(found.url)
         try:
             parse_proxy(found.url)
         except ValueError as error:
             self._report.problem(table, "proxy", f"{found.variable} in the environment {error}")
-        return SecretStr(found.url)
+        return model.model_copy(update={"proxy": SecretStr(found.url)})
+
+    def check_relay(self, url: str, table: str) -> None:
+        """Warn about a source whose *url* the environment has a proxy for: it is not used."""
+        found = environment_proxy(url, self._references.environ) if url else None
+        if found is not None:
+            what = f"is reached directly: relayed calls do not use {found.variable}; list its host "
+            self._report.warning(table, "url", f"{what}in NO_PROXY if that is right")
 
     def _tls(self, delivery: DestinationConfig, table: str) -> TlsFiles | None:
         files = [path for path in (delivery.ca, delivery.cert, delivery.key) if path is not None]

@@ -180,6 +180,8 @@ class _Reading:
         server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
         admin = self._optional("admin", AdminConfig, check_admin)
         alerts = self._optional("alerts", AlertsConfig, check_alerts)
+        if alerts is not None:
+            alerts = self._egress.with_proxy(alerts, alerts.url.get_secret_value(), "alerts")
         raw_sources, raw_destinations = self._named("sources"), self._named("destinations")
         sources = {name: s for name, raw in raw_sources.items() if (s := self._source(name, raw))}
         destinations = {
@@ -276,6 +278,7 @@ class _Reading:
             raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
         source = _valid(SourceConfig, raw, table, self._report)
         if source:
+            self._egress.check_relay(source.url, table)
             self._plans.read(name, source, self._gathered.owner("sources", name))
         return source
 

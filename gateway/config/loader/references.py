@@ -104,7 +104,7 @@ class ReferenceResolver:
                 self._report.problem(table, key, what, only=True)
                 return FILE
         self._report.hide(value)
-        if not value.strip():
+        if not value.strip() and key != "proxy":  # an empty one stands for none
             what = "the credential is empty; set it, or remove the key if it is optional"
             self._report.problem(table, key, what, only=True)
         return value
