@@ -91,7 +91,10 @@ def _sift_items(payload: dict[str, Any]) -> None:
 
 def _tidied(item: dict[str, Any], first: str, second: str) -> dict[str, Any]:
     """Return *item* without blank fields, and without *second* if *first* has the same amount."""
-    found = {k: v for k, v in item.items() if k not in BLANKABLE or text(v) is not None}
+    found = item.copy()
+    for key in BLANKABLE & item.keys():
+        if text(found[key]) is None:
+            del found[key]
     repeated = found.get(second)
     if found.get(first) is not None and (repeated == found[first] or type(repeated) is not int):
         found.pop(second, None)

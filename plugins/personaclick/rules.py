@@ -49,23 +49,24 @@ def is_number(value: Any) -> bool:
 
 def is_product_id(value: Any) -> bool:
     """Return whether PersonaClick accepts *value* as product id; it ignores other products."""
-    if is_number(value):
-        return True
-    return (
-        type(value) is str and bool(value.strip()) and len(value) <= LONGEST_ID
-    ) and "\\" not in value
+    if type(value) is not str:
+        return is_number(value)
+    return bool(value.strip()) and len(value) <= LONGEST_ID and "\\" not in value
 
 
 def text(value: Any) -> str | None:
     """Return *value* as text that is not blank; numbers become text, all else None."""
-    if is_number(value):
-        return phone_text(value)
-    return value if type(value) is str and value.strip() else None
+    if type(value) is str:
+        return value if value.strip() else None
+    return phone_text(value) if is_number(value) else None
 
 
 def number(value: Any) -> float | None:
     """Return *value*, a number or numeric text, as a number; None for all else."""
-    if type(value) is not str and not is_number(value):
+    kind = type(value)
+    if kind is int or kind is float:
+        return value  # type: ignore[no-any-return]  # it is one of these
+    if kind is not str and not is_number(value):
         return None
     try:
         return NUMBER.decode(value)  # type: ignore[no-any-return]  # a codec's result is Any
