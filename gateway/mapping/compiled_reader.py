@@ -149,7 +149,7 @@ class _ReaderSource:
     def _defaults(self) -> Iterator[str]:
         if self._around:
             yield "".join(f"{self._outer(path)}, " for path in self._around) + "= around"
-        for path in self._variables():
+        for path in self.fields:
             if path not in self._around or path in self._maps:
                 yield f"{_local(path)} = {self._default(path)}"
 
@@ -299,16 +299,20 @@ class _ReaderSource:
     def made(self, known: Mapping[str, str]) -> Iterator[str]:
         """Yield the lines that make the struct, with *known* values of its own fields."""
         yield from self.joined_maps()
-        yield "if rest:"
-        yield TAB + "new_extra = {**new_extra, **rest} if new_extra else rest"
+        if "extra" in self.fields:
+            yield "if rest:"
+            yield TAB + "new_extra = {**new_extra, **rest}"
+        else:
+            yield "new_extra = rest or NOTHING"
         for group in self._groups:
             members = self._members(group.path)
             if group.make is not None and members:
                 made = self._call(group.make, {f: _local(p) for f, p in members.items()})
                 made = f"({made},)" if group.indexed else made
                 same = " and ".join(f"{_local(p)} is {self._default(p)}" for p in members.values())
-                yield f"if not ({same}):"
-                yield TAB + f"{_local(group.path.removesuffix('[0]'))} = {made}"
+                path = group.path.removesuffix("[0]")
+                usual = _local(path) if path in self.fields else self._default(path)
+                yield f"{_local(path)} = {usual} if {same} else {made}"
         held = {f: _local(p) for f, p in self._members("").items()}
         yield f"return {self._call(self._into, {**held, **known})}"
 
