@@ -10,10 +10,11 @@ from shutil import disk_usage
 import structlog
 from aiohttp import web
 
-from gateway.config import Config, DestinationConfig
+from gateway.config import Config, DestinationConfig, SourceConfig
 from gateway.config.changes import ConfigChanges, diff_configs
 from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
+from gateway.config.proxy import proxy_of
 from gateway.delivery import Worker
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
@@ -241,9 +242,7 @@ class Gateway:
             if new.alerts != old_alerts:
                 await self.alerting.configure(new.alerts)
             await self.upstreams.retain(
-                UpstreamAddress(source.url, source.relay_timeout)
-                for source in new.sources.values()
-                if source.url
+                upstream_address(source) for source in new.sources.values() if source.url
             )
             await _each(self.exchange(made[name]) for name in found.changed)
             await _each(self.stop_worker(name) for name in found.removed)
@@ -393,7 +392,7 @@ class Gateway:
                     served(source, self.registry),
                     [one.get_secret_value() for one in source.secrets],
                 )
-            upstream = self.upstreams.get(source.url, source.relay_timeout)
+            upstream = self.upstreams.get(upstream_address(source))
             relay = Relay(name, upstream, exchange, upload_timeout=server.upload_timeout)
         led = destinations_of(config.routes, name)
         return Source(
@@ -469,6 +468,11 @@ class GatewayRunner(web.BaseRunner):
             self._started = False
             await self._gateway.stop()
         self._gateway.guard.stop()
+
+
+def upstream_address(source: SourceConfig) -> UpstreamAddress:
+    """Return where a source's calls are relayed to."""
+    return UpstreamAddress(source.url, source.relay_timeout, proxy_of(source.proxy))
 
 
 def limits_of(config: Config) -> ConnectionLimits:

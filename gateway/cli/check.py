@@ -111,6 +111,8 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
         facts.append(f"as {source.relay_as}")
     if source.respond == "upstream":
         facts.append("responds to events")
+    if proxy := proxy_of(source.proxy):
+        facts.append(f"through proxy {proxy.address}")
     hosts = " ".join(source.hosts) or "every"
     return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
 

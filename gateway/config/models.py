@@ -245,6 +245,9 @@ class SourceConfig(ConfigTable):
     relay_timeout: Duration = Field(default=30.0, gt=0)
     """Idle timeout for relayed requests: they fail if no byte moves in either direction for this
     long."""
+    proxy: Annotated[SecretStr | None, AfterValidator(types.proxy_url)] = None
+    """The HTTP proxy through which requests are relayed, as in `[destinations.NAME]`. It needs an
+    `https` URL."""
     respond: ReplyMode = "accept"
     """Who responds to events: the gateway as soon as they are stored (`"accept"`), or the vendor
     through a destination of the same vendor (`"upstream"`). If the vendor is slow or fails, the

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import aiohttp
@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.config.proxy import Proxy
 from gateway.errors import Fault, RefusalCause, Rejected, Unavailable
 from gateway.http import REQUEST_ID, Request, check_final_status, end_to_end_headers, harden, reason
 from gateway.http_client import Connector, vendor_session
@@ -49,6 +50,8 @@ class UpstreamAddress(NamedTuple):
     url: str
     idle_timeout: float
     """Seconds without data in either direction after which a call is ended."""
+    proxy: Proxy | None = None
+    """The proxy that calls go through."""
 
 
 class Turns:
@@ -85,12 +88,14 @@ class Upstream:
     Attributes:
         calls: limits parallel calls.
         uploads: limits parallel calls with a streamed body.
+        through: arguments of aiohttp for the proxy.
     """
 
     def __init__(self, place: UpstreamAddress) -> None:
         self.calls = Turns(CONNECTIONS, CALLS_EACH)
         self.uploads = Turns(UPLOADS, UPLOADS_EACH)
         self.patience = place.idle_timeout
+        self.through = _through(place.proxy)
         self._base = place.url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._lent = 0
@@ -134,15 +139,21 @@ class Upstream:
             await session.close()
 
 
+def _through(proxy: Proxy | None) -> dict[str, Any]:
+    if proxy is None:
+        return {}
+    authorization = {"proxy-authorization": proxy.authorization} if proxy.authorization else {}
+    return {"proxy": URL(f"http://{proxy.address}"), "proxy_headers": authorization}
+
+
 class UpstreamPool:
     """The upstreams of a configuration; a reload keeps those that the new one has too."""
 
     def __init__(self) -> None:
         self._open: dict[UpstreamAddress, Upstream] = {}
 
-    def get(self, url: str, patience: float) -> Upstream:
-        """Return the upstream at *url*."""
-        place = UpstreamAddress(url, patience)
+    def get(self, place: UpstreamAddress) -> Upstream:
+        """Return the upstream at *place*."""
         return self._open.setdefault(place, Upstream(place))
 
     async def retain(self, wanted: Iterable[UpstreamAddress]) -> None:
@@ -241,6 +252,7 @@ class Relay:
                             data=call.upload,
                             headers=headers,
                             allow_redirects=False,
+                            **self._upstream.through,
                         ) as found:
                             check_final_status(found.status)
                             headers = end_to_end_headers(found.headers)
@@ -402,6 +414,10 @@ def _cause(error: Exception) -> str:
     """Return the cause in a few words; the error's own text may contain the whole URL."""
     if isinstance(error, TimeoutError):
         return "timeout"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy opens no tunnel (status {error.status})"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "cannot connect to the proxy"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "cannot connect"
     if isinstance(error, aiohttp.ServerDisconnectedError | OSError):

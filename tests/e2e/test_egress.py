@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import aiohttp
+import pytest
 import trustme
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from tests.e2e.test_crash import post
 from tests.e2e.test_reload import hang_up
 from tests.gateway.connect_proxy import connect_proxy
 
+ACCEPTED = {"success": True, "status": True, "code": 200}
 PASSWORD = "CANARY-proxy"  # noqa: S105 - of the proxy that the tests run
 
 
@@ -34,16 +36,16 @@ class Vendor:
         self.tls.verify_mode = ssl.CERT_REQUIRED
         self.address = ""
         app = web.Application()
-        app.router.add_post("/{path:.*}", self._accept)
+        app.router.add_route("*", "/{path:.*}", self._accept)
         self._runner = web.AppRunner(app)
 
     async def _accept(self, request: web.Request) -> web.Response:
         assert request.transport is not None
         shown = request.transport.get_extra_info("peercert")
-        name = shown["subjectAltName"][0][1]
+        name = shown["subjectAltName"][0][1] if shown else ""
         headers = {key.lower(): value for key, value in request.headers.items()}
         self.got.put_nowait({"certificate": name, **headers})
-        return web.json_response({"success": True, "status": True, "code": 200})
+        return web.json_response(ACCEPTED)
 
     async def __aenter__(self) -> Self:
         """Listen on a free port of the loopback address."""
@@ -113,5 +115,44 @@ async def test_a_vendor_behind_a_proxy_and_mutual_tls(tmp_path: Path) -> None:
             assert "cert: " in str(problems)
             await post(client, gateway.url, 3)
             assert (await vendor.next())["certificate"] == "new@shop.example"
+            assert "CANARY" not in str(gateway.lines)
+        assert set(proxy.targets) == {vendor.address}
+
+
+async def test_calls_are_relayed_through_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source's ``proxy`` carries relayed calls; its refusal is no answer of the vendor."""
+    server = trustme.CA()
+    server.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    path = tmp_path / "gateway.toml"
+    async with (
+        Vendor(server, trustme.CA()) as vendor, connect_proxy(f"gate:{PASSWORD}") as proxy,
+        aiohttp.ClientSession() as client,
+    ):  # fmt: skip
+        vendor.tls.verify_mode = ssl.CERT_NONE
+        path.write_text(
+            base_config(tmp_path)
+            + '[sources.shop]\nvendor = "personaclick"\nkeys = ["key-1"]\n'
+            + f'url = "https://{vendor.address}"\n'
+            + f'proxy = "http://gate:{PASSWORD}@{proxy.address}"\n'
+            + '[destinations.none]\nvendor = "chrts"\napi_key = "api_chrts_own"\n'
+            + 'url = "http://127.0.0.1:9"\n[[routes]]\nto = ["none"]\n'
+        )
+        async with gateway_process(path) as gateway:
+            call = f"{gateway.url}/search?shop_id=key-1&search_query=shoes"
+            for _ in range(2):
+                async with client.get(call) as answer:
+                    assert (answer.status, await answer.json()) == (200, ACCEPTED)
+                assert not any("proxy" in name for name in await vendor.next())
+            path.write_text(path.read_text().replace(PASSWORD, "CANARY-wrong"))
+            await hang_up(gateway, "reloaded")
+            async with client.get(call) as answer:
+                assert answer.status == 503
+                assert "CANARY" not in f"{answer.headers} {await answer.text()}"
+            failed = await gateway.saw("relay_failed")
+            assert failed["cause"] == "the proxy opens no tunnel (status 407)"
+            assert vendor.got.empty()
             assert "CANARY" not in str(gateway.lines)
         assert set(proxy.targets) == {vendor.address}

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from gateway.delivery import Worker
 from gateway.errors import SpoolError
+from gateway.ingest.relay import UpstreamAddress
 from gateway.reload import Reloader
 from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
@@ -67,14 +68,14 @@ async def test_a_reload_closes_unused_relay_connections(tmp_path: Path) -> None:
 
     async with running(tmp_path, lambda url: relayed(url, "/chrts")) as run:
         upstreams = run.gateway.upstreams
-        old = upstreams.get(f"{run.sandbox}/chrts", 30.0)
+        old = upstreams.get(UpstreamAddress(f"{run.sandbox}/chrts", 30.0))
         with old.session() as session:
             await change(run, relayed(run.sandbox, "/chrts"))
         closed = [session.closed]
         await change(run, relayed(run.sandbox, "/other"))
         closed.append(session.closed)
         assert closed == [False, True]
-        assert upstreams.get(f"{run.sandbox}/chrts", 30.0) is not old
+        assert upstreams.get(UpstreamAddress(f"{run.sandbox}/chrts", 30.0)) is not old
 
 
 async def test_a_reload_keeps_the_counters_of_routes(tmp_path: Path) -> None:

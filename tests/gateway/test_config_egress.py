@@ -235,13 +235,27 @@ def test_alerts_may_go_through_a_proxy(tmp_path: Path) -> None:
         assert alerts.proxy.get_secret_value() == (proxy if proxy is not None else "http://b:1")
 
 
-def test_a_relay_that_ignores_the_environments_proxy_is_a_warning(tmp_path: Path) -> None:
-    """A source's ``url`` is reached directly; a proxy of the environment for it draws a warning."""
-    text = FINE.replace("keys =", 'url = "https://api.acme.example"\nkeys =')
-    for environ, count in (({}, 0), ({"HTTPS_PROXY": "http://a:1"}, 1)):
-        found = [one for one in read(tmp_path, text, environ).warnings if "HTTPS_PROXY" in one]
-        assert len(found) == count
-        assert all("[sources.shop] url: is reached directly" in one for one in found)
+def test_a_source_may_relay_through_a_proxy(tmp_path: Path) -> None:
+    """A source's ``url`` is reached through a proxy if it is https, and else draws a warning."""
+    environ = {"HTTPS_PROXY": "http://a:1", "HTTP_PROXY": "http://b:1"}
+    for url, proxy, count in (("https", "http://a:1", 0), ("http", None, 1)):
+        text = FINE.replace("keys =", f'url = "{url}://api.acme.example"\nkeys =')
+        config = read(tmp_path, text, environ)
+        found = config.sources["shop"].proxy
+        assert (found and found.get_secret_value()) == proxy
+        said = [one for one in config.warnings if "HTTP_PROXY is used only for https" in one]
+        assert len(said) == count
+    (tmp_path / "proxy").write_text(f"http://me:{CANARY}@b:1")
+    own = FINE.replace(
+        "keys =", f'url = "https://a.example"\nproxy = "file:{tmp_path}/proxy"\nkeys ='
+    )
+    config = read(tmp_path, own, environ)
+    found = config.sources["shop"].proxy
+    assert found is not None
+    assert found.get_secret_value() == f"http://me:{CANARY}@b:1"
+    assert CANARY not in redactor_of(config).text(f"it said {CANARY}")
+    (said_so,) = problems(tmp_path, own.replace("https:", "http:"), environ)
+    assert "[sources.shop] proxy: needs an https url; write https, or remove proxy" in said_so
 
 
 def test_a_wrong_proxy_in_the_environment_is_named(tmp_path: Path) -> None:

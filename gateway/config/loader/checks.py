@@ -337,7 +337,7 @@ class RelayChecks:
             if source.url:
                 self._check_upstream(table, source, server)
             else:
-                self._check_idle(table, source, ("relay_as", "relay_timeout"), "a url")
+                self._check_idle(table, source, ("relay_as", "relay_timeout", "proxy"), "a url")
             self._check_lent(table, source, registry)
             if source.respond == "upstream":
                 self._check_respond(name, source)

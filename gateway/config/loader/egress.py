@@ -8,7 +8,7 @@ from pydantic import BaseModel, SecretStr
 
 from gateway.config.loader.references import FILE, ReferenceResolver
 from gateway.config.loader.report import ConfigReport
-from gateway.config.models import DestinationConfig
+from gateway.config.models import DestinationConfig, SourceConfig
 from gateway.config.proxy import environment_proxy, parse_proxy
 from gateway.config.tls_files import TlsFileError, TlsFiles, read_tls_files
 from gateway.config.types import FIELD
@@ -82,12 +82,22 @@ class EgressReader:
             self._report.problem(table, "proxy", f"{found.variable} in the environment {error}")
         return model.model_copy(update={"proxy": SecretStr(found.url)})
 
-    def check_relay(self, url: str, table: str) -> None:
-        """Warn about a source whose *url* the environment has a proxy for: it is not used."""
-        found = environment_proxy(url, self._references.environ) if url else None
-        if found is not None:
-            what = f"is reached directly: relayed calls do not use {found.variable}; list its host "
-            self._report.warning(table, "url", f"{what}in NO_PROXY if that is right")
+    def relay(self, source: SourceConfig, table: str) -> SourceConfig:
+        """Return *source* with the environment's proxy for its ``url``.
+
+        Only tunnels are used, since a client must not take a proxy's response for the vendor's; and
+        aiohttp makes tunnels only for https.
+        """
+        if not source.url.startswith("http:"):
+            return self.with_proxy(source, source.url, table) if source.url else source
+        if source.proxy is not None and source.proxy.get_secret_value():
+            self._report.problem(table, "proxy", "needs an https url; write https, or remove proxy")
+        elif found := environment_proxy(source.url, self._references.environ):
+            what = (
+                f"is reached directly: {found.variable} is used only for https; list its host in "
+            )
+            self._report.warning(table, "url", f"{what}NO_PROXY if that is right")
+        return source
 
     def _tls(self, delivery: DestinationConfig, table: str) -> TlsFiles | None:
         files = [path for path in (delivery.ca, delivery.cert, delivery.key) if path is not None]

@@ -276,9 +276,11 @@ class _Reading:
         keys = raw.get("keys")
         if isinstance(keys, list):
             raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
+        if "proxy" in raw:
+            raw["proxy"] = self._references.secret(raw["proxy"], table, "proxy")
         source = _valid(SourceConfig, raw, table, self._report)
         if source:
-            self._egress.check_relay(source.url, table)
+            source = self._egress.relay(source, table)
             self._plans.read(name, source, self._gathered.owner("sources", name))
         return source
 
