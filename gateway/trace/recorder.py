@@ -1,8 +1,8 @@
 """Write traces in a thread.
 
 The event loop collects snapshots and passes them on ten times per second, so that an event costs no
-lock and no wake-up. The thread builds the records and writes them. After each millisecond of work
-it sleeps for as long, because the event loop cannot run meanwhile: Python runs one thread at a
+lock and no wake-up. The thread builds the records and writes them. After each two milliseconds of
+work it sleeps for as long, because the event loop cannot run meanwhile: Python runs one thread at a
 time. If the thread is too slow, further snapshots are dropped and counted.
 """
 
@@ -32,8 +32,10 @@ MOST = 10_000
 """Snapshots that may be queued."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of their bodies that may be queued."""
-WORK = 0.001
-"""Seconds of CPU time after which the thread rests; each rest costs both threads a switch."""
+WORK = 0.002
+"""Seconds of CPU time after which the thread rests. The event loop waits so long at most; but each
+change between the threads costs it 0.1 to 0.2 ms, since its data have left the processor's caches.
+"""
 QUIET = 60.0
 """Seconds between two log lines about failures."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.trace.live import LiveFeed
-from gateway.trace.recorder import Recorder, TraceFile
+from gateway.trace.recorder import WORK, Recorder, TraceFile
 from gateway.trace.records import AttemptRecord
 
 
@@ -67,3 +67,26 @@ async def test_a_record_that_cannot_be_written_costs_no_other(tmp_path: Path) ->
         await asyncio.wait_for(recorder.stop(), 10)
     await asyncio.sleep(0)  # the thread's last count
     assert (recorder.dropped, recorder.recorded) == (1, 1)
+
+
+class Slow:
+    """A reporter that takes half a millisecond of CPU time for each attempt."""
+
+    def tried(self, raw: Any) -> list[Any]:
+        """Return no record."""
+        del raw
+        until = time.thread_time() + 0.0005
+        while time.thread_time() < until:
+            pass
+        return []
+
+
+def test_the_thread_rests_as_long_as_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread rests for as long as it works, after milliseconds and not after each record."""
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    recorder = Recorder(Slow(), LiveFeed(), None)  # type: ignore[arg-type]  # as much as it uses
+    recorder._write([("a try", True)] * 40)  # type: ignore[list-item]  # likewise
+    assert sum(rests) >= 40 * 0.0005 - WORK
+    assert len(rests) <= 20
+    assert all(rest >= WORK for rest in rests)
