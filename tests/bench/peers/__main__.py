@@ -6,7 +6,6 @@ than the gateway: the table says for each whether it keeps events.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import fan_out
-from tests.bench.fan_out import CORE, THREE, WARM_UP, Case, Figures, Running, Sinks
+from tests.bench.fan_out import THREE, WARM_UP, Case, Figures, Running, Sinks
 from tests.bench.gateways import CONNECTIONS
 from tests.bench.load import load
 from tests.bench.peers.programs import PEERS, Missing
-from tests.bench.processes import free_port
+from tests.bench.processes import CORE, free_port, off_core
 
 CASES = (Case("1 to 1", THREE[:1]), Case("1 to 3", THREE))
 OURS = {
@@ -93,8 +92,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     programs = available(FOLDER)
-    os.sched_setaffinity(0, os.sched_getaffinity(0) - {CORE} or {CORE})
-    found = {case: measured(case, programs, options.rounds, options.events) for case in CASES}
+    with off_core(CORE):
+        found = {case: measured(case, programs, options.rounds, options.events) for case in CASES}
     title = f"{options.events} orders, medians of {options.rounds} turns, all on one core"
     table = Table("", title=title)
     for case in CASES:
