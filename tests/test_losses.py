@@ -1,5 +1,6 @@
 """Losses between vendors are computed and recorded, and cannot grow unnoticed."""
 
+import math
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -241,7 +242,11 @@ def test_a_reason_is_counted_without_what_it_quotes() -> None:
 
 def test_the_counter_counts_fields_once_per_event() -> None:
     """The counter counts each lost or coerced field once per event, and free keys as one."""
-    meter = LossCounter(placeholder_output(load_plugins().outputs["personaclick"]), per_second=1e9)
+    meter = LossCounter(
+        placeholder_output(load_plugins().outputs["personaclick"]),
+        per_second=math.inf,
+        share=math.inf,
+    )
     for _ in range(2):
         meter.offer(lambda: EVENT)
     assert meter.looked == 2

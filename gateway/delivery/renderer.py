@@ -154,8 +154,7 @@ class Renderer:
 
     def _expired(self, job: Job) -> str | None:
         """Return why *job* is too old to be sent; None if it is not."""
-        age = self._age(job)
-        if self._max_age is None or age <= self._max_age:
+        if self._max_age is None or (age := self._age(job)) <= self._max_age:
             return None
         return f"expired after {age:.0f} s; max_age is {self._max_age:g} s"
 

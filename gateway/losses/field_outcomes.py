@@ -69,6 +69,29 @@ def field_outcomes(output: Output, event: Event) -> list[FieldOutcome]:
     return found + [_outcome(output.name, loss.path, loss.value, loss, None) for loss in parts]
 
 
+def lossy_fields(output: Output, event: Event) -> set[tuple[str, How]]:
+    """Return the `named` fields of *event* that are lost or coerced: what to count, no reasons.
+
+    Raises:
+        Unrenderable: *event* cannot be sent to *output*.
+    """
+    losses = {loss.path: loss for loss in output.losses(event)}
+    found: set[tuple[str, How]] = set()
+    left = dict(losses)
+    for path, _ in filled_fields(event) if losses else ():
+        if path in NEVER_LOST:
+            continue
+        loss = losses.get(path) or _whole(path, losses)
+        if loss is not None:
+            left.pop(loss.path, None)
+            found.add((named(path), _how(loss)))
+    return found | {(named(path), _how(loss)) for path, loss in left.items()}
+
+
+def _how(loss: Loss) -> How:
+    return "coerced" if loss.how == "coerced" else "lost"
+
+
 def derived(output: Output, event: Event) -> dict[str, str]:
     """Return the fields that *output* adds to *event*, each with the fields it follows from."""
     call = output.select(event)
@@ -183,7 +206,9 @@ def _place(path: str, row: Row) -> str:
 
 
 PER_SECOND = 10
-"""Events per second that are examined; each takes 0.03 to 0.25 ms."""
+"""Events per second that are examined at most; each takes 0.03 to 0.25 ms."""
+SHARE = 1 / 1000
+"""Share of a core's time that this takes at most, for each destination."""
 
 log = structlog.get_logger()
 
@@ -196,26 +221,34 @@ class LossCounter:
 
     Args:
         output: the output of the destination.
-        per_second: how many events are examined per second.
+        per_second: how many events are examined per second at most.
+        share: of a core's time that this takes at most.
     """
 
-    def __init__(self, output: Output, per_second: float = PER_SECOND) -> None:
+    def __init__(
+        self, output: Output, per_second: float = PER_SECOND, share: float = SHARE
+    ) -> None:
         self.looked = 0
         """The number of examined events."""
         self.counts: Counter[tuple[str, str]] = Counter()
         """The number of examined events by field and ``lost`` or ``coerced``."""
         self._output = output
         self._every = 1 / per_second
+        self._share = share
         self._next = 0.0
 
     def offer(self, event: Callable[[], Event]) -> None:
-        """Examine a delivered event if the rate permits it."""
+        """Examine a delivered event if rate and share permit it."""
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + self._every
+        began = time.thread_time()
+        self._examine(event)
+        self._next = now + max(self._every, (time.thread_time() - began) / self._share)
+
+    def _examine(self, event: Callable[[], Event]) -> None:
         try:
-            found = field_outcomes(self._output, event())
+            found = lossy_fields(self._output, event())
         except Unrenderable:
             return
         except Exception as error:
@@ -223,4 +256,4 @@ class LossCounter:
                 log.exception("plugin_failed", vendor=self._output.name, step="losses")
             return
         self.looked += 1
-        self.counts.update({(named(f.path), f.how) for f in found if f.how != "kept"})
+        self.counts.update(found)

@@ -14,11 +14,13 @@ from gateway.mapping.codecs import (
     EPOCH_SECONDS,
     INTEGER,
     ISO8601,
+    ISO8601_EXACT,
     ISO8601_OR_UNIX,
     NUMBER,
     TEXT,
     Codec,
     constant,
+    unchanged,
     vocabulary,
 )
 from gateway.mapping.compiled_rows import json_name
@@ -35,6 +37,7 @@ __all__ = [
     "EPOCH_SECONDS",
     "INTEGER",
     "ISO8601",
+    "ISO8601_EXACT",
     "ISO8601_OR_UNIX",
     "MONEY",
     "NEVER_LOST",
@@ -55,6 +58,7 @@ __all__ = [
     "nested_object",
     "prefixed",
     "restore_leftovers",
+    "unchanged",
     "vocabulary",
     "wire_path",
 ]

@@ -82,8 +82,9 @@ class CompiledRow:
         self.decode: Callable[[Any], Any] | None = (
             None if row.codec is AS_IS or self.nested or self.literal else row.codec.decode
         )
+        unchanged = row.codec.encode is AS_IS.encode
         self.encode: Callable[[Any], Any] | None = (
-            None if row.codec is AS_IS or self.nested or self.literal else row.codec.encode
+            None if unchanged or self.nested or self.literal else row.codec.encode
         )
         simple = len(self.paths) == 1 and len(self.paths[0]) == 1
         self.key = self.paths[0][0] if simple else ""
@@ -128,6 +129,11 @@ class CompiledRow:
             bad = ", ".join(sorted(c.__name__ for c in given - wanted))
             raise MappingError(f"{row.wire!r} to {row.event!r}: {bad} does not fit; add a codec")
 
+    @property
+    def is_written(self) -> bool:
+        """Return whether the row writes anything: a field of the event, or a constant."""
+        return self.literal or bool(self.row.event)
+
     def find(self, payload: dict[str, Any]) -> Any:
         """Return the first synonym's value in *payload*, or None."""
         if self.key:
@@ -164,12 +170,12 @@ class CompiledRow:
         for key in self.paths[0][:-1]:
             into = into.setdefault(key, {})
         for key, value in free.items():
-            if key not in claimed and value is not None:
-                mine = into.get(key)
-                if mine is None:
-                    into[key] = value
-                elif type(mine) is dict and type(value) is dict:
-                    into[key] = _joined(mine, value)
+            if value is None or key in claimed:
+                continue
+            if key not in into or into[key] is None:
+                into[key] = value
+            elif type(into[key]) is dict and type(value) is dict:
+                into[key] = _joined(into[key], value)
 
 
 def getter(path: str) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@
 """
 
 import linecache
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
@@ -25,3 +25,8 @@ def define(name: str, lines: Iterable[str], names: dict[str, Any], label: str) -
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), names)  # noqa: S102 - see the argument
     return names[name]
+
+
+def indented(lines: Iterable[str]) -> Iterator[str]:
+    """Yield *lines* one level further in."""
+    return (f"    {line}" for line in lines)

@@ -1,8 +1,8 @@
 """A row of a table: one field, or a nested value with its own table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from gateway.errors import Fault, Rejected
 from gateway.json_text import LongInteger, LongNumber
@@ -60,16 +60,22 @@ BARE = frozenset({str, int, float, LongInteger, LongNumber})
 """Types of values that may replace an object with one key in an array."""
 
 
+Writer: TypeAlias = Callable[[Any, bool], dict[str, Any]]
+"""Returns the payload of an event, or of the struct of the table. The flag says whether the event
+came in the same vendor's format."""
+
+
 class NestedTable(Protocol):
-    """A table, as a nested codec uses it."""
+    """A table inside a payload, as the table around it uses it."""
 
     into: type
 
+    @property
+    def writer(self) -> Writer:
+        """Return the function that writes the struct of the table."""
+
     def build(self, payload: dict[str, Any]) -> Any:
         """Return the struct of *payload*."""
-
-    def write(self, value: Any, *, same: bool) -> Any:
-        """Return the payload of *value*."""
 
     def flat(self) -> "Iterator[Row]":
         """Yield every row, including those of nested tables."""
@@ -118,13 +124,6 @@ class NestedCodec(Codec):
         if value and not members:
             raise Rejected(f"{place}.0", "expected an object", Fault.TYPE, value[0])
         return tuple(members)
-
-    def write(self, value: Any, *, same: bool) -> Any:
-        """Return *value* in the vendor's format."""
-        if self.many:
-            return [self.table.write(member, same=same) for member in value]
-        member = value[0] if isinstance(value, tuple) else value
-        return self.table.write(member, same=same)
 
     def gives_class(self, target: Any) -> type:
         """Return the class that `read` returns, for the check against *target*."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from msgspec import structs
@@ -20,8 +21,8 @@ from gateway.mapping.compiled_reader import (
     compile_struct_reader,
 )
 from gateway.mapping.compiled_rows import CompiledRow, check_products
-from gateway.mapping.compiled_writer import RowWriter, compile_writer
-from gateway.mapping.row import NestedCodec, Row, prefixed
+from gateway.mapping.compiled_writer import WriterPlan, compile_writer
+from gateway.mapping.row import NestedCodec, Row, Writer, prefixed
 
 Kind: TypeAlias = tuple[str, str | None]
 """Type and name of events; None for any name."""
@@ -96,14 +97,11 @@ class Table:
         check_products(self.rows)
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]
-        self._write_rows: RowWriter | None = None
-        self._single = any(step.single for step in steps)
         self._all = steps
         self._readers: dict[tuple[str, ...], Reader] = {}
         self._around_readers: dict[tuple[str, ...], tuple[Reader, tuple[str, ...]]] = {}
         self._build: Reader | None = None
         self._said: dict[Table | None, tuple[Row, ...]] = {}
-        self._said_extra = frozenset(s.field for s in self._steps if s.group == "extra")
         self._claimed = {
             star.row.event: frozenset(s.field for s in self._steps if s.group == star.row.event)
             for star in self._stars
@@ -195,24 +193,24 @@ class Table:
         Raises:
             Unrenderable: the event lacks a required field.
         """
-        payload: dict[str, Any] = {}
-        products = event.properties.products if self._single else ()
-        product = products[0] if products else None
-        if self._write_rows is None:
-            self._write_rows = compile_writer(self.wire.__name__, self._steps)
-        self._write_rows(event, product, payload, same)
-        if self.items is not None:
-            key, items = self.items
-            inner = items.table_for(event)
-            payload[key] = [] if inner is None else [inner.write(event, same=same)]
-        for star in self._stars:
-            free = star.get(product if star.single else event) if product or not star.single else {}
-            if free:
-                star.put_star(free, payload, self._claimed[star.row.event])
-        if same and self.into is not Event and not self._stars:
-            left = {k: v for k, v in event.extra.items() if k not in self._said_extra}
-            payload = {**left, **payload}
-        return payload
+        return self.writer(event, same)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Return the function behind `write`, which is generated when it is first asked for."""
+        return compile_writer(self.plan)
+
+    @property
+    def plan(self) -> WriterPlan:
+        """Return what a payload of this table consists of."""
+        items = None if self.items is None else (self.items[0], self.items[1].table_for)
+        return WriterPlan(
+            self.wire.__name__,
+            self.into,
+            self._steps,
+            items,
+            [(star, self._claimed[star.row.event]) for star in self._stars],
+        )
 
     def table_for(self, event: Event) -> "Table | None":
         """Return this table if it can write *event*, else None."""

@@ -26,6 +26,7 @@ from gateway.mapping import (
     EPOCH_SECONDS,
     INTEGER,
     ISO8601,
+    ISO8601_EXACT,
     ISO8601_OR_UNIX,
     MONEY,
     NEVER_LOST,
@@ -46,6 +47,7 @@ from gateway.mapping import (
     nested_object,
     prefixed,
     restore_leftovers,
+    unchanged,
     vocabulary,
 )
 from gateway.plugin.batches import merge_lists
@@ -94,6 +96,7 @@ __all__ = [
     "EPOCH_SECONDS",
     "INTEGER",
     "ISO8601",
+    "ISO8601_EXACT",
     "ISO8601_OR_UNIX",
     "JSON",
     "MONEY",
@@ -168,6 +171,7 @@ __all__ = [
     "restore_leftovers",
     "spec_name",
     "text_of",
+    "unchanged",
     "verdict_as_told",
     "verdict_by_envelope",
     "verdict_by_status",

@@ -4,16 +4,15 @@ A vendor whose events have only a name and free properties has no fields for tim
 campaign. ``include = ["timestamp", "context.page.url"]`` adds them to the properties.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
-import msgspec
 from msgspec.structs import replace
 
 from gateway.event import EPOCH, NOTHING, Context, Event, Traits, as_json
 from gateway.event_fields import is_struct
+from gateway.mapping.generated import define, indented
 from gateway.suggestions import did_you_mean
 
 PREFIXES = {"page": "page_", "device": "device_", "app": "app_", "campaign": "utm_"}
@@ -27,14 +26,6 @@ CONTACT = ("email", "phone")
 be a product's."""
 
 
-class Place(NamedTuple):
-    """A field that can be included."""
-
-    path: str
-    name: str
-    """Name of the property."""
-
-
 class Included(NamedTuple):
     """An event with included fields as properties."""
 
@@ -44,21 +35,22 @@ class Included(NamedTuple):
     """Paths of the included fields, by property name."""
 
 
-def _places() -> Iterator[Place]:
-    yield from (Place(name, name) for name in TOP)
+def _places() -> Iterator[tuple[str, str]]:
+    """Yield the path of each field that can be included, and the name of its property."""
+    yield from ((name, name) for name in TOP)
     for name, hint in get_type_hints(Context).items():
         if is_struct(hint):
             for field in hint.__struct_fields__:
                 spelt = CAMPAIGN.get(field, "") if name == "campaign" else ""
-                yield Place(f"context.{name}.{field}", spelt or f"{PREFIXES[name]}{field}")
+                yield f"context.{name}.{field}", spelt or f"{PREFIXES[name]}{field}"
         elif name != "extra":
-            yield Place(f"context.{name}", name)
+            yield f"context.{name}", name
     for name in Traits.__struct_fields__:
         if name != "extra":
-            yield Place(f"traits.{name}", name if name in CONTACT else f"user_{name}")
+            yield f"traits.{name}", name if name in CONTACT else f"user_{name}"
 
 
-PLACES = {place.path: place for place in _places()}
+PLACES = dict(_places())
 FREE: Mapping[str, tuple[str, ...]] = {
     "context": Context.__struct_fields__,
     "traits": Traits.__struct_fields__,
@@ -67,13 +59,7 @@ FREE: Mapping[str, tuple[str, ...]] = {
 CLOSE = 0.75
 """Similarity to a known name, from 0 to 1, above which another name counts as a typo."""
 GROUPS = frozenset({"context", "traits", *(f"context.{name}" for name in PREFIXES)})
-
-
-_MEMBERS = {
-    group: tuple(place for path, place in PLACES.items() if path.startswith(f"{group}."))
-    for group in GROUPS
-}
-_VALUES = {path: attrgetter(path) for path in PLACES}
+TIME = "timestamp"
 
 
 def check(path: str) -> str:
@@ -91,102 +77,132 @@ def check(path: str) -> str:
     raise ValueError(f"{path!r} is not a field of an event; {hint}")
 
 
-def include(
-    event: Event,
+class _Field(NamedTuple):
+    """A field that is included, or a mapping whose keys are."""
+
+    path: str
+    name: str
+    """Usual name of the property; for a mapping, what the names begin with."""
+    keys: tuple[str, ...] | None = None
+    """The keys of a mapping; all if empty."""
+
+
+Include: TypeAlias = Callable[[Event], Included]
+
+
+def compile_include(
     paths: Iterable[str],
     time: Callable[[datetime], Any] = as_json,
     names: Mapping[str, str] = NOTHING,
-) -> Included:
-    """Return a track *event* with the fields at *paths* as properties.
+) -> Include:
+    """Return a function that returns a track event with the fields at *paths* as properties.
 
-    If it already has a property of that name, the field gets the prefix ``event_``, such as
+    If there is a property of that name already, the field gets the prefix ``event_``, such as
     ``event_timestamp``.
 
     Args:
-        event: a track event.
         paths: fields and groups of fields; a missing time is the arrival.
         time: converts a time.
         names: the vendor's own property names, by the usual names.
     """
-    held = event.properties.extra
-    told: dict[str, Any] = {}
-    came: dict[str, str] = {}
-    for path, name, value in _found(event, paths):
-        spelt = names.get(name, name)
-        if spelt in held:
-            spelt = f"event_{spelt}"
-        if spelt in held or path in came.values():
+    fields = tuple(dict.fromkeys(field for path in paths for field in _fields(path)))
+    known = {
+        "EPOCH": EPOCH, "Included": Included, "as_json": as_json, "names": names,
+        "replace": replace, "spare": _spare, "take": _take, "time": time,
+    }  # fmt: skip
+    lines = ["def include(event):", *indented(_lines(fields, names))]
+    include: Include = define("include", lines, known, "properties from the context")
+    return include
+
+
+def _fields(path: str) -> Iterator[_Field]:
+    """Yield the field, or the group of fields, at *path*."""
+    above, _, own = path.rpartition(".")
+    if path == "consent":
+        yield _Field(path, "consent_", ())
+    elif path in PLACES:
+        yield _Field(path, PLACES[path])
+    elif path in GROUPS:
+        yield from (_Field(*place) for place in PLACES.items() if place[0].startswith(f"{path}."))
+        if path in FREE:
+            yield _Field(f"{path}.extra", "", ())
+    else:
+        yield _Field(f"{above}.extra", "", (own,))
+
+
+def _lines(fields: Sequence[_Field], names: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of a function that includes *fields*.
+
+    Each field has a variable for what stays in its place: its value, and None once it became a
+    property; or the keys of a mapping that did not.
+    """
+    yield "properties = event.properties"
+    yield "held = properties.extra"
+    yield "told, came = {}, {}"
+    yield from dict.fromkeys(f"{_stays(path)} = event.{path}" for path, _, _ in fields)
+    for path, usual, keys in fields:
+        stays, name = _stays(path), names.get(usual, usual)
+        if keys is not None:
+            yield f"{stays} = take({stays}, {path!r}, {usual!r}, {keys!r}, names, held, told, came)"
             continue
-        told[spelt] = time(value) if path == "timestamp" else as_json(value)
-        came[spelt] = path
-    if not told:
-        return Included(event, came)
-    properties = replace(event.properties, extra={**told, **held})
-    return Included(replace(_without(event, came.values()), properties=properties), came)
-
-
-def _found(event: Event, paths: Iterable[str]) -> Iterator[tuple[str, str, Any]]:
-    for path in paths:
-        if path == "timestamp":
-            if event.time != EPOCH:
-                yield path, path, event.time
-        elif path == "consent":
-            for category, given in event.consent.items():
-                yield f"consent.{category}", f"consent_{category}", given
-        elif path in PLACES:
-            yield from _set(event, PLACES[path])
-        elif path in GROUPS:
-            yield from _group(event, path)
+        if path == TIME:
+            yield "moment = event.time"
+            yield "if moment != EPOCH:"
+            written = "time(moment)"
         else:
-            above, _, own = path.rpartition(".")
-            value = _extra(event, above).get(own)
-            if value is not None:
-                yield f"{above}.extra.{own}", own, value
+            yield f"if {stays} is not None:"
+            written = f"{stays} if type({stays}) is str else as_json({stays})"
+        yield f"    name = {name!r}"
+        yield "    if name in held or name in told:"
+        yield "        name = spare(name, held, told)"
+        yield "    if name is not None:"
+        yield f"        told[name] = {written}"
+        yield f"        came[name] = {path!r}"
+        yield f"        {stays} = None"
+    yield "if not told:"
+    yield "    return Included(event, came)"
+    yield "properties = replace(properties, extra={**told, **held})"
+    changed = _changed("event", ["properties", *dict.fromkeys(path for path, _, _ in fields)])
+    yield f"return Included({changed}, came)"
 
 
-def _group(event: Event, path: str) -> Iterator[tuple[str, str, Any]]:
-    for place in _MEMBERS[path]:
-        yield from _set(event, place)
-    if path in FREE:
-        for key, value in _extra(event, path).items():
-            yield f"{path}.extra.{key}", key, value
+def _stays(path: str) -> str:
+    return path.replace(".", "_")
 
 
-def _extra(event: Event, group: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = getattr(event, group).extra
-    return found
-
-
-def _set(event: Event, place: Place) -> Iterator[tuple[str, str, Any]]:
-    value = _VALUES[place.path](event)
-    if value is not None:
-        yield place.path, place.name, value
-
-
-def _without(event: Event, paths: Collection[str]) -> Event:
-    """Return *event* without the fields at *paths*."""
-    above = set[str]()
+def _changed(part: str, paths: Iterable[str]) -> str:
+    """Return the expression for a *part* of the event with the variables of *paths* below it."""
+    below: dict[str, list[str]] = {}
     for path in paths:
-        while (path := path.rpartition(".")[0]) and path not in above:
-            above.add(path)
-    without: Event = _pruned(event, set(paths), above, "")
-    return without
+        name, _, rest = path.partition(".")
+        below.setdefault(name, []).append(rest)
+    changes = []
+    for name, rests in below.items():
+        inner = f"{part}.{name}"
+        whole = rests == [""]
+        value = _stays(inner.removeprefix("event.")) if whole else _changed(inner, rests)
+        changes.append(f"{name}={value}")
+    return f"replace({part}, {', '.join(changes)})"
 
 
-def _pruned(holder: Any, gone: set[str], parents: set[str], above: str) -> Any:
-    """Return *holder*, whose prefix is *above*, without the paths *gone* below *parents*."""
-    changes: dict[str, Any] = {}
-    for name in holder.__struct_fields__:
-        path = f"{above}{name}"
-        if path in gone:
-            changes[name] = None
-            continue
-        if path not in parents:
-            continue
-        held = getattr(holder, name)
-        if isinstance(held, msgspec.Struct):
-            changes[name] = _pruned(held, gone, parents, f"{path}.")
-        elif isinstance(held, Mapping):
-            kept = {key: value for key, value in held.items() if f"{path}.{key}" not in gone}
-            changes[name] = kept or NOTHING
-    return replace(holder, **changes) if changes else holder
+def _take(  # noqa: PLR0913, PLR0917 - what a generated function has in its variables
+    mapping: Mapping[str, Any], path: str, prefix: str, keys: Collection[str],
+    names: Mapping[str, str], held: Mapping[str, Any], told: dict[str, Any], came: dict[str, str],
+) -> Mapping[str, Any]:  # fmt: skip
+    """Add *keys* of a *mapping*, or all, to *told*; return what stays in the mapping."""
+    stays = dict(mapping)
+    for key in keys or mapping:
+        usual = f"{prefix}{key}"
+        name: str | None = names.get(usual, usual)
+        if name in held or name in told:
+            name = _spare(name or "", held, told)
+        if name is not None and key in mapping:
+            told[name] = as_json(stays.pop(key))
+            came[name] = f"{path}.{key}"
+    return stays or NOTHING
+
+
+def _spare(name: str, held: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
+    """Return another name for a property, since *name* is taken; None if that is taken too."""
+    other = f"event_{name}"
+    return None if other in held or other in told else other

@@ -12,7 +12,18 @@ from typing import Any, TypedDict
 from msgspec.structs import replace
 
 from gateway.event import NOTHING, SINGLE_PRODUCT, Event, Names, Page, Product, Properties, Traits
-from gateway.mapping import INTEGER, MONEY, NUMBER, TEXT, Codec, Row, Table, nested_list, prefixed
+from gateway.mapping import (
+    INTEGER,
+    MONEY,
+    NUMBER,
+    TEXT,
+    Codec,
+    Row,
+    Table,
+    nested_list,
+    prefixed,
+    unchanged,
+)
 
 
 class SpecProduct(TypedDict, total=False):
@@ -92,7 +103,7 @@ def phone_text(value: str | float) -> str:
     return str(value)
 
 
-PHONE = Codec("text or number", phone_text, lambda text: text, (str,))
+PHONE = Codec("text or number", phone_text, unchanged, (str,))
 """A phone number, which some senders write as a number; written as text."""
 
 

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 
 from gateway.errors import Rejected, Unrenderable
-from gateway.event import Event
+from gateway.event import NOTHING, Event
 from gateway.http import TRACE_CONTEXT, Request, Response
 from gateway.json_text import as_valid_json, dumps, is_too_deep, loads, not_json
 from gateway.mapping import ISO8601, EventMapping, Loss, Stamp, Table, restore_leftovers
 from gateway.mapping.losses import losses
 from gateway.mapping.payload import is_object, replace_values
-from gateway.plugin.context_properties import Included, include
+from gateway.plugin.context_properties import Include, Included, compile_include
 from gateway.plugin.settings import Settings, apply_convention
 from gateway.verdict import Declined, Verdict, verdict_by_status
 
@@ -229,6 +229,7 @@ class Output(Vendor):
     def __init__(self, config: Any) -> None:
         self.config = config
         self._targets: dict[str, tuple[str, str]] = {}
+        self._includes: dict[tuple[tuple[str, str], ...], Include] = {}
 
     @abstractmethod
     def headers(self) -> Mapping[str, str]:
@@ -375,8 +376,13 @@ class Output(Vendor):
             event: a track event. One that came in this vendor's own format gets none.
             names: the vendor's own names of properties, by the usual ones.
         """
-        own = event.origin == self.name
-        return include(event, () if own else self.config.include, self.time, names)
+        if event.origin == self.name or not self.config.include:
+            return Included(event, NOTHING)
+        key = tuple(names.items())
+        include = self._includes.get(key)
+        if include is None:
+            include = self._includes[key] = compile_include(self.config.include, self.time, names)
+        return include(event)
 
     def time(self, moment: datetime) -> Any:
         """Return *moment* as this vendor writes a time among free properties."""

@@ -7,7 +7,7 @@ whose type differs from the first time, so the received type is kept for the way
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, get_args
 
 import orjson
@@ -99,6 +99,8 @@ def unpacked(value: Any) -> Any:
 
 SCALARS: Mapping[type, Kind] = {str: "string", int: "number", float: "number", bool: "boolean"}
 """Types whose values are written as they are."""
+SEQUENCES = (list, tuple)
+"""Types whose values become JSON text."""
 
 
 def list_attributes(
@@ -116,30 +118,38 @@ def list_attributes(
     dropped: dict[str, Any] = {}
     reshaped: dict[str, Any] = {}
     room = most
-    for top, name, value in _flat(values):
-        counts = 0 if standard and name in STANDARD else 1
-        if name in listed or not name.strip() or len(name) > LONGEST_NAME or counts > room:
-            dropped[name] = value
+    usual = not standard and not kinds
+    for top, whole in values.items():
+        kind = SCALARS.get(type(whole)) if usual and room else None
+        if kind and top not in listed and len(top) <= LONGEST_NAME and top.strip():
+            listed[top] = {"name": top, "type": kind, "value": whole}
+            room -= 1
             continue
-        room -= counts
-        kind = SCALARS.get(type(value)) if name not in kinds else None
-        if kind is not None:
-            listed[name], exact = Attribute(name=name, type=kind, value=value), True
-        else:
-            said, exact = _said(value, kinds.get(name))
-            listed[name] = Attribute(name=name, type=kind_of(said), value=_written(said))
-        if name != top or not exact:
-            reshaped[top] = values[top]
+        for name, value in _leaves(top, whole):
+            counts = 0 if standard and name in STANDARD else 1
+            if name in listed or not name.strip() or len(name) > LONGEST_NAME or counts > room:
+                dropped[name] = value
+                continue
+            room -= counts
+            kind = None if name in kinds else SCALARS.get(type(value))
+            if kind is not None:
+                listed[name], exact = {"name": name, "type": kind, "value": value}, True
+            else:
+                said, exact = _said(value, kinds.get(name))
+                listed[name] = {"name": name, "type": kind_of(said), "value": _written(said)}
+            if name != top or not exact:
+                reshaped[top] = whole
     return Listed(list(listed.values()), dropped, reshaped)
 
 
 def kind_of(value: Any) -> Kind:
     """Return Growlytics' type of *value*; an array is text."""
-    if isinstance(value, bool):
-        return "boolean"
+    kind = SCALARS.get(type(value))
+    if kind is not None:
+        return kind
     if isinstance(value, datetime):
         return "date"
-    return "number" if isinstance(value, int | float) else "string"
+    return "number" if isinstance(value, float) else "string"
 
 
 def converted(value: str, kind: str) -> Any:
@@ -158,16 +168,8 @@ def converted(value: str, kind: str) -> Any:
     return value
 
 
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    for top, value in values.items():
-        if type(value) in SCALARS:
-            yield top, top, value
-            continue
-        yield from ((top, name, inner) for name, inner in _leaves(top, value))
-
-
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key, below in value.items():
             yield from _leaves(f"{name}.{key}", below)
     elif value is not None:
@@ -176,7 +178,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
     """Return *value* as *kind* if possible, and whether it is unchanged."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, SEQUENCES):
         return dumps(value).decode(), False
     if kind == "string" and isinstance(value, int | float):
         value = str(value)
@@ -190,5 +192,6 @@ def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
 
 def _written(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(" ", "seconds")[:19]
+        text = ISO8601.encode(value)
+        return f"{text[:10]} {text[11:19]}"
     return value

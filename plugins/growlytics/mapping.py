@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from gateway.plugin import ISO8601, NUMBER, Codec, Event, EventMapping, Row, Switch, Table, prefixed
+from gateway.plugin import (
+    ISO8601,
+    NUMBER,
+    Codec,
+    Event,
+    EventMapping,
+    Row,
+    Switch,
+    Table,
+    prefixed,
+    unchanged,
+)
 from gateway.plugin.spec import (
     PHONE,
     PRODUCT_PROPERTY_ROWS,
@@ -28,7 +39,7 @@ def _day(value: Any) -> str:
     return text[:10] if text.endswith("T00:00:00.000Z") else text  # type: ignore[no-any-return]  # ISO8601 writes text
 
 
-DAY = Codec("date as ISO 8601, the day alone at midnight", _day, lambda text: text, (str,))
+DAY = Codec("date as ISO 8601, the day alone at midnight", _day, unchanged, (str,))
 
 # fmt: off
 CUSTOMER = Table(Customer, [

@@ -109,7 +109,7 @@ class GrowlyticsOutput(Output):
 
     def time(self, moment: datetime) -> Any:
         """Return *moment* without its fraction of a second, since it becomes a date."""
-        return moment.replace(microsecond=0)
+        return moment.replace(microsecond=0) if moment.microsecond else moment
 
     def _told(self, event: Event) -> Included:
         """Return *event* as a track event with all fields that become attributes."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.plugin import NUMBER, Codec
+from gateway.plugin import NUMBER, Codec, unchanged
 from gateway.plugin.spec import phone_text
 
 IDENTIFIERS = ("did", "email", "phone", "external_id", "loyalty_id", "telegram_id")
@@ -86,10 +86,6 @@ def price(value: Any) -> float | None:
     return None if found is None or found < 0 else found
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _filled(value: Any) -> str:
     found = text(value)
     if found is None:
@@ -139,14 +135,14 @@ def one_of(words: Iterable[str]) -> Codec:
             raise ValueError(f"must be one of {listed}")
         return value
 
-    return Codec(f"one of {listed}", decode, _same, (str,))
+    return Codec(f"one of {listed}", decode, unchanged, (str,))
 
 
-FILLED = Codec("not empty", _filled, _same, (str,))
-ADDRESS = Codec("e-mail address; blank means absent", _email, _same, (str,))
-FILLED_OR_ABSENT = Codec("text; blank means absent", text, _same, (str,))
-ORDER_ID = Codec("text or number, at most 255 characters", _short, _same, (str,))
-STREAM = Codec("at most 16 letters and digits; empty means web", _stream, _same, (str,))
-AMOUNT = Codec("whole number brought within 1 and 1000", amount, _same, (int,))
-PRICE = Codec("number of at least 0; others count as absent", price, _same, (int, float))
-WHOLE = Codec("whole number", whole, _same, (int,))
+FILLED = Codec("not empty", _filled, unchanged, (str,))
+ADDRESS = Codec("e-mail address; blank means absent", _email, unchanged, (str,))
+FILLED_OR_ABSENT = Codec("text; blank means absent", text, unchanged, (str,))
+ORDER_ID = Codec("text or number, at most 255 characters", _short, unchanged, (str,))
+STREAM = Codec("at most 16 letters and digits; empty means web", _stream, unchanged, (str,))
+AMOUNT = Codec("whole number brought within 1 and 1000", amount, unchanged, (int,))
+PRICE = Codec("number of at least 0; others count as absent", price, unchanged, (int, float))
+WHOLE = Codec("whole number", whole, unchanged, (int,))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.plugin import EPOCH_SECONDS, NUMBER, TEXT, Codec, Fault, Product, Rejected
+from gateway.plugin import EPOCH_SECONDS, NUMBER, TEXT, Codec, Fault, Product, Rejected, unchanged
 
 SYMBOL = re.compile(r"[A-Za-z0-9_-]+")
 """A product id: "allowed characters: [a-z0-9A-Z-_]"."""
@@ -75,13 +75,9 @@ def _age_text(number: float) -> str:
     return str(int(number) if number == int(number) else number)
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-FILLED = Codec("text that is not blank", _checked_text, _same, (str,))
-ADDRESS = Codec("e-mail address", _checked_email, _same, (str,))
-PRODUCT_ID = Codec("letters, digits, - and _", _checked_symbol, _same, (str,))
+FILLED = Codec("text that is not blank", _checked_text, unchanged, (str,))
+ADDRESS = Codec("e-mail address", _checked_email, unchanged, (str,))
+PRODUCT_ID = Codec("letters, digits, - and _", _checked_symbol, unchanged, (str,))
 SECONDS = Codec(EPOCH_SECONDS.name, _checked_time, EPOCH_SECONDS.encode, EPOCH_SECONDS.gives)
 AGE = Codec("number as text", _age, _age_text, (int, float))
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from gateway.plugin import (
     ALL_NAMES,
+    ISO8601,
     ORDER_EVENTS,
     PRODUCT_NAMES,
     PROPERTY_NAMES,
@@ -19,7 +20,7 @@ from gateway.plugin import (
     respelled,
     spec_name,
 )
-from plugins.segment.mapping import CALLS, TIME
+from plugins.segment.mapping import CALLS
 
 SPELLING: Final = "properties.*"
 """The leftover with the sender's spelling of names that the Spec spells differently."""
@@ -196,7 +197,7 @@ def _instant(text: Any) -> datetime | None:
     if type(text) is not str:
         return None
     try:
-        moment: datetime = TIME.decode(text)
+        moment: datetime = ISO8601.decode(text)
     except ValueError:
         return None
     return moment

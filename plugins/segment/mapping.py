@@ -5,11 +5,10 @@ https://segment.com/docs/connections/spec/ecommerce/v2/ (the properties).
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.plugin import (
-    ISO8601,
+    ISO8601_EXACT,
     NO_FIELD,
     TEXT,
     Codec,
@@ -20,6 +19,7 @@ from gateway.plugin import (
     Table,
     constant,
     prefixed,
+    unchanged,
     vocabulary,
 )
 from gateway.plugin.spec import PRODUCT_PROPERTY_ROWS, PROPERTY_ROWS, TRAIT_ROWS, reads_as_one
@@ -42,36 +42,26 @@ SHORT: Final = {"t": "track", "i": "identify", "p": "page", "s": "screen", "g": 
 packages/browser/src/plugins/segmentio)."""
 
 
-def _written(moment: datetime) -> str:
-    fine = "microseconds" if moment.microsecond % 1000 else "milliseconds"
-    return moment.astimezone(UTC).isoformat(timespec=fine).removesuffix("+00:00") + "Z"
-
-
 def _flags(found: Mapping[str, Any]) -> dict[str, bool]:
     if not all(type(flag) is bool for flag in found.values()):
         raise ValueError("not every category is true or false")
     return dict(found)
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
 CONSENT: Final = "Segment Consent Preference Updated"
 CONSENT_NAME: Final = vocabulary(
     {CONSENT: Names.CONSENT_UPDATED}, "the name of a change of consent"
 )
-TIME: Final = Codec(ISO8601.name, ISO8601.decode, _written, (datetime,))
-FLAGS: Final = Codec("true or false by category", _flags, _as_it_is, (dict,))
+FLAGS: Final = Codec("true or false by category", _flags, unchanged, (dict,))
 
 # fmt: off
 COMMON = (
     #   Segment                         event
     Row("writeKey",                     NO_FIELD,                   note="the credential"),
     Row("messageId",                    "message_id",               TEXT),
-    Row("timestamp",                    "timestamp",                TIME,
+    Row("timestamp",                    "timestamp",                ISO8601_EXACT,
         note="the sender's clock is corrected by sentAt"),
-    Row("sentAt",                       "sent_at",                  TIME,
+    Row("sentAt",                       "sent_at",                  ISO8601_EXACT,
         note="not written: see above"),
     Row("userId",                       "user_id",                  TEXT),
     Row("anonymousId",                  "anonymous_id",             TEXT),

@@ -199,18 +199,17 @@ def _visit(event: Event, window: float) -> str | None:
     of id is part of it, since a cookie may equal another user's id.
     """
     traits = event.traits
-    names = {
-        "visitor": event.anonymous_id,
-        "device": event.context.device.id,
-        "user": event.user_id,
-        "email": traits.email,
-        "phone": traits.phone,
-    }
-    kind = next((kind for kind, name in names.items() if _filled(name)), None)
-    if kind is None:
-        return None
-    stretch = int(event.time.timestamp() // window) if window else 0
-    return derived("session", f"{kind} {names[kind]} {stretch}")
+    for kind, name in (
+        ("visitor", event.anonymous_id),
+        ("device", event.context.device.id),
+        ("user", event.user_id),
+        ("email", traits.email),
+        ("phone", traits.phone),
+    ):
+        if _filled(name):
+            stretch = int(event.time.timestamp() // window) if window else 0
+            return derived("session", f"{kind} {name} {stretch}")
+    return None
 
 
 def _prepared(event: Event, word: str) -> Event:

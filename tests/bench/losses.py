@@ -4,6 +4,7 @@ The counter samples ten events a second and skips the others, so it has two figu
 """
 
 import asyncio
+import math
 import statistics
 import time
 from functools import partial
@@ -28,7 +29,7 @@ LOOKING = 1e12
 
 def micros(vendor: str, per_second: float, rounds: int = 50) -> float:
     """Return CPU µs per event offered to a loss counter (median of rounds, the kit's events)."""
-    meter = LossCounter(placeholder_output(load_plugins().outputs[vendor]), per_second)
+    meter = LossCounter(placeholder_output(load_plugins().outputs[vendor]), per_second, math.inf)
     told = [partial(lambda event: event, event) for event in EVENTS]
     spent = []
     for _ in range(rounds):

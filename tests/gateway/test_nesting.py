@@ -1,5 +1,6 @@
 """Deeply nested values fail at most their own event, without a traceback."""
 
+import math
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def events(deep: Any) -> list[Event]:
 def test_deeply_nested_events_log_nothing(output: type[Output], depth: int, kind: type) -> None:
     """A deeply nested event is sent or fails with a reason, and nothing is logged."""
     rendering = Renderer(placeholder_output(output))
-    meter = LossCounter(rendering.output, per_second=1e9)
+    meter = LossCounter(rendering.output, per_second=math.inf, share=math.inf)
     with capture_logs() as logged:
         for event in events(nested(depth, kind)):
             prepared = rendering.prepare([Job(DeliveryRef(1, 0), ENTRY, event)])

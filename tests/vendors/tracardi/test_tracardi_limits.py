@@ -1,16 +1,19 @@
 """Tracardi's limits: losses, sessions and profiles, and verdicts on its responses."""
 
 from typing import Any
+from uuid import uuid5
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
 from gateway.event import Context, Device, Page, Properties, Traits
 from gateway.http import Response
 from gateway.verdict import Delivered, Refused, RetryLater
-from plugins.tracardi.values import derived
+from plugins.tracardi.values import NAMESPACE, derived
 from tests.vendors.tracardi.rendering import (
     AT,
     SHOES,
@@ -21,6 +24,12 @@ from tests.vendors.tracardi.rendering import (
     sent,
     track,
 )
+
+
+@given(kind=st.text(), seed=st.text())
+def test_a_derived_id_is_a_uuid_of_version_5(kind: str, seed: str) -> None:
+    """A derived id is the UUID of its kind and seed in Tracardi's namespace."""
+    assert derived(kind, seed) == str(uuid5(NAMESPACE, f"{kind} {seed}"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gateway.plugin import (
     Table,
     constant,
     prefixed,
+    unchanged,
     vocabulary,
 )
 from gateway.plugin.spec import PROPERTY_ROWS, TRAIT_ROWS
@@ -31,7 +32,7 @@ def _address(text: str) -> str:
     return text
 
 
-ADDRESS = Codec("IP address", _address, lambda text: text, (str,))
+ADDRESS = Codec("IP address", _address, unchanged, (str,))
 
 # fmt: off
 WHO = (
