@@ -91,7 +91,9 @@ class NestedCodec(Codec):
 
     def fits(self, value: Any) -> bool:
         """Return whether any item of an array can be read; otherwise the array is unmapped."""
-        return not self.many or not value or any(map(self._readable, value))
+        if not self.many or not value or type(value[0]) is dict:
+            return True
+        return any(map(self._readable, value))
 
     def _readable(self, item: Any) -> bool:
         return type(item) is dict or (bool(self.bare) and type(item) in BARE)

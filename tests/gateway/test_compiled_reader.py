@@ -284,6 +284,30 @@ def test_a_member_of_a_list_counts_more_than_what_is_around() -> None:
     assert (second.user_id, second.properties.extra) == ("out", {"x": 1, "y": 2})
 
 
+def test_lists_of_events_in_lists_have_all_that_is_around() -> None:
+    """An event in a list within a list has the fields and free keys around both."""
+    innermost = Table(Odd, [Row("a", "user_id")])
+    inner = Table(Odd, [Row("free.*", "properties.extra")], items=("list", innermost))
+    outer = Table(
+        Odd,
+        [Row("b", "group_id"), Row("free.*", "properties.extra")],
+        items=("list", inner),
+    )
+    members = [{"free": {"x": 2}, "list": [{"a": "u", "left": 1}]}]
+    payload = {"b": "g", "free": {"x": 1, "y": 1}, "list": members}
+    (event,) = compare(outer, payload).events
+    assert (event.user_id, event.group_id) == ("u", "g")
+    assert event.properties.extra == {"x": 2, "y": 1}
+    assert event.extra == {"list": [{"list": [{"left": 1}]}]}
+
+
+def test_a_nested_object_stays_where_no_row_reads_its_fields() -> None:
+    """The struct of a nested object stays if the rows for its fields find none."""
+    rows = [Row("inner", "traits", nested_object(PERSON)), Row("inner.label", "traits.email")]
+    (event,) = compare(Table(Odd, rows), {"inner": {"id": 1}}).events
+    assert event.traits == Traits(title="1")
+
+
 def test_fields_of_the_unmapped_are_kept_with_the_others() -> None:
     """A row may fill a key of ``Event.extra``, beside the unmapped fields."""
     table = Table(Odd, [Row("flag", "extra.flag")])
