@@ -23,7 +23,7 @@ from gateway.mapping.compiled_rows import (
     build_trie,
     json_name,
 )
-from gateway.mapping.generated import define
+from gateway.mapping.generated import define, indented
 from gateway.mapping.struct_builder import needed
 
 Reader: TypeAlias = Callable[..., Any]
@@ -125,7 +125,7 @@ class _ReaderSource:
             TAB + "raise first(payload, faults)",
             *ending,
         ]
-        lines = [f"def read({arguments}):", *_indented(body)]
+        lines = [f"def read({arguments}):", *indented(body)]
         reader: Reader = define("read", lines, self._names, f"reader of {name}")
         return reader
 
@@ -180,7 +180,7 @@ class _ReaderSource:
         lines = []
         for key, entry in node.keys.items():
             read = [f"value = {here}[{key!r}]", *self._key(entry, (*path, key), left)]
-            lines += [f"if {key!r} in {here}:", *_indented(read)]
+            lines += [f"if {key!r} in {here}:", *indented(read)]
         keys = self._name("keys", frozenset(node.keys))
         yield f"{left} = {{}}"
         yield from lines
@@ -204,14 +204,14 @@ class _ReaderSource:
         yield TAB + f"{inside} = value"
         whole = step is not None and step.whole
         if whole:
-            yield from _indented(mine)
-        yield from _indented(self._node(below, inside, path))
+            yield from indented(mine)
+        yield from indented(self._node(below, inside, path))
         if not whole and not below.star:
             yield TAB + "if rest:"
             yield TAB * 2 + f"{left}[{path[-1]!r}] = rest"
         if step is not None:
             yield "else:"
-            yield from _indented(mine)
+            yield from indented(mine)
         else:
             fault = f"faults.append(({path!r}, no_object({'.'.join(path)!r}, value)))"
             yield "elif value is not None:"
@@ -234,7 +234,7 @@ class _ReaderSource:
         for classes, lines in self._cases(step, place, path, keep, must=must):
             if classes:
                 yield f"{word} {self._is_one_of(classes)}:"
-                yield from _indented(lines)
+                yield from indented(lines)
                 word = "elif"
         yield f"{word} value is not None:"
         yield TAB + (fault if must else keep)
@@ -256,7 +256,7 @@ class _ReaderSource:
             ]
             if not must:
                 unfit = [f"if not {nested}.fits(value):", TAB + keep, "else:"]
-                lines = [*unfit, *_indented(lines)]
+                lines = [*unfit, *indented(lines)]
             yield accepts, lines
         elif step.decode is None:
             yield accepts, [self._put(step, "value")]
@@ -339,10 +339,6 @@ class _ReaderSource:
 def _local(path: str) -> str:
     """Return the variable of a field of the event."""
     return "new_" + path.replace("[0]", "_0").replace(".", "__")
-
-
-def _indented(lines: Iterable[str]) -> Iterator[str]:
-    return (TAB + line for line in lines)
 
 
 def first_fault(payload: Any, faults: Iterable[tuple[Path, Rejected]]) -> Rejected:

@@ -6,6 +6,7 @@ Source: GitHub Tracardi/tracardi (tracardi/domain), whose models are pydantic's.
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -78,7 +79,9 @@ def _phone(value: Any) -> str:
 PHONE = Codec("text or number", _phone, unchanged, (str,))
 TRIMMED = Codec("without the spaces around it", _trimmed, unchanged, (str,))
 """An id; the server trims it as well (tracardi/service/tracker.py)."""
-TIME = Codec(ISO8601_OR_UNIX.name, ISO8601_OR_UNIX.decode, ISO8601_EXACT.encode, (datetime,))
+_time = lru_cache(maxsize=64, typed=True)(ISO8601_OR_UNIX.decode)
+"""Remembers the last times: the rules read each time of a payload before the tables do."""
+TIME = Codec(ISO8601_OR_UNIX.name, _time, ISO8601_EXACT.encode, (datetime,))
 """Any text or number that pydantic accepts as datetime; without a zone it is UTC."""
 HOST = Codec("the host alone", unchanged, _host, (str,))
 FLAGS = Codec("true or false by category", _flags, unchanged, (dict,))
