@@ -33,6 +33,9 @@ def with_amounts(event: Event) -> Event:
     if event.type != "track" or event.name not in ORDERS:
         return event
     order = event.properties
+    summed = order.revenue is not None and order.total is not None
+    if summed and order.shipping is not None and order.tax is not None:
+        return event
     told: dict[str, tuple[float, str]] = {}
     for name, rule in RULES.items():
         if getattr(order, name) is None and (found := rule(order)) is not None:

@@ -107,6 +107,7 @@ def compile_include(
     """
     fields = tuple(dict.fromkeys(field for path in paths for field in _fields(path)))
     known = {
+        "blank": Event(type="track"),
         "EPOCH": EPOCH, "Included": Included, "as_json": as_json, "names": names,
         "replace": replace, "spare": _spare, "take": _take, "time": time,
     }  # fmt: skip
@@ -171,7 +172,10 @@ def _stays(path: str) -> str:
 
 
 def _changed(part: str, paths: Iterable[str]) -> str:
-    """Return the expression for a *part* of the event with the variables of *paths* below it."""
+    """Return the expression for a *part* of the event with the variables of *paths* below it.
+
+    A part in which nothing is set stays the default of its field.
+    """
     below: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")
@@ -182,7 +186,10 @@ def _changed(part: str, paths: Iterable[str]) -> str:
         whole = rests == [""]
         value = _stays(inner.removeprefix("event.")) if whole else _changed(inner, rests)
         changes.append(f"{name}={value}")
-    return f"replace({part}, {', '.join(changes)})"
+    changed = f"replace({part}, {', '.join(changes)})"
+    if part == "event":
+        return changed
+    return f"{part} if {part} is blank{part.removeprefix('event')} else {changed}"
 
 
 def _take(  # noqa: PLR0913, PLR0917 - what a generated function has in its variables

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import orjson
 
+from gateway.__main__ import GC_THRESHOLDS
 from gateway.event import Event
 from gateway.http import Request
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.plugin.vendor import Output
-from gateway.server import GC_THRESHOLDS
 from tests.bench import orders
 from tests.bench.fan_out import SETTINGS, THREE
 
