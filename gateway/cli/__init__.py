@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from gateway.cli.errors import InvalidConfig, InvalidName
+from gateway.empty_modules import empty_modules
 from gateway.errors import ConfigError, GatewayError, UnknownName
-from gateway.stand_ins import stand_ins
 
 COMMANDS = {
     "demo": "Start the sandbox and the gateway, and print example requests.",
@@ -56,7 +56,7 @@ class Commands(click.Group):
             close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"There is no command {cmd_name!r}.{hint}")
-        with stand_ins("rich"):  # structlog would import it to show tracebacks in colour
+        with empty_modules("rich"):  # structlog would import it to show tracebacks in colour
             importlib.import_module("structlog")
         module = importlib.import_module(f"gateway.cli.{MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))

@@ -15,6 +15,7 @@ from gateway.cli.output import console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load
+from gateway.config.models import destinations_of
 from gateway.config.proxy import proxy_of
 from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
@@ -79,7 +80,7 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     routes = [_route(route, config) for route in config.routes]
     out.print(table(("name", "from", "when", "steps", "to"), routes))
     out.print(title("\nDestinations"))
-    destinations = [_destination(name, to) for name, to in config.destinations.items()]
+    destinations = [_destination(name, config) for name in config.destinations]
     out.print(table(("name", "vendor", "url", "delivery"), destinations))
 
 
@@ -142,7 +143,8 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
         yield " ".join(route.when.split())
 
 
-def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
+def _destination(name: str, config: Config) -> tuple[str, ...]:
+    destination = config.destinations[name]
     if destination.shadow is True:
         address = without_password(destination.settings.url)
         return name, destination.vendor, address, "shadow: compared, never sent"
@@ -153,7 +155,7 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append(f"{destination.max_attempts} attempts")
     if destination.max_backlog:
         facts.append(f"backlog of {destination.max_backlog}, then {destination.on_full}")
-    if destination.passthrough:
+    if _passes_through(name, config):
         facts.append("passthrough")
     if destination.shadow:
         facts.append("shadow: its responses are counted separately")
@@ -161,6 +163,20 @@ def _destination(name: str, destination: DestinationConfig) -> tuple[str, ...]:
         facts.append("with each client's own key")
     facts += _egress(destination)
     return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)
+
+
+def _passes_through(name: str, config: Config) -> bool:
+    """Return whether requests of any source reach the destination as they came."""
+    destination = config.destinations[name]
+    plain = [route for route in config.routes if name in route.to and not route.steps]
+    return (
+        destination.passthrough
+        and not destination.shadow
+        and any(
+            source.vendor == destination.vendor and name in destinations_of(plain, other)
+            for other, source in config.sources.items()
+        )
+    )
 
 
 def _egress(destination: DestinationConfig) -> Iterator[str]:

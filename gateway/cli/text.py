@@ -299,8 +299,10 @@ def trace_lines(
         yield ""
         yield from _trace_event(event)
         for status in delivery_statuses(trace, event, held):
+            replayed = False
             for attempt in status.attempts:
-                yield from _attempt(attempt, whole=whole)
+                yield from _attempt(attempt, whole=whole, replayed=replayed)
+                replayed = replayed or attempt.outcome == "dead_letter"
             yield from _status(status, latest, trace.request, asked=held is not None)
     for attempt in trace.attempts:
         if attempt.event not in known:
@@ -387,12 +389,14 @@ def _decision(decision: RouteRecord) -> Iterator[str]:
         yield f"            decided by: {decision.decided_by}"
 
 
-def _attempt(attempt: AttemptRecord, *, whole: bool) -> Iterator[str]:
+def _attempt(attempt: AttemptRecord, *, whole: bool, replayed: bool = False) -> Iterator[str]:
+    """Yield the lines about an attempt; *replayed* after a dead letter, when they count anew."""
     response = "" if not attempt.number else "no response"
     if attempt.status is not None:
         response = f"HTTP {attempt.status}"
     seconds = "" if attempt.seconds is None else f" in {attempt.seconds:.3f} s"
-    figures = f", attempt {attempt.number}: {response}{seconds}" if attempt.number else ""
+    again = " of a replay" if replayed else ""
+    figures = f", attempt {attempt.number}{again}: {response}{seconds}" if attempt.number else ""
     why = f": {attempt.reason}" if attempt.reason else ""
     outcome = {"retry": "will retry", "dead_letter": "dead letter"}.get(
         attempt.outcome, attempt.outcome

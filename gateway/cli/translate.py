@@ -1,6 +1,6 @@
 """``gateway translate``: translate a request from one vendor's format into another's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -13,6 +13,7 @@ from gateway.event import Event, as_json
 from gateway.http import Request, Response
 from gateway.json_text import dumps, loads
 from gateway.losses.field_outcomes import FieldOutcome, derived, field_outcomes
+from gateway.losses.reviewed import REMEDY
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.plugin.vendor import JSON, Input, Output
 from gateway.redact import Redactor
@@ -148,8 +149,25 @@ def _show_fields(found: list[FieldOutcome]) -> None:
         click.secho(
             f"{lost} lost, {coerced} coerced, {len(found) - lost - coerced} kept", bold=True
         )
-    rows = [(f.path, f.how, _short(f.value), f.why or f.to) for f in found]
+    rows = [
+        (field.path, field.how, _short(field.value), reason)
+        for field, reason in zip(found, _reasons(found), strict=True)
+    ]
     console().print(table(("field", "", "value", "sent as, or reason"), rows))
+
+
+def _reasons(found: list[FieldOutcome]) -> Iterator[str]:
+    """Yield the reason of each field, or its place; a reason is told once, for the first field."""
+    first: dict[str, FieldOutcome] = {}
+    for field in found:
+        why, _, remedy = field.why.partition(REMEDY)
+        earlier = first.setdefault(why, field)
+        if earlier is field or not why:
+            yield field.why or field.to
+        elif earlier.why == field.why:
+            yield f"as {earlier.path}"
+        else:
+            yield f"as {earlier.path}" + (f"{REMEDY}{remedy}" if remedy else "")
 
 
 def _short(value: Any) -> str:

@@ -2,9 +2,9 @@
 
 import importlib
 
-from gateway.stand_ins import stand_ins
+from gateway.empty_modules import empty_modules
 
 # The library imports its command, and that typer and prompt-toolkit, which `make run` does not
 # install.
-with stand_ins("cel.cli"):
+with empty_modules("cel.cli"):
     importlib.import_module("cel")

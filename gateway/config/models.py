@@ -29,6 +29,7 @@ from gateway.config.types import (
     Address,
     ClientKind,
     ConfigTable,
+    Flag,
     HeaderValue,
     ProxyHeader,
     Schemas,
@@ -57,7 +58,7 @@ class ConsentConfig(ConfigTable):
     retention: Duration | None = Field(default=None, gt=0)
     """How long the last decision of a user is stored, per category of consent. Without it, no
     consent is stored."""
-    across_sources: bool = False
+    across_sources: Flag = False
     """Use a consent decision from one source for events of all sources. User ids must then identify
     the same people in every source."""
 
@@ -84,12 +85,12 @@ class RouteConfig(ConfigTable):
     steps: tuple[StepConfig, ...] = ()
     """Changes and filters that are applied to the event first: steps, and names of lists in
     `[steps]`."""
-    additional: bool = False
+    additional: Flag = False
     """Deliver in addition to other routes to the same destinations. Without it, a destination gets
     an event only from the first route that matches."""
-    stop: bool = False
+    stop: Flag = False
     """Do not try later routes for an event that this route takes."""
-    fallback: bool = False
+    fallback: Flag = False
     """Take only events that no other route takes. Routes with `fallback` are tried last."""
     name: str = ""
     """The route's name in explanations and traces. Default: `route 1` and so on. A route with steps
@@ -163,7 +164,7 @@ class ServerConfig(ConfigTable):
     retry later, those that have been idle longest first. Never less than `max_body`."""
     max_events: int = Field(default=5000, ge=1)
     """How many events one request may contain."""
-    metrics: bool = False
+    metrics: Flag = False
     """Serve `/metrics` at `listen`, without authentication."""
 
     @property
@@ -205,7 +206,7 @@ class SourceConfig(ConfigTable):
     with another secret is rejected, and so is one without a secret if the vendor requires one.
     `relay_as` uses the destination's secret only for requests with one of these secrets, or with
     the destination's own."""
-    allow_any_key: bool = False
+    allow_any_key: Flag = False
     """Allow `keys = "any"` on every address: everybody who can reach the gateway may then send
     events."""
     mount: Annotated[str, BeforeValidator(types.mount)] = ""
@@ -296,7 +297,7 @@ class Delivery(ConfigTable):
     on_full: OverflowPolicy = "refuse"
     """What to do when `max_backlog`, or the destination's share of the spool's `max_bytes`, is
     reached. Default: `on_full` in `[spool]`."""
-    passthrough: bool = True
+    passthrough: Flag = True
     """Forward requests in this vendor's own format unchanged, byte for byte; only the key is
     replaced."""
     client_ip: Annotated[str, BeforeValidator(types.client_ip)] = "x-forwarded-for"

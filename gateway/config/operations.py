@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from gateway.config.types import (
     Address,
     ConfigTable,
+    Flag,
     address,
     address_problem,
     header_table,
@@ -103,7 +104,7 @@ def _installed() -> bool:
 class TraceConfig(ConfigTable):
     """Traces: records of what happened to each event."""
 
-    enabled: bool = True
+    enabled: Flag = True
     """Whether traces are written."""
     path: Path | None = None
     """The traces' file. Default: `traces.db` in the spool's folder."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from gateway.config.types import ConfigTable
+from gateway.config.types import ConfigTable, Flag
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 """The arrival time of a test's request, unless the test sets ``at``."""
@@ -51,7 +51,7 @@ class ExpectedRequestConfig(ConfigTable):
     body: Any = None
     """What the body must contain: a table, or JSON as text. Tables may have more keys; lists must
     be equal."""
-    exact: bool = False
+    exact: Flag = False
     """The body must not contain anything else."""
     absent: tuple[str, ...] = ()
     """Fields that the body must not have, as dotted paths: `["properties.email"]`."""

@@ -385,6 +385,18 @@ def listening(value: object) -> object:
     return value
 
 
+def _flag(value: object) -> object:
+    """Accept what TOML or a reference gives; pydantic would take "yes", "off" and 1 as well."""
+    if isinstance(value, bool):
+        return value
+    if value == "true" or value == "false":  # noqa: PLR1714 - it may not be hashable
+        return value == "true"
+    raise ValueError("must be true or false")
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""A key that is true or false."""
+
 Schema = dict[str, Any] | bool | str
 """A JSON Schema as TOML writes it, or the path of a file with one."""
 

@@ -33,6 +33,8 @@ def membered(path: str) -> str:
 
 
 FILE: Final = "losses.toml"
+REMEDY: Final = "; to send it: "
+"""Between a reason and the step that sends the field."""
 KEYS: Final = {"fields", "events", "reason", "step"}
 
 
@@ -66,7 +68,7 @@ class Reviewed(NamedTuple):
             field = path
         place = "traits" if head == "traits" else "properties"
         step = self.step.replace("{field}", field).replace("{place}", place)
-        return f"{self.reason}; to send it: {step}"
+        return f"{self.reason}{REMEDY}{step}"
 
 
 def reviewed(output: type[Output]) -> tuple[Reviewed, ...]:

@@ -1,6 +1,7 @@
 """Rows with resolved paths and types, and the trie of their paths in the payload."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -176,6 +177,10 @@ class CompiledRow:
                 into[key] = value
             elif type(into[key]) is dict and type(value) is dict:
                 into[key] = _joined(into[key], value)
+
+
+compile_row = cache(CompiledRow)
+"""Compiles a row once for all tables that have it, with the same types."""
 
 
 def getter(path: str) -> Callable[[Any], Any]:

@@ -20,7 +20,7 @@ from gateway.mapping.compiled_reader import (
     compile_event_reader,
     compile_struct_reader,
 )
-from gateway.mapping.compiled_rows import CompiledRow, check_products
+from gateway.mapping.compiled_rows import check_products, compile_row
 from gateway.mapping.compiled_writer import WriterPlan, compile_writer
 from gateway.mapping.row import NestedCodec, Row, Writer, prefixed
 
@@ -93,7 +93,7 @@ class Table:
         self.event = event
         kind = event in EVENT_TYPES
         self.fixed = {"type": event} if kind else {"type": "track", "name": event}
-        steps = [CompiledRow(row, wire, into) for row in self.rows]
+        steps = [compile_row(row, wire, into) for row in self.rows]
         check_products(self.rows)
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]

@@ -115,11 +115,19 @@ def sure(values: Sequence[float]) -> tuple[float, float]:
     return ordered[max(low, 0)], ordered[min(high, len(values) - 1)]
 
 
+def several(text: str) -> int:
+    """Return the number in *text*; a closed turn is compared with the next two closed ones."""
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError("must be at least 2")
+    return number
+
+
 def main() -> None:
     """Measure and print medians with confidence intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=3000)
-    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--turns", type=several, default=20, help="at least 2")
     parser.add_argument("--starts", type=int, default=8)
     options = parser.parse_args()
     found = defaultdict[str, list[float]](list)

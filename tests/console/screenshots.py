@@ -1,9 +1,9 @@
 """Take pictures of the console's pages for the documentation: ``make screenshots``."""
 
+import argparse
 import asyncio
 import contextlib
 import random
-import sys
 import tempfile
 from pathlib import Path
 
@@ -76,7 +76,9 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]).absolute()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    target = parser.parse_args().folder.absolute()
     target.mkdir(parents=True, exist_ok=True)
     # The shop runs in its own folder, so that the pictures show no path of this machine.
     with tempfile.TemporaryDirectory() as here, contextlib.chdir(here):

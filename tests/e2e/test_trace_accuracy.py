@@ -20,14 +20,17 @@ async def test_the_end_of_a_failed_delivery_is_recorded(tmp_path: Path) -> None:
 
 
 async def test_the_end_of_a_replay_is_recorded(tmp_path: Path) -> None:
-    """A replayed dead letter of an unsampled request is shown as delivered."""
+    """A replayed dead letter of an unsampled request is shown as delivered, by a replay."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
         deliveries = await until(admin, request, stands("crm", "dead_letter"))
         await admin.post("/dead-letters/replay", {"ids": [deliveries["crm"]["dead_letter"]["id"]]})
         deliveries = await until(admin, request, stands("crm", "delivered"))
+        lines = await printed(tmp_path, "trace", request, "--short")
     assert (deliveries["crm"]["dead_letter"], deliveries["crm"]["next_step"]) == (None, "")
+    assert "crm, attempt 1: HTTP 422" in lines
+    assert "crm, attempt 1 of a replay: HTTP 200" in lines
 
 
 async def test_an_unsampled_delivery_is_not_shown_as_pending(tmp_path: Path) -> None:

@@ -108,6 +108,29 @@ def test_check_shows_the_graph(tmp_path: Path) -> None:
     assert any("[destinations.idle]: no route leads to it" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({'vendor = "chrts"\nkeys': 'vendor = "segment"\nkeys'}, False),
+        ({'types = ["track"]': 'types = ["track"]\nsteps = [{ drop = ["user_id"] }]'}, False),
+        ({"passthrough = true": "passthrough = false"}, False),
+    ],
+)
+def test_check_shows_forwarding_only_if_it_happens(
+    tmp_path: Path, changes: dict[str, str], *, shown: bool
+) -> None:
+    """``check`` shows passthrough where a route without steps leads from the same vendor."""
+    path, text = tmp_path / "gateway.toml", FINE
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path.write_text(text)
+    found = gateway("check", "-c", path)
+    lines = {line.split()[0]: line for line in found.stdout.splitlines() if line.strip()}
+    assert ("passthrough" in " ".join(found.stdout.split())) == shown, found.stderr
+    assert "passthrough" not in lines["idle"]
+
+
 def test_check_shows_relays_and_client_keys(tmp_path: Path) -> None:
     """``check`` shows relay URLs, whose key they use, who replies, and forwarded client keys."""
     path = tmp_path / "gateway.toml"
@@ -294,6 +317,18 @@ def test_translate_shows_event_request_and_loss(body: Path) -> None:
     fields = [" ".join(line.split()) for line in found.stdout.splitlines()]
     assert 'properties.list_id lost "spring" personaclick has no place for it' in fields
     assert "properties.products[].price kept 3 items[].price" in fields
+
+
+def test_translate_tells_a_reason_once() -> None:
+    """A reason that several fields share is told for the first; the others name that field."""
+    traits = {"username": "ada", "title": "Countess", "avatar": "https://a.example/ada.png"}
+    body = orjson.dumps({"userId": "u1", "traits": {"email": "ada@shop.example", **traits}})
+    found = gateway("translate", "--from", "segment", "--to", "quartic", "--path", "/v1/identify",
+                    "-", stdin=body)  # fmt: skip
+    assert found.exit_code == 0, found.stderr
+    text = " ".join(found.stdout.split())
+    assert text.count("only the tags that exist in the account") == 1
+    assert 'traits.title lost "Countess" as traits.username' in text
 
 
 def test_translate_hides_the_credential_and_reads_standard_input() -> None:

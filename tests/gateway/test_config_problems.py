@@ -94,6 +94,9 @@ CRM = "destinations.crm"
         (changed(SOURCE, 'dedup = "0s"'), "[sources.shop] dedup: must be more than 0"),
         (changed(SOURCE, "allow_any_key = 3"), ("[sources.shop] allow_any_key: must be true or "
          "false")),
+        (changed(SOURCE, "allow_any_key = 1"), "[sources.shop] allow_any_key: must be true or"),
+        (changed(CRM, 'passthrough = "off"'), "[destinations.crm] passthrough: must be true or"),
+        (changed("[routes]", 'stop = "yes"'), "[[routes]] #1 stop: must be true or false"),
         (FINE.replace('["shop-key"]', '"shop-key"'), "[sources.shop] keys: must be a list of"),
         (FINE.replace('["shop-key"]', "[3]"), "[sources.shop] keys: must be a list of"),
         (FINE.replace('["shop-key"]', '["  "]'), "[sources.shop] keys: the credential is empty"),

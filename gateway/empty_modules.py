@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 @contextmanager
-def stand_ins(*names: str) -> Iterator[None]:
+def empty_modules(*names: str) -> Iterator[None]:
     """Give empty modules to those who import *names* meanwhile; imported modules stay."""
     made = {name: ModuleType(name) for name in names if name not in sys.modules}
     sys.modules.update(made)
