@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -13,6 +14,10 @@ from gateway.redact import HIDDEN, Redactor, is_secret
 NOTHING = Redactor()
 QUOTING = frozenset({"event", "reason", "error", "message"})
 """Keys that may quote a vendor's response, truncated perhaps in the middle of a credential."""
+
+
+_is_secret_key = lru_cache(maxsize=1024)(is_secret)
+"""Log keys are few, and each line has ten of them."""
 
 
 class RedactionProcessor:
@@ -37,7 +42,7 @@ class RedactionProcessor:
     def clean(self, name: str, value: Any) -> Any:
         """Return *value* without credentials; *name* is its key."""
         if isinstance(value, str):
-            if is_secret(name):
+            if _is_secret_key(name):
                 return HIDDEN
             return self.redactor.text_short(value) if name in QUOTING else self.redactor.text(value)
         if isinstance(value, Mapping):
