@@ -206,7 +206,7 @@ def _place(path: str, row: Row) -> str:
 
 
 PER_SECOND = 10
-"""Events per second that are examined at most; each takes 0.03 to 0.25 ms."""
+"""Events per second that are examined at most; each takes 0.02 to 0.2 ms."""
 SHARE = 1 / 1000
 """Share of a core's time that this takes at most, for each destination."""
 
