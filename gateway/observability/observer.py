@@ -170,10 +170,10 @@ class Observer:
             self._say(arrival, outcome)
         events, chosen = arrival.events, is_sampled(arrival.request.id)
         if arrival.relayed:
-            self.successes.charge(arrival.candidate, -1, chosen=chosen)
+            self.successes.charge(arrival.candidate, 0, chosen=chosen)
             return
-        if len(events) > 1:
-            self.successes.charge(arrival.candidate, len(events) - 1, chosen=chosen)
+        if chosen or len(events) > 1:
+            self.successes.charge(arrival.candidate, len(events) or 1, chosen=chosen)
         keep = self._on and bool(chosen or wrong or (strange and self._strangers.take()))
         if keep or self._watched(source, "", events, failed=refused is not None):
             size = 0 if arrival.stored is None else len(arrival.stored.body)

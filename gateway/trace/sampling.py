@@ -74,12 +74,16 @@ class SuccessSampler:
         self._each: float = rate
         self._came: dict[str, int] = {}
         self._chosen: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
         self._seen = 0.0
         self._spent = self._events = 0.0
         self._new = 0
 
     def take(self, source: str) -> bool:
-        """Return whether the next request of *source* is traced; it counts as one event."""
+        """Return whether the next request of *source* is traced.
+
+        Until `charge` it counts as many events as the source's last one, since many come at once.
+        """
         if not self._most:
             return False
         now = self._clock()
@@ -89,20 +93,23 @@ class SuccessSampler:
         chosen = self._chosen.get(source, 0.0)
         if chosen >= self._each:
             return False
-        self._chosen[source] = chosen + 1
-        self._new += 1
+        size = self._sizes.get(source, 1)
+        self._chosen[source] = chosen + size
+        self._new += size
         return True
 
-    def charge(self, source: str, more: int, *, chosen: bool) -> None:
-        """Count *more* events of a request of *source*; with -1 the request counts as none.
+    def charge(self, source: str, events: int, *, chosen: bool) -> None:
+        """Count the events of a request of *source*.
 
         If the source's share has no room for them, its next seconds have less, for at most `DEBT`
         seconds.
         """
-        self._came[source] = self._came.get(source, 0) + more
+        self._came[source] = self._came.get(source, 0) + events - 1
         if chosen:
+            more = events - self._sizes.get(source, 1)
             self._chosen[source] = self._chosen.get(source, 0.0) + more
             self._new += more
+        self._sizes[source] = max(1, events)
 
     def _begin(self, now: float) -> None:
         """Begin a second, with shares by the demand of the last one."""

@@ -42,6 +42,7 @@ def second(
     for place in range(max(requests.values())):
         for source, count in requests.items():
             if place < count and sampler.take(source):
+                sampler.charge(source, 1, chosen=True)
                 found[source] += 1
     clock.used += found.total() * cost
     return dict(found)
@@ -67,7 +68,7 @@ def test_excess_items_reduce_the_next_seconds(clock: Clock) -> None:
         return [second(successes, clock, {"shop": 5})["shop"] for _ in range(times)]
 
     assert successes.take("shop")
-    successes.charge("shop", 9, chosen=True)
+    successes.charge("shop", 10, chosen=True)
     assert taken(4) == [0, 0, 2, 3]
     successes.charge("shop", 1_000_000, chosen=True)
     assert taken(14) == [0] * 10 + [3] * 4
@@ -125,11 +126,23 @@ def test_everything_is_traced_again_after_a_burst(clock: Clock) -> None:
     assert second(successes, clock, {"shop": 50}, cost=0.01) == {"shop": 50}
 
 
+def test_batches_at_once_stay_within_the_rate(clock: Clock) -> None:
+    """Batches that come at once take no more than the rate, though their sizes are known later."""
+    successes = sampler(clock, 50)
+    successes.charge("shop", 10, chosen=successes.take("shop"))
+    clock.now += 1.1
+    chosen = [successes.take("shop") for _ in range(32)]
+    assert sum(chosen) == 5
+    for one in chosen:
+        successes.charge("shop", 10, chosen=one)
+    assert second(successes, clock, {"shop": 50}) == {"shop": 50}
+
+
 def test_requests_without_events_use_no_share(clock: Clock) -> None:
     """A relayed request uses up none of its source's share."""
     successes = sampler(clock, 5)
     for _ in range(100):
-        successes.charge("shop", -1, chosen=successes.take("shop"))
+        successes.charge("shop", 0, chosen=successes.take("shop"))
     assert second(successes, clock, {"shop": 5}) == {"shop": 5}
 
 
