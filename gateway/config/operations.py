@@ -117,7 +117,7 @@ class TraceConfig(ConfigTable):
     rate requests that succeed are sampled, for each source a fair share; failures never are. Of
     rejected requests 50 more per second are traced for each source and kind of reason. Requests
     rejected for their key or their address count as successes here."""
-    cpu_share: float = Field(default=0.05, gt=0, le=1)
+    cpu_share: float = Field(default=0.04, gt=0, le=1)
     """How much of one CPU core traces may take while more events come than `success_rate_limit`:
     fewer successes are traced if an event's traces cost more. Failures are always traced, and count
     here."""
