@@ -132,7 +132,9 @@ class TracardiOutput(Output):
         if not same or inserted(event) is None:
             moment = event.received_at if same else event.time
             for each in payload["events"]:
-                each.setdefault("time", {})["insert"] = TIME.encode(moment)
+                time = each.setdefault("time", {})
+                same_moment = moment is call.event.timestamp
+                time["insert"] = time["create"] if same_moment else TIME.encode(moment)
         if same and event.extra:
             restore_leftovers(payload, _lifted(payload, item, event.extra))
         return self.request(call.endpoint, payload, event)
