@@ -312,7 +312,8 @@ class JobQueue:
         self._flows: dict[str, deque[Job]] = {}
         """Jobs that may be sent, by source, `RETRIES` and `ISOLATED`, in the order of turns."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
-        self._isolated_out = 0
+        self._isolated_out: set[DeliveryRef] = set()
+        """Those of `ISOLATED` whose attempt is under way."""
         self._met: OrderedDict[int, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -358,12 +359,12 @@ class JobQueue:
         answered recently, else the newest of all, since older ones may have opened the circuit.
         """
         for flow in self._order(probe=probe):
-            if flow == ISOLATED:
-                if self._isolated_out >= self._most_isolated:
-                    continue
-                self._isolated_out += 1
+            if flow == ISOLATED and len(self._isolated_out) >= self._most_isolated:
+                continue
             jobs = self._flows.pop(flow)
             job = self._probe(jobs) if probe else jobs.popleft()
+            if flow == ISOLATED:
+                self._isolated_out.add(job.mark)
             if jobs:
                 self._flows[flow] = jobs
             self._ready -= 1
@@ -393,8 +394,9 @@ class JobQueue:
         return sorted(flows, key=_tried) if probe else flows
 
     def tried(self, job: Job) -> None:
-        """Record the end of an attempt of *job*; call it before the attempt is added to the job."""
-        self._isolated_out -= job.isolated
+        """Record the end of an attempt of *job*."""
+        if self._isolated_out:
+            self._isolated_out.discard(job.mark)
 
     def release(self, job: Job) -> None:
         """Allow the user's next job to be sent."""

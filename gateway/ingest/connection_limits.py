@@ -52,6 +52,7 @@ TOO_MANY_OF_CLIENT = ConnectionRefusal(
     RefusalCause.CONNECTION_LIMIT, "too many connections from this address; try again"
 )
 TOO_LARGE = ConnectionRefusal(RefusalCause.MEMORY, "too many large requests; try again")
+STOPPING = ConnectionRefusal(RefusalCause.NOT_ACCEPTING, "shutting down; try again")
 BODY_LATE = ConnectionRefusal(RefusalCause.BODY_TIMEOUT, "the body was sent too slowly; try again")
 
 

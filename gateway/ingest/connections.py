@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.ingest.connection_limits import BODY_LATE, ConnectionRefusal, Guard
+from gateway.ingest.connection_limits import BODY_LATE, STOPPING, ConnectionRefusal, Guard
 from gateway.ingest.request_loop import Handler, RequestLoop
 from gateway.ingest.responses import Answer
 
@@ -130,6 +130,11 @@ class ClientConnection(RequestLoop):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Unregister the connection, and call ``left``."""
         super().connection_lost(exc)
+        if self._in_body and self._body is not None:
+            # aiohttp tells only a handler; the loop may be reading the rest after the response.
+            self._body.set_exception(
+                exc or ConnectionResetError("the client closed the connection")
+            )
         self._guard.forget(self)
         left, self.left = self.left, None
         if left is not None:
@@ -283,6 +288,12 @@ class ClientConnection(RequestLoop):
             if not keeps and wire is not None and wire.can_write_eof():
                 wire.write_eof()
         return keeps
+
+    def close(self) -> None:
+        """Take no more data; respond "try again" to a request whose body is incomplete."""
+        super().close()
+        if self.reads_body:
+            self.halt(STOPPING)
 
     def halt(self, refusal: ConnectionRefusal) -> None:
         """Stop waiting for the client: respond "try again" to an incomplete request, and close."""

@@ -490,6 +490,44 @@ async def test_invalid_chunks_are_refused(tmp_path: Path, rest: bytes) -> None:
         await until(lambda: run.gateway.guard.held == 0)
 
 
+async def test_the_rest_of_a_body_is_not_awaited_from_a_client_that_left(tmp_path: Path) -> None:
+    """A connection leaves no task behind if its client leaves within a body nobody needs."""
+
+    def serving() -> int:
+        tasks = [task.get_coro() for task in asyncio.all_tasks()]
+        return sum("RequestLoop" in getattr(one, "__qualname__", "") for one in tasks)
+
+    async with running(tmp_path, limited(tmp_path)) as run:
+        async with many(run.url, 5, head(line="POST /nowhere HTTP/1.1") + TRACK[:-1]) as kept:
+            for reader, _ in kept:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+            assert serving() == 5
+        async with asyncio.timeout(5):  # half the time for which the rest would be awaited
+            await until(lambda: not serving())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head() + TRACK[:-1],
+        head("expect: 100-continue"),
+        b"POST /v1/track HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc",
+    ],
+    ids=["part", "invited", "chunks"],
+)
+async def test_a_stop_refuses_incomplete_bodies_at_once(tmp_path: Path, sent: bytes) -> None:
+    """A gateway that stops waits for no body; its client is told to try again."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, sent)
+        await until(lambda: run.gateway.guard.held > 0)
+        if b"expect" in sent:
+            await kept[0].readuntil(b"\r\n\r\n")
+    answer = await answered(kept)
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"shutting down; try again" in answer
+    assert b"connection: close" in answer
+
+
 async def test_an_upgrade_request_keeps_the_limits(tmp_path: Path) -> None:
     """The bytes after an upgrade request are the next request, with the same limits."""
     upgrade = (

@@ -393,6 +393,18 @@ def test_isolated_events_use_a_part_of_the_attempts() -> None:
     assert queue.pop() is None
 
 
+def test_an_isolated_event_frees_its_share_whatever_its_attempts_say() -> None:
+    """The end of an isolated event's attempt counts even if its isolated attempts are forgotten."""
+    isolated, failed = Attempt(0, None, 10, "no", isolated=True), Attempt(0, 400, 1, "no")
+    queue = queue_of(*(from_source("s", n, isolated) for n in range(9)), concurrency=4)
+    while (taken := queue.pop()) is not None:
+        for _ in range(REMEMBERED_ATTEMPTS):
+            taken.tried(failed)
+        assert not taken.isolated
+        queue.tried(taken)
+    assert not len(queue)
+
+
 def test_a_probe_prefers_new_events() -> None:
     """A probe prefers new events to failed ones, and failed ones to isolated ones."""
     failed, isolated = Attempt(0, 500, 1, "no"), Attempt(0, 500, 1, "no", isolated=True)
