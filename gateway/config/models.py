@@ -320,9 +320,9 @@ class Delivery(ConfigTable):
         default={}
     )
     """Headers that are added to every request, such as `{ x-tenant = "shop-1" }`. A value is a
-    credential if it has a `${NAME}` in it, is a `file:`, or if its name is that of a credential.
-    Headers that authorize, frame or describe the request, and those that the vendor's plugin sets,
-    cannot be added."""
+    credential if it has a `${NAME}` in it, is a `file:`, begins like `Bearer`, or if its name is
+    that of a credential. Headers that authorize, frame or describe the request, and those that the
+    vendor's plugin sets, cannot be added."""
     ca: Path | None = None
     """A PEM file with the certificate authorities that may vouch for the vendor's server. Default:
     the system's."""

@@ -13,19 +13,25 @@ from gateway.event import Event, Product, Properties
 
 ORDERS = frozenset({"Order Completed", "Order Updated", "Checkout Started"})
 """Events with the amounts of a whole order. The amounts of a refund may be of a part of it."""
+OUT_OF_RANGE = (OverflowError, ValueError)
+"""What a sum raises that no float can hold, such as that of 1e308 and 1e308."""
 PLACES = 6
 """Decimal places of a sum; further ones are rounding errors of floats."""
 
 
 def goods(products: Iterable[Product]) -> float | None:
-    """Return the price of all *products* together; None if a price is missing, or there are none.
+    """Return the price of all *products* together.
 
-    A missing quantity is 1.
+    None if a price is missing, if there are none, or if the sum is out of range. A missing quantity
+    is 1.
     """
     listed = list(products)
     if not listed or any(product.price is None for product in listed):
         return None
-    return _rounded((p.price or 0) * (1 if p.quantity is None else p.quantity) for p in listed)
+    try:
+        return _rounded((p.price or 0) * (1 if p.quantity is None else p.quantity) for p in listed)
+    except OUT_OF_RANGE:
+        return None
 
 
 def with_amounts(event: Event) -> Event:
@@ -38,13 +44,21 @@ def with_amounts(event: Event) -> Event:
         return event
     told: dict[str, tuple[float, str]] = {}
     for name, rule in RULES.items():
-        if getattr(order, name) is None and (found := rule(order)) is not None:
+        if getattr(order, name) is None and (found := _computed(rule, order)) is not None:
             told[name] = found
             order = replace(order, **{name: found[0]})
     if not told:
         return event
     derived = {f"properties.{name}": f"properties.{why}" for name, (_, why) in told.items()}
     return replace(event, properties=order, derived={**event.derived, **derived})
+
+
+def _computed(rule: "Rule", order: Properties) -> tuple[float, str] | None:
+    """Return the amount by *rule*; None if it cannot be computed."""
+    try:
+        return rule(order)
+    except OUT_OF_RANGE:
+        return None
 
 
 def _revenue(order: Properties) -> tuple[float, str] | None:

@@ -40,6 +40,25 @@ def amounts(event: Event) -> dict[str, float]:
     return {name: value for name in names if (value := getattr(found, name)) is not None}
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"products": (Product(product_id="p", price=59.9, quantity=1e308),)},
+        {"products": tuple(Product(product_id=p, price=1e308) for p in "ab")},
+        {"products": tuple(Product(product_id="p", price=p, quantity=10) for p in (1e308, -1e308))},
+        {"products": (Product(product_id="p", price=1.5, quantity=10**400),)},
+        {"revenue": 1e308, "shipping": 1e308},
+    ],
+)
+def test_amounts_out_of_range_are_not_computed(said: dict[str, Any]) -> None:
+    """Amounts whose sum no float can hold are left as they were sent."""
+    sent_with = order(**said)
+    found = with_amounts(sent_with).properties
+    assert (found.revenue, found.total) == (said.get("revenue"), None)
+    assert found.products == sent_with.properties.products
+    assert goods(said.get("products", ())) is None
+
+
 # Carts and lists
 
 SENT_WITH_ALL = {"shop_id", "shop_secret", "external_id", "seance", "stream"}

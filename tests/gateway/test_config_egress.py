@@ -110,20 +110,22 @@ def test_exceptions_from_a_proxy(url: str, excepted: str, *, direct: bool) -> No
 
 
 def test_a_plain_header_is_shown_and_a_credential_is_not(tmp_path: Path) -> None:
-    """A header's value is a credential if it is a reference, or its name is a credential's."""
+    """A header's value is a credential by its origin, its name, or a scheme before it."""
     (tmp_path / "key").write_text(f"{CANARY}-file\n")
     headers = (
         f'X-Tenant = "shop", x-team = "${{TEAM}}", x-key = "file:{tmp_path}/key", '
-        f'X-Api-Key = "{CANARY}-named", x-signed = "Bearer ${{KEY}}"'
+        f'X-Api-Key = "{CANARY}-named", x-signed = "Bearer ${{KEY}}", '
+        f'x-as = "Bearer {CANARY}-scheme"'
     )
     text = with_lines(f"headers = {{ {headers} }}")
     config = read(tmp_path, text, {"TEAM": f"{CANARY}-team", "KEY": f"{CANARY}-key"})
     crm = config.destinations["crm"]
-    assert list(crm.headers) == ["x-tenant", "x-team", "x-key", "x-api-key", "x-signed"]
+    names = ["x-tenant", "x-team", "x-key", "x-api-key", "x-signed", "x-as"]
+    assert list(crm.headers) == names
     assert crm.headers["x-tenant"] == "shop"
     assert CANARY not in repr(crm)
-    said = " ".join(f"{CANARY}-{which}" for which in ("file", "named", "team", "key"))
-    assert redactor_of(config).text(f"shop {said}") == "shop *** *** *** ***"
+    said = " ".join(f"{CANARY}-{which}" for which in ("file", "named", "team", "key", "scheme"))
+    assert redactor_of(config).text(f"shop {said}") == "shop *** *** *** *** ***"
     assert {f"{CANARY}-key", f"{CANARY}-file", "crm-token"} <= set(crm.secrets())
 
 

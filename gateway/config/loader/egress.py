@@ -1,5 +1,6 @@
 """Read how a destination is reached: its proxy, its added headers, its certificate files."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from gateway.plugin.registry import PluginRegistry
 from gateway.redact import is_secret as names_secret
 
 T = TypeVar("T", bound=BaseModel)
+_AUTHORIZES = re.compile(r"(basic|bearer|digest|token)\s+\S", re.IGNORECASE)
+"""The beginning of a header's value with a scheme of authorization before it."""
 
 
 class EgressReader:
@@ -59,7 +62,8 @@ class EgressReader:
         """Return the value of a header; as a `SecretStr` if it is a credential."""
         if not isinstance(value, str):
             return value
-        if written == value and not value.startswith(FILE) and not names_secret(name):
+        shown = written == value and not value.startswith(FILE) and not _AUTHORIZES.match(value)
+        if shown and not names_secret(name):
             return value
         return SecretStr(self._references.secret(value, table, f"headers.{name}"))
 
