@@ -97,7 +97,7 @@ fuzz: $(INSTALLED)
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugins
 
 dev: $(INSTALLED)
-	$(BIN)/watchfiles --filter python "$(BIN)/gateway run" gateway plugins
+	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8000 --no-livereload gateway/server.py
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \

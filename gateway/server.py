@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 import uvloop
@@ -14,9 +17,10 @@ from gateway import early_hangup
 from gateway.admin import AdminContext, AdminSite
 from gateway.app import Gateway, GatewayRunner
 from gateway.config import Config
+from gateway.config.loader.load import load as load_config
 from gateway.errors import GatewayError
 from gateway.observability import log as logs
-from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.reload import Reloader, watch_files
 
 TURN = 0.0005
@@ -79,3 +83,35 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
     await site.stop()
     await runner.cleanup()
     return 0
+
+
+def create_app() -> web.Application:
+    """Return an application that runs the gateway beside it and sends every call there.
+
+    It is for aiohttp-devtools (``make dev``), which restarts applications when their code changes.
+    The gateway listens where the file in ``GATEWAY_CONFIG`` says, config/gateway.toml by default.
+
+    Raises:
+        ConfigError: the configuration is invalid.
+    """
+    logs.configure()
+    registry = load_plugins()
+    path = Path(os.environ.get("GATEWAY_CONFIG", "config/gateway.toml"))
+    config = load_config(path, registry)
+    runner = GatewayRunner(Gateway(config, registry))
+
+    async def run(_: web.Application) -> AsyncIterator[None]:
+        await runner.setup()
+        await web.TCPSite(runner, *config.server.address).start()
+        log.info("listening", host=runner.addresses[0][0], port=runner.addresses[0][1])
+        yield
+        await runner.cleanup()
+
+    async def send_on(request: web.Request) -> web.Response:
+        host, port = runner.addresses[0][:2]
+        raise web.HTTPTemporaryRedirect(f"http://{host}:{port}{request.raw_path}")
+
+    app = web.Application()
+    app.cleanup_ctx.append(run)
+    app.router.add_route("*", "/{path:.*}", send_on)
+    return app

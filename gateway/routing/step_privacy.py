@@ -123,9 +123,10 @@ def truncate_ips(step: TruncateIp) -> Change:
 def truncated(value: Any) -> str | None:
     """Return an IP address with its last part zero; None if *value* is not an address."""
     text = value.strip() if isinstance(value, str) else ""
-    with suppress(OSError):
+    # OSError: no address; ValueError: NUL or a lone surrogate, which no C string can hold
+    with suppress(OSError, ValueError):
         return inet_ntop(AF_INET, inet_pton(AF_INET, text)[:3] + b"\0")
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         packed = inet_pton(AF_INET6, text)
         if packed.startswith(MAPPED):
             return inet_ntop(AF_INET, packed[12:15] + b"\0")

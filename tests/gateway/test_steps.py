@@ -217,6 +217,8 @@ def test_mask_leaves_as_much_as_is_asked_for() -> None:
         ("unknown", None),
         ("192.0.2.77:443", None),
         ("fe80::1%eth0", None),
+        ("192.0.2.77\0", None),
+        ("2001:db8::\ud800", None),
     ],
 )
 def test_truncate_ip_blanks_the_end(address: str, expected: str | None) -> None:
