@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -66,7 +67,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
-    loop.add_signal_handler(signal.SIGHUP, reloader.request)
+    early_hangup.react(partial(loop.call_soon_threadsafe, reloader.request))
     if early_hangup.noted():
         reloader.request()
     watching = loop.create_task(watch_files(reloader)) if watch else None
@@ -76,7 +77,6 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         await asyncio.gather(watching, return_exceptions=True)
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
-    loop.remove_signal_handler(signal.SIGHUP)
     early_hangup.ignore()
     await reloader.settled()
     await admin.stop()

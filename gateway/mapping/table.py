@@ -98,14 +98,19 @@ class Table:
         self._steps = [step for step in steps if not step.star]
         self._stars = [step for step in steps if step.star]
         self._all = steps
-        self._readers: dict[tuple[str, ...], Reader] = {}
-        self._around_readers: dict[tuple[str, ...], tuple[Reader, tuple[str, ...]]] = {}
-        self._build: Reader | None = None
+        self.forget_compiled()
         self._said: dict[Table | None, tuple[Row, ...]] = {}
         self._claimed = {
             star.row.event: frozenset(s.field for s in self._steps if s.group == star.row.event)
             for star in self._stars
         }
+
+    def forget_compiled(self) -> None:
+        """Generate readers and writer anew when they are needed; tables in this one may differ."""
+        self._readers: dict[tuple[str, ...], Reader] = {}
+        self._around_readers: dict[tuple[str, ...], tuple[Reader, tuple[str, ...]]] = {}
+        self._build: Reader | None = None
+        vars(self).pop("writer", None)
 
     def read(
         self,

@@ -171,12 +171,14 @@ def made(mutant: Mutant, tables: Iterable[Table]) -> Iterator[None]:
     try:
         for table in tables:
             rows = list(_rows(mutant, table))
+            kept.append((table, dict(vars(table))))
             if tuple(rows) != table.rows:
-                kept.append((table, dict(vars(table))))
                 vars(table).update(vars(_rebuilt(mutant, table, rows)))
+            table.forget_compiled()  # also of those around a changed one
         yield
     finally:
         for table, before in kept:
+            vars(table).clear()
             vars(table).update(before)
 
 
