@@ -9,7 +9,8 @@
 # make mutate mistakes in every row of the tables, and which of them no test notices
 # make mutate-core  MUTANTS=n mistakes in delivery, spool, ingest, app, reload and transport (SEED=n)
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
-# make dev    the gateway alone, restarted when its code changes
+# make dev    the gateway on 8080, restarted when its code changes, without console and sandbox; 8000 redirects there
+#             (stop `make run` first; aiohttp-devtools opens 8000 and 8001 on all addresses of the machine)
 # make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events instead
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation

@@ -165,9 +165,9 @@ def _reasons(found: list[FieldOutcome]) -> Iterator[str]:
         if earlier is field or not why:
             yield field.why or field.to
         elif earlier.why == field.why:
-            yield f"as {earlier.path}"
+            yield f"same reason as {earlier.path}"
         else:
-            yield f"as {earlier.path}" + (f"{REMEDY}{remedy}" if remedy else "")
+            yield f"same reason as {earlier.path}" + (f"{REMEDY}{remedy}" if remedy else "")
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gateway.http import as_basic
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOW = 'write one like "http://proxy.example:3128", or "" to connect directly'
+_HOW = 'write one like "http://HOST:PORT", or "" to connect directly'
 
 
 class Proxy(NamedTuple):

@@ -328,7 +328,7 @@ def test_translate_tells_a_reason_once() -> None:
     assert found.exit_code == 0, found.stderr
     text = " ".join(found.stdout.split())
     assert text.count("only the tags that exist in the account") == 1
-    assert 'traits.title lost "Countess" as traits.username' in text
+    assert 'traits.title lost "Countess" same reason as traits.username' in text
 
 
 def test_translate_hides_the_credential_and_reads_standard_input() -> None:

@@ -13,7 +13,7 @@ from gateway.config.proxy import environment_proxy
 from tests.gateway.config_loading import FINE, problems, read, registry
 
 CANARY = "canary-51ab7e"
-HOW = 'write one like "http://proxy.example:3128", or "" to connect directly'
+HOW = 'write one like "http://HOST:PORT", or "" to connect directly'
 
 
 def with_lines(*lines: str) -> str:
