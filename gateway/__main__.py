@@ -7,14 +7,14 @@ to that before it imports anything else.
 import gc
 import sys
 
-from gateway import early_hangup
+from gateway import sighup
 
 GC_THRESHOLDS = (50_000, 20, 20)
 """When Python looks for unreachable cycles: imports and events make many objects and hardly any
 cycle."""
 
 if {"run", "demo"} & set(sys.argv[1:2]):
-    early_hangup.note()
+    sighup.note()
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from gateway import early_hangup
+from gateway import sighup
 from gateway.admin import AdminContext, AdminSite
 from gateway.app import Gateway, GatewayRunner
 from gateway.config import Config
@@ -37,7 +37,7 @@ def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> i
     SIGHUP reloads the configuration; with *watch*, a change of its files does too. A SIGHUP during
     the start is handled after it.
     """
-    early_hangup.note()
+    sighup.note()
     logs.configure()
     sys.setswitchinterval(TURN)
     gc.freeze()  # without a collection: imports leave no cycles
@@ -67,8 +67,8 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         return 1
     for found in runner.addresses:
         log.info("listening", host=found[0], port=found[1])
-    early_hangup.react(partial(loop.call_soon_threadsafe, reloader.request))
-    if early_hangup.noted():
+    sighup.react(partial(loop.call_soon_threadsafe, reloader.request))
+    if sighup.noted():
         reloader.request()
     watching = loop.create_task(watch_files(reloader)) if watch else None
     await stop.wait()
@@ -77,7 +77,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         await asyncio.gather(watching, return_exceptions=True)
     log.info("stopping", drain_timeout=config.server.drain_timeout)
     gateway.accepting = False
-    early_hangup.ignore()
+    sighup.ignore()
     await reloader.settled()
     await admin.stop()
     await site.stop()

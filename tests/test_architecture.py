@@ -38,7 +38,7 @@ ground
 GROUND = """
 redact verdict http_client event_fields event_diff
 http json_text suggestions
-event errors sqlite log_limit early_hangup empty_modules __init__
+event errors sqlite log_limit sighup empty_modules __init__
 """
 """The order of the ground's modules."""
 
