@@ -11,7 +11,7 @@ from gateway.http import ClientInfo, Request
 from gateway.ingest.client import ClientCookie, sent_by_browser
 from gateway.ingest.events import with_client, without_unused_client_id
 from gateway.spool import Entry
-from gateway.spool.sqlite.database import pack, retarget, unpack
+from gateway.spool.rows import pack, retarget, unpack
 
 IP = "203.0.113.7"
 AGENT = {"user-agent": "Mozilla/5.0"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.spool import DedupWindow, SpoolFull, SpoolLimits
+from gateway.spool.rows import pack
 from gateway.spool.sqlite import database, vacuum, writer
-from gateway.spool.sqlite.database import MIGRATIONS, connect, insert, pack
+from gateway.spool.sqlite.database import MIGRATIONS, connect, insert
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.sqlite import fetch
 from gateway.testing.spool.contract import ManualClock, entry, eventually, pending

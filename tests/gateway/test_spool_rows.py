@@ -6,16 +6,9 @@ import msgspec
 import pytest
 
 from gateway.spool import ConsentRecord, DeadLetterFilter
+from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
 from gateway.spool.sqlite import database, writer
-from gateway.spool.sqlite.database import (
-    MIGRATIONS,
-    connect,
-    insert,
-    pack,
-    pack_attempts,
-    unpack,
-    unpack_attempts,
-)
+from gateway.spool.sqlite.database import MIGRATIONS, connect, insert
 from gateway.spool.sqlite.dead_letters import listing
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.sqlite import fetch

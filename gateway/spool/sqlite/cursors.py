@@ -8,7 +8,8 @@ from typing import Any
 import apsw
 
 from gateway.errors import SpoolError
-from gateway.spool.sqlite.database import mask_bit, targets_of
+from gateway.spool.rows import targets_of
+from gateway.spool.sqlite.database import mask_bit
 from gateway.spool.values import BacklogLimit
 from gateway.sqlite import fetch
 

@@ -1,4 +1,4 @@
-"""The database file: tables, migrations, packed rows, error messages.
+"""The database file: tables, migrations, error messages.
 
 The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk when it returns
 (https://www.sqlite.org/pragma.html#pragma_synchronous), and in incremental auto-vacuum mode, so
@@ -7,56 +7,15 @@ space is freed in small steps (https://www.sqlite.org/pragma.html#pragma_auto_va
 
 import fcntl
 import os
-from collections.abc import Collection
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from gateway.errors import SpoolError
-from gateway.http import ClientInfo, Request
 from gateway.spool.dead_letters import reason_pattern
-from gateway.spool.values import Attempt, Deliveries, Entry, Routes, UnreadEntry, event_index
+from gateway.spool.rows import targets_of
 from gateway.sqlite import DISK_FULL, SchemaVersionError, Synchronous, describe, open_file
-
-
-class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An entry except its id and body, as MessagePack.
-
-    Newer fields have defaults, so that rows of older gateways can be read. Older gateways ignore
-    fields that they do not know.
-    """
-
-    targets: dict[str, Deliveries]
-    source: str
-    method: str
-    url: str
-    headers: dict[str, str]
-    received_at: datetime
-    request_id: str
-    vendor: str = ""
-    client: ClientInfo | None = None
-    routes: Routes = {}
-    dropped: dict[int, tuple[tuple[str | int, ...], ...]] = {}
-    unkeyed: tuple[int, ...] = ()
-    """User hashes that earlier gateways made without a secret; unused."""
-    users: tuple[int, ...] = ()
-
-
-class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    targets: dict[str, Deliveries]
-
-
-class _Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    at: float
-    status: int | None
-    latency: float
-    said: str
-    isolated: float | bool = 0.0
-    """A boolean in earlier versions."""
-
 
 Row = tuple[int, float, str, bytes, bytes]
 """mask, at, id, meta, body: a row of the log without its seq."""
@@ -66,101 +25,6 @@ MOST_ROWS = 64
 _INSERT = "INSERT INTO log(mask, at, id, meta, body) VALUES "
 _INSERTS = [_INSERT + ", ".join(["(?, ?, ?, ?, ?)"] * count) for count in range(MOST_ROWS + 1)]
 """Statements by their number of rows; apsw keeps the prepared ones."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_meta = msgspec.msgpack.Decoder(Meta).decode
-_targets = msgspec.msgpack.Decoder(_Targets).decode
-_attempts = msgspec.msgpack.Decoder(tuple[_Attempt, ...]).decode
-
-
-def pack(entry: Entry) -> bytes:
-    """Return the meta of an entry: ``unpack`` needs it, the id and the body."""
-    request = entry.request
-    return _encode(
-        (
-            entry.targets,
-            entry.source,
-            request.method,
-            request.url,
-            request.headers,
-            request.received_at,
-            request.id,
-            entry.vendor,
-            request.client,
-            entry.routes,
-            entry.dropped,
-            (),
-            entry.users,
-        )
-    )
-
-
-def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
-    """Return the entry of a row."""
-    known = _meta(meta)
-    request = Request(
-        method=known.method,
-        url=known.url,
-        headers=known.headers,
-        body=body,
-        id=known.request_id,
-        received_at=known.received_at,
-        client=known.client,
-    )
-    return Entry(
-        entry_id,
-        known.source,
-        request,
-        known.targets,
-        known.vendor,
-        known.routes,
-        known.dropped,
-        known.users,
-    )
-
-
-def targets_of(meta: bytes) -> dict[str, Deliveries]:
-    """Return a row's targets, without unpacking the rest."""
-    return _targets(meta).targets
-
-
-def unread_entry(
-    seq: int, meta: bytes, destination: str, excepted: Collection[int]
-) -> UnreadEntry | None:
-    """Return a row's pending deliveries for a destination; None if there are none."""
-    known = _meta(meta)
-    numbers = known.targets.get(destination, ())
-    if excepted:
-        numbers = tuple([number for number in numbers if number not in excepted])
-    if not numbers:
-        return None
-    users = known.users
-    hashes = tuple([users[event_index(n)] if users else 0 for n in numbers])
-    return UnreadEntry(seq, known.source, known.vendor, numbers, hashes)
-
-
-def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
-    """Return *meta* with other targets."""
-    return _encode(msgspec.structs.replace(_meta(meta), targets=targets))
-
-
-def pack_attempts(attempts: tuple[Attempt, ...]) -> bytes:
-    """Return a delivery's attempts as MessagePack; no bytes if there are none."""
-    if not attempts:
-        return b""
-    return _encode([(a.at, a.status, a.latency, a.response_excerpt, a.isolated) for a in attempts])
-
-
-def unpack_attempts(packed: bytes) -> tuple[Attempt, ...]:
-    """Return the attempts that ``pack_attempts`` packed."""
-    return (
-        tuple(
-            Attempt(row.at, row.status, row.latency, row.said, float(row.isolated))
-            for row in _attempts(packed)
-        )
-        if packed
-        else ()
-    )
 
 
 def insert(connection: apsw.Connection, rows: list[Row]) -> int:

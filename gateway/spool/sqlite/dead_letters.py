@@ -16,17 +16,10 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
+from gateway.spool.rows import retarget, unpack, unpack_attempts
 from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.cursors import DestinationCursors
-from gateway.spool.sqlite.database import (
-    FILE,
-    connect,
-    describe_error,
-    insert,
-    retarget,
-    unpack,
-    unpack_attempts,
-)
+from gateway.spool.sqlite.database import FILE, connect, describe_error, insert
 from gateway.spool.sqlite.progress import unkeep
 from gateway.spool.sqlite.reader import ahead, read_pending
 from gateway.spool.values import Balance, DeliveryRef, PendingRequest, delivery_number

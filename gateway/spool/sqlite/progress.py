@@ -6,8 +6,8 @@ from typing import Any
 import apsw
 import msgspec
 
+from gateway.spool.rows import pack_attempts, targets_of, unpack_attempts
 from gateway.spool.sqlite.cursors import DestinationCursor
-from gateway.spool.sqlite.database import pack_attempts, targets_of, unpack_attempts
 from gateway.spool.values import DeliveryRef, Evicted, FailedDelivery, Progress, WaitingDelivery
 from gateway.sqlite import fetch
 

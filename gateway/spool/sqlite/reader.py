@@ -10,13 +10,8 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 import apsw
 
 from gateway.errors import SpoolError
-from gateway.spool.sqlite.database import (
-    connect,
-    describe_error,
-    unpack,
-    unpack_attempts,
-    unread_entry,
-)
+from gateway.spool.rows import unpack, unpack_attempts, unread_entry
+from gateway.spool.sqlite.database import connect, describe_error
 from gateway.spool.values import (
     DeliveryRef,
     Entry,

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.errors import SpoolError
 from gateway.spool.clock import SLACK, Clock
+from gateway.spool.rows import pack
 from gateway.spool.sqlite import consent
 from gateway.spool.sqlite.balance import Auditor, balances
 from gateway.spool.sqlite.commands import (
@@ -26,7 +27,7 @@ from gateway.spool.sqlite.commands import (
     fail,
 )
 from gateway.spool.sqlite.cursors import DestinationCursor
-from gateway.spool.sqlite.database import Row, insert, pack
+from gateway.spool.sqlite.database import Row, insert
 from gateway.spool.sqlite.dedup import Deduplicator, purge
 from gateway.spool.sqlite.eviction import Evictions, RefusedEntry
 from gateway.spool.sqlite.progress import (
