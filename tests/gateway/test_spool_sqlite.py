@@ -20,7 +20,7 @@ from gateway.spool import (
     Spool,
     SpoolLimits,
 )
-from gateway.spool.sqlite import writer
+from gateway.spool.sqlite import cursors, writer
 from gateway.spool.sqlite.database import FILE, MIGRATIONS
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
@@ -49,6 +49,16 @@ class TestSqliteSpool(SpoolSuite):
         assert spool.health() is None
         shutil.copytree(place / "spool", place / "after")
         return SqliteSpool(place / "after", limits, clock=clock)
+
+
+class TestCountedBacklog(TestSqliteSpool):
+    """The contract holds where all but one entry of a destination are counted only."""
+
+    @pytest.fixture(autouse=True)
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keep one entry in memory, and read one at a time from the log."""
+        monkeypatch.setattr(cursors, "MAX_ENTRIES", 1)
+        monkeypatch.setattr(cursors, "PAGE", 1)
 
 
 @pytest.fixture

@@ -138,6 +138,9 @@ _FORGET = (
     "DELETE FROM destination WHERE number = ?",
 )
 
+_LEFT = "SELECT seq FROM log WHERE seq > ? AND mask & ? <> 0"
+"""The rows of a forgotten destination that are not trimmed with the start of the log."""
+
 
 def register(
     connection: apsw.Connection, lanes: DestinationCursors, destinations: Mapping[str, BacklogLimit]
@@ -181,7 +184,8 @@ def forget(connection: apsw.Connection, lanes: DestinationCursors, name: str) ->
 
     def then() -> None:
         lanes.by_name = {n: other for n, other in lanes.by_name.items() if n != name}
-        lanes.loose.extend(lane.left())
+        behind = (max(lane.cursor, lanes.passed()), lane.bit)
+        lanes.loose.extend(seq for (seq,) in fetch(connection, _LEFT, behind))
         lanes.rescan(connection)
 
     return TransactionResult(given_up, then=then)

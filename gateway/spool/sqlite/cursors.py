@@ -1,8 +1,13 @@
-"""The writer's state in memory: per destination, its cursor and the entries after it."""
+"""The writer's state in memory: per destination, its cursor and the next entries after it.
+
+Each destination has counts of all its pending entries, but only the first of them in memory. When
+the cursor reaches the end of these, the next page is read from the log. So a backlog of any length
+costs the same memory.
+"""
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import apsw
@@ -13,17 +18,36 @@ from gateway.spool.sqlite.database import mask_bit
 from gateway.spool.values import BacklogLimit
 from gateway.sqlite import fetch
 
+MAX_ENTRIES = 16_384
+"""Most entries after the cursor that are added to memory; further ones are only counted."""
+PAGE = 1024
+"""Entries read from the log at once."""
 _COMPACT = 4096
 """Passed entries at the front of the arrays at which they are compacted."""
 
+_NEXT = """
+    SELECT seq, deliveries(meta, ?1), length(meta) + length(body) FROM log
+    WHERE seq > ?2 AND mask & ?3 <> 0 AND deliveries(meta, ?1) > 0 ORDER BY seq LIMIT ?4
+"""
+_IS_TARGET = "SELECT 1 FROM log WHERE seq = ?2 AND mask <> 0 AND deliveries(meta, ?1) > 0"
+_EXCEPTIONS_OF = """
+    SELECT seq FROM waiting WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
+    UNION ALL SELECT seq FROM letter WHERE destination = ?2 AND seq > ?3 AND seq <= ?4
+    UNION ALL SELECT seq FROM ended WHERE destination = ?1 AND seq > ?3 AND seq <= ?4
+"""
+
 
 class DestinationCursor:
-    """One destination's part of the log: the entries after its cursor, in log order.
+    """One destination's part of the log: its entries after the cursor, in log order.
 
     A field with a ``new_`` twin has the committed value; the twin has the value after the current
     transaction. ``coming`` counts the entries that the transaction will add. Only the writer thread
     changes these fields. The loop reads ``cursor``, ``backlog`` and ``first``, which uses
     ``_shown``; that tuple is always replaced as a whole.
+
+    ``backlog``, ``pending`` and ``bytes`` count all entries after the cursor. The arrays hold the
+    first of these entries: all, or at least one. They end before the first entry that is only
+    counted.
     """
 
     def __init__(self, name: str, number: int, cursor: int) -> None:
@@ -36,7 +60,7 @@ class DestinationCursor:
         """Number of waiting deliveries."""
         self.dead = self.new_dead = 0
         """Number of dead letters."""
-        self.backlog = 0
+        self.backlog = self.new_backlog = 0
         """Number of entries after the cursor that target this destination."""
         self.pending = self.new_pending = 0
         """Number of deliveries of these entries that are neither finished nor exceptions."""
@@ -58,8 +82,8 @@ class DestinationCursor:
         self._passed: list[int] = []
 
     @property
-    def new_backlog(self) -> int:
-        """Return the number of entries after the new cursor."""
+    def in_memory(self) -> int:
+        """Return the number of entries after the new cursor that are in memory."""
         return len(self._seqs) - self._head
 
     def first(self) -> int | None:
@@ -67,8 +91,10 @@ class DestinationCursor:
         seqs, head = self._shown
         return seqs[head] if head < len(seqs) else None
 
-    def ahead(self, count: int) -> list[int]:
+    def ahead(self, connection: apsw.Connection, count: int) -> list[int]:
         """Return the seqs of the first ``count`` entries after the new cursor."""
+        while self.in_memory < count and self._read_page(connection):
+            pass
         return self._seqs[self._head : self._head + count].tolist()
 
     def excess(self) -> int:
@@ -88,43 +114,68 @@ class DestinationCursor:
         at = bisect_left(self._seqs, seq, self._head)
         return at if at < len(self._seqs) and self._seqs[at] == seq else None
 
-    def has(self, seq: int) -> bool:
+    def has(self, connection: apsw.Connection, seq: int) -> bool:
         """Return whether an entry is after the new cursor and targets this destination."""
-        return self._find(seq) is not None
+        if self._find(seq) is not None:
+            return True
+        if self.in_memory == self.new_backlog or seq < self._seqs[-1]:
+            return False
+        return bool(fetch(connection, _IS_TARGET, (self.name, seq)))
 
     def count_of(self, size: int, most: int) -> int:
         """Estimate how many entries take *size* bytes; at most *most*."""
         return min(most, 1 + (size * self.backlog // self.bytes if self.bytes else most))
 
-    def left(self) -> list[int]:
-        """Return the seqs of the entries after the new cursor."""
-        return self._seqs[self._head :].tolist()
-
     def add(self, seq: int, deliveries: int, size: int) -> bool:
-        """Add an entry of the log; return whether it is after the new cursor."""
+        """Add an entry at the end of the log; return whether it is after the new cursor."""
         if seq <= self.new_cursor:
             return False
-        self._seqs.append(seq)
-        self._open.append(deliveries)
-        self._sizes.append(size)
+        if self.in_memory == self.new_backlog < MAX_ENTRIES:
+            self._append(seq, deliveries, size)
+        self.new_backlog += 1
         self.new_bytes += size
         self.new_pending += deliveries
         return True
 
+    def _append(self, seq: int, deliveries: int, size: int) -> None:
+        self._seqs.append(seq)
+        self._open.append(deliveries)
+        self._sizes.append(size)
+
+    def _read_page(self, connection: apsw.Connection) -> bool:
+        """Read the next entries from the log; return whether there were any."""
+        if self.in_memory == self.new_backlog:
+            return False
+        after = self._seqs[-1]
+        rows = fetch(connection, _NEXT, (self.name, after, self.bit, PAGE))
+        if rows:
+            places = (self.number, self.name, after, rows[-1][0])
+            exceptions = Counter(seq for (seq,) in fetch(connection, _EXCEPTIONS_OF, places))
+            for seq, deliveries, size in rows:
+                self._append(seq, deliveries - exceptions[seq], size)
+        if len(rows) < PAGE:  # a row that vanished must show in the balance
+            self.new_backlog = self.in_memory
+            self.new_pending = sum(self._open[self._head :])
+            self.new_bytes = sum(self._sizes[self._head :])
+        return bool(rows)
+
     def leave(self, seq: int) -> None:
-        """Record that a delivery of the entry finished or became an exception."""
+        """Record that a delivery of an entry after the cursor finished or became an exception."""
+        self.new_pending -= 1
         if (at := self._find(seq)) is not None:
             self._left.append(at)
             self._open[at] -= 1
-            self.new_pending -= 1
 
-    def advance(self, cursor: int) -> bool:
+    def advance(self, connection: apsw.Connection, cursor: int) -> bool:
         """Move the cursor; return whether it moved."""
         if cursor <= self.new_cursor:
             return False
         begin, end = self._head, bisect_right(self._seqs, cursor, self._head)
+        while end == len(self._seqs) and self._read_page(connection):
+            end = bisect_right(self._seqs, cursor, end)
         self.new_cursor, self._head = cursor, end
         self._passed += self._seqs[begin:end].tolist()
+        self.new_backlog -= end - begin
         self.new_bytes -= sum(self._sizes[begin:end])
         self.new_pending -= sum(self._open[begin:end])
         return True
@@ -149,7 +200,7 @@ class DestinationCursor:
         """Undo the changes of the transaction."""
         self.new_evicted, self.new_reported = self.evicted, self.reported
         self.new_waiting, self.new_dead, self.coming = self.waiting, self.dead, 0
-        self.new_pending = self.pending
+        self.new_backlog, self.new_pending = self.backlog, self.pending
         self.new_cursor, self.new_bytes = self.cursor, self.bytes
         for at in self._left:
             self._open[at] += 1
@@ -236,9 +287,13 @@ class DestinationCursors:
         firsts = [first for lane in self.by_name.values() if (first := lane.first()) is not None]
         return min([*firsts, self.position]) - 1
 
-    def wanted(self, seq: int) -> bool:
-        """Return whether any destination still needs an entry."""
-        return any(lane.has(seq) for lane in self.by_name.values())
+    def needing(self, seq: int) -> int:
+        """Return the bits of the destinations that still need the entry if they are its targets."""
+        bits = 0
+        for lane in self.by_name.values():
+            if lane.new_cursor < seq:
+                bits |= lane.bit
+        return bits
 
     def evict(self, lane: DestinationCursor) -> None:
         """Record an eviction of deliveries of a destination."""
@@ -268,13 +323,14 @@ class DestinationCursors:
             lane.rollback()
 
 
-_EXCEPTIONS = (
-    "SELECT name, seq FROM waiting JOIN destination ON number = destination WHERE seq > cursor",
-    """
-    SELECT name, seq FROM letter JOIN destination ON name = letter.destination WHERE seq > cursor
-    """,
-    "SELECT name, seq FROM ended JOIN destination ON number = destination WHERE seq > cursor",
-)
+_EXCEPTIONS = [
+    f"""
+    SELECT name, seq FROM {table} JOIN destination ON {key} = {table}.destination
+    JOIN log USING (seq) WHERE seq > cursor AND mask <> 0 AND deliveries(meta, name) > 0
+    """  # noqa: S608 - all parts are constants
+    for table, key in (("waiting", "number"), ("letter", "name"), ("ended", "number"))
+]
+"""Exceptions after the cursors, without replays and entries that a destination refused."""
 
 
 def _fill(connection: apsw.Connection, lanes: dict[str, DestinationCursor]) -> list[int]:

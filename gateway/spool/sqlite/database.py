@@ -168,7 +168,10 @@ once, and about 200 bytes for each. ``secret`` is the key of the user hashes
 
 
 def mask_bit(number: int) -> int:
-    """Return the bit of destination ``number`` in ``log.mask``; above 62 they share bits."""
+    """Return the bit of destination ``number`` in ``log.mask``; above 62 they share bits.
+
+    A row then may stay until all that share its bits have passed it.
+    """
     return 1 << ((number - 1) % 62)
 
 

@@ -110,7 +110,7 @@ def apply_progress(
 
 def _advance(connection: apsw.Connection, lane: DestinationCursor, progress: Progress) -> None:
     counts = (progress.delivered, progress.declined, progress.shadowed)
-    if lane.advance(progress.cursor) or any(counts):
+    if lane.advance(connection, progress.cursor) or any(counts):
         values = (progress.cursor, *(count or 0 for count in counts), lane.number)
         connection.execute(_RECORD, values)
 
@@ -120,14 +120,14 @@ def _end(
 ) -> None:
     """Record that a delivery ended; a repeat changes nothing."""
     if _unwait(connection, lane, mark, ended):
-        if lane.has(mark.seq):
+        if lane.has(connection, mark.seq):
             _remember(connection, lane, mark)
     elif (dropped := _claim(connection, lane, mark)) is not None:
         if not _withdraw(connection, lane, mark):
             _count_claim(connection, lane, dropped=dropped)
-        elif lane.has(mark.seq):
+        elif lane.has(connection, mark.seq):
             _remember(connection, lane, mark)
-    elif lane.has(mark.seq) and _remember(connection, lane, mark):
+    elif lane.has(connection, mark.seq) and _remember(connection, lane, mark):
         lane.leave(mark.seq)
 
 
@@ -205,7 +205,7 @@ def _wait(connection: apsw.Connection, lane: DestinationCursor, later: WaitingDe
     seq, index = later.mark.seq, later.mark.index
     connection.execute(_UNWAIT, (lane.number, seq, index))
     waited = connection.changes()
-    if not waited and not lane.has(seq):
+    if not waited and not lane.has(connection, seq):
         connection.execute(_KEEP_TAKEN, (lane.number, seq, index))
         return
     connection.execute(
@@ -249,7 +249,7 @@ def _end_badly(
     terse: bool,
 ) -> None:
     mark = failed.mark
-    waited, ahead = _unwait(connection, lane, mark, ended), lane.has(mark.seq)
+    waited, ahead = _unwait(connection, lane, mark, ended), lane.has(connection, mark.seq)
     place = (lane.number, mark.seq, mark.index)
     if not waited and fetch(connection, _HAS_ENDED, place):
         return
@@ -318,7 +318,7 @@ def evict(
         reason = f"{why.reason}; {rest['reason']}" if rest["reason"] else why.reason
         failed = msgspec.structs.replace(why, **{**rest, "mark": mark, "reason": reason})
         found.append((mark.seq, False, [failed]))
-    for seq in lane.ahead(count):
+    for seq in lane.ahead(connection, count):
         at, indexes = _open(connection, lane, seq)
         if at >= before:
             break

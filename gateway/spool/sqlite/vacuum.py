@@ -19,7 +19,7 @@ RESERVE = 4 * 1024 * 1024
 _NEXT = "SELECT max(seq) FROM (SELECT seq FROM log WHERE seq > ? ORDER BY seq LIMIT ?)"
 _UNPINNED = " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.seq = log.seq)"
 _TRIM = f"DELETE FROM log WHERE seq > ? AND seq <= ?{_UNPINNED}"  # noqa: S608 - both parts are constants
-_FREE = f"DELETE FROM log WHERE seq = ?{_UNPINNED}"  # noqa: S608 - both parts are constants
+_FREE = f"DELETE FROM log WHERE seq = ? AND mask & ? = 0{_UNPINNED}"  # noqa: S608 - both parts are constants
 
 
 def trim(connection: apsw.Connection, lanes: DestinationCursors, count: int) -> None:
@@ -36,8 +36,8 @@ def trim(connection: apsw.Connection, lanes: DestinationCursors, count: int) -> 
         connection.execute(_TRIM, (lanes.trimmed, lanes.new_trimmed))
     ended, loose = list(islice(lanes.ended, count)), list(islice(lanes.loose, count))
     free = [*ended, *(seq for seq in loose if seq > lanes.new_trimmed)]
-    free = [seq for seq in free if seq < lanes.new_position and not lanes.wanted(seq)]
-    connection.executemany(_FREE, ((seq,) for seq in free))
+    free = [seq for seq in free if seq < lanes.new_position]
+    connection.executemany(_FREE, ((seq, lanes.needing(seq)) for seq in free))
     lanes.new_ended = [seq for seq in ended if seq < lanes.new_position]
     lanes.new_loose = len(loose)
     lanes.new_last = [seq for seq in loose if seq >= lanes.new_position]
