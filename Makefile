@@ -98,6 +98,7 @@ fuzz: $(INSTALLED)
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugins
 
 dev: $(INSTALLED)
+	@echo "aiohttp-devtools opens ports 8000 and 8001 on all addresses of this machine; the gateway listens where its file says"
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8000 --no-livereload gateway/server.py
 
 soak: $(INSTALLED)

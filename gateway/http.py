@@ -75,6 +75,19 @@ def with_query_values(url: str, values: Mapping[str, str]) -> str:
     return f"{path}?{in_form(query, values)}" if mark else url
 
 
+def with_added_headers(request: Request, added: Mapping[str, str]) -> Request:
+    """Return *request* with the *added* headers, which replace those of the same names.
+
+    Args:
+        request: the request.
+        added: headers with lower-case names.
+    """
+    if not added:
+        return request
+    others = {name: text for name, text in request.headers.items() if name.lower() not in added}
+    return msgspec.structs.replace(request, headers={**others, **added})
+
+
 def in_form(text: str, values: Mapping[str, str]) -> str:
     """Return the form *text* with its values replaced by *values*, by name; all else stays."""
     parts = []

@@ -92,17 +92,28 @@ def create_app() -> web.Application:
     The gateway listens where the file in ``GATEWAY_CONFIG`` says, config/gateway.toml by default.
 
     Raises:
-        ConfigError: the configuration is invalid.
+        SystemExit: a plugin or the configuration is invalid; the log has the reason. The
+            application raises it too if the gateway cannot start.
     """
     logs.configure()
-    registry = load_plugins()
     path = Path(os.environ.get("GATEWAY_CONFIG", "config/gateway.toml"))
-    config = load_config(path, registry)
+    try:
+        registry = load_plugins()
+        config = load_config(path, registry)
+    except GatewayError as error:
+        log.error("start_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
+        raise SystemExit(1) from error
     runner = GatewayRunner(Gateway(config, registry))
 
     async def run(_: web.Application) -> AsyncIterator[None]:
-        await runner.setup()
-        await web.TCPSite(runner, *config.server.address).start()
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, *config.server.address).start()
+        except (OSError, GatewayError) as error:
+            with contextlib.suppress(GatewayError):
+                await runner.cleanup()
+            log.error("start_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
+            raise SystemExit(1) from error
         log.info("listening", host=runner.addresses[0][0], port=runner.addresses[0][1])
         yield
         await runner.cleanup()

@@ -181,13 +181,18 @@ async def list_traces(context: AdminContext, query: TraceQuery) -> LinePage:
     return LinePage(lines, lines[-1].number if len(lines) == limit else None)
 
 
+def _no_trace(context: AdminContext, identity: str) -> ApiProblem:
+    config = context.gateway.config
+    return ApiProblem(404, explain_missing(identity, config.trace.file(config.spool.path)))
+
+
 @endpoint("GET", "/trace", refuses=OFF | {404: "There is no trace for this id."})
 async def show_trace(context: AdminContext, query: TraceLookup) -> TraceResult:
     """Show the history of a request or an event, or of what a user sent."""
     check_traced(context)
     found = await traced(context, query.id)
     if not found:
-        raise ApiProblem(404, explain_missing(query.id))
+        raise _no_trace(context, query.id)
     held = [await held_of(context, trace, trace.events) for trace in found]
     letters = [letter for one in held for letter in one.dead_letters]
     return TraceResult(found, letters, [state for one in held for state in one.delivery_states])
@@ -241,7 +246,7 @@ async def show_request(context: AdminContext, query: TraceLookup) -> Requests:
     check_traced(context)
     found = await traced(context, query.id)
     if not found:
-        raise ApiProblem(404, explain_missing(query.id))
+        raise _no_trace(context, query.id)
     return Requests([await ViewBuilder(context, trace, query.id).view() for trace in found])
 
 

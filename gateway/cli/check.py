@@ -16,6 +16,7 @@ from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
 from gateway.config.loader.load import load
 from gateway.config.models import destinations_of
+from gateway.config.operations import TraceConfig
 from gateway.config.proxy import proxy_of
 from gateway.config.schema import editor_schema
 from gateway.errors import ConfigError
@@ -59,6 +60,8 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
         out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
     out.print(f"  spool      {spool.path}, at most {size}, for at most {age}")
+    for place, line in enumerate(_traces(config.trace, spool.path)):
+        out.print(f"  {'' if place else 'traces':<11}{line}")
     if config.admin is not None:
         access = "with a token" if config.admin.token else "without a token, on this machine only"
         out.print(f"  admin API  {config.admin.listen}, {access}")
@@ -82,6 +85,19 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     out.print(title("\nDestinations"))
     destinations = [_destination(name, config) for name in config.destinations]
     out.print(table(("name", "vendor", "url", "delivery"), destinations))
+
+
+def _traces(trace: TraceConfig, spool: Path) -> Iterator[str]:
+    """Yield where traces go, and their limits."""
+    if not trace.enabled:
+        yield "none"
+        return
+    size, age = shown(trace.max_bytes, "size"), shown(trace.retention, "duration")
+    yield f"{trace.file(spool)}, at most {size}, for at most {age}"
+    most, share = trace.success_rate_limit, trace.cpu_share
+    yield f"of successes at most {most} events a second; above that rate, {share:g} of a core"
+    if trace.otlp_url:
+        yield f"also as spans to {trace.otlp_url}"
 
 
 def _print_losses(found: Sequence[StaticLosses], out: Console) -> None:

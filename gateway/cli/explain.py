@@ -11,6 +11,7 @@ from gateway.cli.options import config_option
 from gateway.cli.output import console
 from gateway.cli.text import print_explanation
 from gateway.config.loader.load import load
+from gateway.config.types import client_address
 from gateway.explain import Explainer, ExplainRequest
 from gateway.plugin.registry import load_plugins
 
@@ -18,6 +19,14 @@ START = re.compile(rb"([A-Z]+) (\S+)(?: HTTP/[\d.]+)?\r?\n")
 """The request line (RFC 9112, section 3); the version may be left out."""
 
 BLANK = re.compile(rb"\r?\n\r?\n")
+
+
+def _checked_ip(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        client_address(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from error
+    return value
 
 
 @click.command("explain")
@@ -44,6 +53,7 @@ BLANK = re.compile(rb"\r?\n\r?\n")
     "--ip",
     metavar="ADDRESS",
     default="",
+    callback=_checked_ip,
     help="The IP address of the user's device. Without it, a server sent the request.",
 )
 @click.option(
@@ -89,7 +99,7 @@ def explain(  # noqa: PLR0913 - one parameter per option
         )
     explainer = Explainer(config, registry)
     granted = dict.fromkeys(consented, True)
-    request = ExplainRequest(body, source, posted, given, datetime.now(UTC), ip, granted)
+    request = ExplainRequest(body, source, posted, given, datetime.now(UTC), ip, granted, "--{}")
     print_explanation(explainer.explain(request), console(hide=explainer.redactor.text))
 
 

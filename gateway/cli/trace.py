@@ -75,7 +75,7 @@ def trace(path: Path, identity: str, limit: int, *, short: bool, as_json: bool) 
         found = found or list(_untraced(store, identity, known))
         records = {trace.request: _records(store, trace, known) for trace in found}
     if not found:
-        why = explain_missing(identity, asked=store is not None)
+        why = explain_missing(identity, file, asked=store is not None)
         raise no_file or click.ClickException(strip_control_characters(why))
     for place, trace in enumerate(reversed(found)):
         held = records[trace.request]

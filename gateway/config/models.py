@@ -25,10 +25,11 @@ from gateway.config.route_tests import RouteTest, RouteTestConfig
 from gateway.config.steps import StepConfig
 from gateway.config.tls_files import TlsFiles
 from gateway.config.types import (
+    SHOWN_HEADERS,
     YEAR,
     Address,
     ClientKind,
-    ConfigTable,
+    FilePath,
     Flag,
     HeaderValue,
     ProxyHeader,
@@ -38,9 +39,10 @@ from gateway.config.types import (
     upstream,
 )
 from gateway.event import EventType
+from gateway.plugin.config_table import ConfigTable, no_whole_number
 from gateway.plugin.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.plugin.settings import Settings
-from gateway.redact import Redactor, find_secrets
+from gateway.redact import HIDDEN, Redactor, find_secrets
 from gateway.tracking import TrackingPlan, ViolationPolicy
 
 
@@ -122,7 +124,9 @@ def _shadow(value: object) -> object:
 
 
 def _limit(value: object) -> object:
-    return None if value in (0, "0") and not isinstance(value, bool) else value
+    if isinstance(value, bool):
+        raise no_whole_number()
+    return None if value in (0, "0") else value
 
 
 class ServerConfig(ConfigTable):
@@ -313,23 +317,26 @@ class Delivery(ConfigTable):
     report`."""
     proxy: Annotated[SecretStr | None, AfterValidator(types.proxy_url)] = None
     """The HTTP proxy through which the vendor is reached, such as
-    `"http://user:${PROXY_PASSWORD}@proxy.example:3128"`. Default: what `HTTPS_PROXY`, `HTTP_PROXY`
-    and `NO_PROXY` in the environment say about the `url`; `""` connects directly. See
-    [proxies](security.md#proxies-and-certificates)."""
+    `"http://user:${PROXY_PASSWORD}@proxy.example:3128"`; without a port, 80. Default: what
+    `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in the environment say about the `url`; `""` connects
+    directly. See [proxies](security.md#proxies-and-certificates)."""
     headers: Annotated[Mapping[str, HeaderValue], BeforeValidator(types.added_headers)] = Field(
         default={}
     )
-    """Headers that are added to every request, such as `{ x-tenant = "shop-1" }`. A value is a
-    credential if it has a `${NAME}` in it, is a `file:`, begins like `Bearer`, or if its name is
-    that of a credential. Headers that authorize, frame or describe the request, and those that the
-    vendor's plugin sets, cannot be added."""
-    ca: Path | None = None
+    """Headers that are added to every request, such as `{ x-tenant = "shop-1" }`. Their
+    values are shown as `***`, except those of harmless ones such as `accept-language`; see
+    [proxies](security.md#proxies-and-certificates). Those that the vendor's plugin sets cannot be
+    added, nor can `authorization`, `connection`, `content-encoding`, `content-length`,
+    `content-type`, `cookie`, `expect`, `host`, `keep-alive`, `proxy-authenticate`,
+    `proxy-authorization`, `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`,
+    `user-agent`."""
+    ca: FilePath = None
     """A PEM file with the certificate authorities that may vouch for the vendor's server. Default:
     the system's."""
-    cert: Path | None = None
+    cert: FilePath = None
     """A PEM file with the certificate that the gateway shows to the vendor (mutual TLS), and with
     those that vouch for it."""
-    key: Path | None = None
+    key: FilePath = None
     """A PEM file with the private key of `cert`, without a passphrase. Default: the key is in
     `cert`."""
 
@@ -345,6 +352,13 @@ class DestinationConfig(Delivery):
     def secrets(self) -> list[str]:
         """Return the credentials that requests are sent with."""
         return [*find_secrets((self.settings, self.proxy)), *header_secrets(self.headers)]
+
+    def shown_headers(self) -> dict[str, str]:
+        """Return the added headers for display: a value that may be a credential is hidden."""
+        return {
+            name: value if isinstance(value, str) and name in SHOWN_HEADERS else HIDDEN
+            for name, value in self.headers.items()
+        }
 
 
 class ReadFiles(NamedTuple):

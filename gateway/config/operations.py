@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.types import (
     Address,
-    ConfigTable,
+    FilePath,
     Flag,
     address,
     address_problem,
@@ -18,6 +18,7 @@ from gateway.config.types import (
     listening,
     proxy_url,
 )
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.quantities import DAY, HOUR, KIB, MIB, MINUTE, Duration, Size
 
 
@@ -56,7 +57,7 @@ class AlertsConfig(ConfigTable):
     url: SecretStr
     """The URL to which alerts are posted as JSON. It is treated as a secret, because many chat
     services put the credential into the URL."""
-    headers: dict[str, SecretStr] = Field(default={})
+    headers: Annotated[Mapping[str, SecretStr], AfterValidator(header_table)] = Field(default={})
     """Headers of the alert requests, such as `{ authorization = "Bearer ${ALERTS_TOKEN}" }`."""
     proxy: Annotated[SecretStr | None, AfterValidator(proxy_url)] = None
     """The HTTP proxy through which alerts are sent, as in `[destinations.NAME]`."""
@@ -106,7 +107,7 @@ class TraceConfig(ConfigTable):
 
     enabled: Flag = True
     """Whether traces are written."""
-    path: Path | None = None
+    path: FilePath = None
     """The traces' file. Default: `traces.db` in the spool's folder."""
     retention: Duration = Field(default=7 * DAY, gt=0)
     """How long traces are kept."""

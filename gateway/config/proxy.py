@@ -4,13 +4,14 @@ import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import SecretStr
 
 from gateway.http import as_basic
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+PORT_PROBLEM = "has a port that is not a number from 1 to 65535"
 _HOW = 'write one like "http://HOST:PORT", or "" to connect directly'
 
 
@@ -36,18 +37,28 @@ def parse_proxy(url: str) -> Proxy:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
         raise ValueError(f"is not a URL; {_HOW}") from None
     if parts.scheme != "http":
         raise ValueError(f"is not an http URL, and other kinds of proxies are not used; {_HOW}")
-    if not host or port == 0 or parts.path not in {"", "/"} or parts.query or parts.fragment:
+    if not has_valid_port(parts):
+        raise ValueError(f"{PORT_PROBLEM}; {_HOW}")
+    if not host or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError(f"is not a scheme, a host and a port; {_HOW}")
     if not (host.isascii() and host.isprintable()) or " " in host:
         raise ValueError(f"has a host that is not a name or an address; {_HOW}")
     authorization = as_basic(user, password) if user or password else ""
-    return Proxy(host, port or DEFAULT_PORTS["http"], authorization)
+    return Proxy(host, parts.port or DEFAULT_PORTS["http"], authorization)
+
+
+def has_valid_port(parts: SplitResult) -> bool:
+    """Return whether the port of a URL, if there is one, is a number from 1 to 65535."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def proxy_of(setting: SecretStr | None) -> Proxy | None:
@@ -67,9 +78,15 @@ def environment_proxy(url: str, environ: Mapping[str, str]) -> EnvironmentProxy 
     """Return the proxy that the environment names for *url*; None if it is reached directly.
 
     ``HTTPS_PROXY`` is for https, ``HTTP_PROXY`` for http; ``NO_PROXY`` lists the exceptions. Names
-    in lower case come first, as in curl. This machine is never reached through a proxy.
+    in lower case come first, as in curl. This machine is never reached through a proxy, and an
+    invalid *url*, which is reported elsewhere, has none.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if not has_valid_port(parts):
+        return None
     found = _variable(f"{parts.scheme}_proxy", environ)
     host = (parts.hostname or "").rstrip(".")
     if found is None or _is_local(host):

@@ -7,7 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from gateway.config.types import ConfigTable, Flag
+from gateway.config.types import FilePath, Flag, client_address
+from gateway.plugin.config_table import ConfigTable
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 """The arrival time of a test's request, unless the test sets ``at``."""
@@ -77,13 +78,13 @@ class RouteTestConfig(ConfigTable):
     """The headers. A JSON body gets its content type automatically."""
     body: Any = None
     """The body in the vendor's format: a table, or text that is sent unchanged."""
-    file: Path | None = None
+    file: FilePath = None
     """A file with the body; the path is relative to this file."""
     at: Annotated[datetime, BeforeValidator(_moment)] = Field(
         default=NOON, json_schema_extra=MOMENT
     )
     """When the request arrives."""
-    ip: str = ""
+    ip: Annotated[str, BeforeValidator(client_address)] = ""
     """The IP address of the user's device. Default: none, as for a server's request."""
     consented: Annotated[Mapping[str, bool], BeforeValidator(_granted)] = Field(
         default={},

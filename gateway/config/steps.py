@@ -5,14 +5,14 @@ steps. Every function raises ValueError with a message for the author of the con
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, JsonValue, SecretStr, model_validator
 
-from gateway.config.types import ConfigTable
+from gateway.config.types import FilePath
 from gateway.event_fields import EventField, find_field
 from gateway.json_text import LongNumber
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.quantities import Duration
 
 Plain: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any]
@@ -284,7 +284,7 @@ class Map(StepConfig):
     """The field that gets the result. Default: the same field."""
     table: Mapping[str, Plain] | None = None
     """Values with their results. Numbers and booleans are looked up as written in JSON."""
-    file: Path | None = None
+    file: FilePath = None
     """A file with the table: JSON with one object, or CSV with two columns and no header. The path
     is relative to the file that names it."""
     unknown: Literal["keep", "drop"] = "keep"

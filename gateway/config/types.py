@@ -6,13 +6,14 @@ listen: is not an address …".
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import BeforeValidator, SecretStr
 
-from gateway.config.proxy import parse_proxy
+from gateway.config.proxy import PORT_PROBLEM, has_valid_port, parse_proxy
 from gateway.http import HOP_BY_HOP
 
 
@@ -20,10 +21,11 @@ def address_problem(url: str) -> str | None:
     """Return what is wrong with a destination's URL, or None."""
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
         return "is not a URL; write one like https://api.example.com"
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+    if not has_valid_port(parts):
+        return f"{PORT_PROBLEM}; write one like https://api.example.com:8443"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         return "is not an http or https URL; write one like https://api.example.com"
     if parts.query or parts.fragment or any(c.isspace() for c in url):
         return "must not contain ?, # or spaces; write one like https://api.example.com"
@@ -52,11 +54,25 @@ _DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 FIELD = "field"
 """Value of `client_ip`: the address goes into the vendor's own field, not into a header."""
-_TAKEN = frozenset({
-    "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
-    "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+_FRAMES = "which the gateway sets itself; remove it"
+_PROXY = "which is for the proxy; write user and password into the URL of proxy"
+TAKEN_HEADERS = {
+    **dict.fromkeys(HOP_BY_HOP, _FRAMES),
+    **dict.fromkeys(("content-length", "expect"), _FRAMES),
+    **dict.fromkeys(("proxy-authorization", "proxy-authenticate", "proxy-connection"), _PROXY),
+    "authorization": "which is for the vendor's key; set that in its own keys",
+    "content-encoding": "which describes the body; remove it, since bodies are not compressed",
+    "content-type": "which describes the body; remove it, since the vendor's plugin sets it",
+    "cookie": 'which is for browsers; use another header, such as "x-session"',
+    "host": "which names the vendor's server; write that into url",
+    "user-agent": 'which describes the user\'s device; use another header, such as "x-client"',
+}
+"""Headers that no destination may add, each with the reason and what to do instead."""
+SHOWN_HEADERS = frozenset({
+    "accept", "accept-encoding", "accept-language", "cache-control", "content-language", "from",
+    "origin", "pragma", "prefer", "x-requested-with",
 })  # fmt: skip
-"""Headers with another meaning."""
+"""Added headers whose values are shown to operators; in others may be a credential."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -126,7 +142,7 @@ def client_ip(value: object) -> object:
         return lower
     if not _HEADER.fullmatch(lower):
         raise ValueError(f'must be the name of a header, "field", or "", not {value!r}')
-    if lower in _TAKEN:
+    if lower in TAKEN_HEADERS:
         raise ValueError(
             f'cannot be {lower}, which has another meaning; write "x-real-ip", for example'
         )
@@ -150,35 +166,49 @@ def header_table(value: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ValueError: a name or a value is not what a header may have.
     """
-    for name, held in value.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is not a header name; write authorization = "..."')
-        text = plain_value(held)
-        if not (text.isascii() and text.isprintable()):
-            raise ValueError(f"{name}: the header's value must be printable ASCII on one line")
+    _raise(filter(None, (_header_problem(*one, 'authorization = "..."') for one in value.items())))
     return value
+
+
+def _header_problem(name: str, held: HeaderValue, example: str) -> str | None:
+    if not _NAME.fullmatch(name):
+        return f"{name!r} is not a header name; write {example}"
+    text = plain_value(held)
+    if not (text.isascii() and text.isprintable()):
+        return f"{name}: the header's value must be printable ASCII on one line"
+    return None
+
+
+def _raise(problems: Iterable[str]) -> None:
+    """Raise *problems* if there are any; the report makes one sentence of each line."""
+    if lines := "\n".join(problems):
+        raise ValueError(lines)
 
 
 def added_headers(value: object) -> object:
     """Check the headers that a destination adds; return them with names in lower case.
 
     Raises:
-        ValueError: one is invalid, occurs twice, or frames, describes or authorizes the request.
+        ValueError: some are invalid, occur twice, or frame, describe or authorize the request; one
+            line for each.
     """
     if not isinstance(value, Mapping):
         raise ValueError('must be a table; write headers = { x-tenant = "shop-1" }')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     lower: dict[str, object] = {}
+    problems: list[str] = []
     for name, held in value.items():
+        low = name.lower()
         if not isinstance(held, str | SecretStr):
-            raise ValueError(f"{name} must be text; put it in quotes")  # noqa: TRY004 - the same
-        if not _NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is not a header name; write one like "x-tenant"')
-        if name.lower() in lower:
-            raise ValueError(f"{name} occurs twice; keep one of them")
-        if name.lower() in _TAKEN | HOP_BY_HOP:
-            raise ValueError(f"cannot have {name}, which has another meaning; remove it")
-        lower[name.lower()] = held
-    return header_table(lower)
+            problems.append(f"{name} must be text; put it in quotes")
+        elif low in lower:
+            problems.append(f"{name} occurs twice; keep one of them")
+        elif low in TAKEN_HEADERS:
+            problems.append(f"cannot have {name}, {TAKEN_HEADERS[low]}")
+        elif wrong := _header_problem(name, held, 'x-tenant = "..."'):
+            problems.append(wrong)
+        lower[low] = held
+    _raise(problems)
+    return lower
 
 
 def proxy_url(value: object) -> object:
@@ -190,6 +220,16 @@ def proxy_url(value: object) -> object:
     if isinstance(value, SecretStr) and (url := value.get_secret_value()):
         parse_proxy(url)
     return value
+
+
+def _named_file(value: object) -> object:
+    if value == "":
+        raise ValueError("is empty; name a file, or remove it")
+    return value
+
+
+FilePath = Annotated[Path | None, BeforeValidator(_named_file)]
+"""A key that may name a file."""
 
 
 def networks(value: object) -> object:
@@ -214,6 +254,20 @@ def _network(value: object) -> str:
     if ipaddress.ip_address(address) != found.network_address:
         raise ValueError(f'has {value!r}, which is an address in a network; write "{found}"')
     return str(found)
+
+
+def client_address(value: object) -> object:
+    """Check the address of a user's device; an empty text stands for none.
+
+    Raises:
+        ValueError: it is not an IP address.
+    """
+    if isinstance(value, str) and value:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError('is not an IP address; write "203.0.113.7" or "2001:db8::1"') from None
+    return value
 
 
 def cookie_name(value: object) -> object:
@@ -416,12 +470,6 @@ Schemas = Annotated[dict[str, Schema], BeforeValidator(_schemas)]
 
 LISTS = ("routes", "tests")
 """Tables that a file repeats as a list: ``[[routes]]``."""
-
-
-class ConfigTable(BaseModel):
-    """Base of all tables: frozen; unknown keys are errors; errors do not show values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 ProxyHeader = Literal["x-forwarded-for", "forwarded"]

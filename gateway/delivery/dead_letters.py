@@ -35,7 +35,7 @@ class DeadLetterWriter:
         """Number of dead letters written."""
         self._destination = destination
         self._tracker = tracker
-        self._redactor = sender.rendering.redactor
+        self._rendering = sender.rendering
         self._observer = observer
         self._keeps = sender.keeps_dead_letters
         self._lines = LogLimit(LINES, 1.0)
@@ -46,9 +46,8 @@ class DeadLetterWriter:
             self._tracker.completed(job.mark, "shadowed")
             self._observer.on_attempt(job, "shadowed", reason, attempt)
             return
-        redact = self._redactor(job)
-        rendered = b"" if job.sent is None else dumps(redact.request(job.sent))
-        clean = redact.text_short(reason)
+        rendered = b"" if job.sent is None else dumps(self._rendering.shown(job.sent, job))
+        clean = self._rendering.redactor(job).text_short(reason)
         self._tracker.dead_lettered(job.to_failed(cause, clean, time.time(), rendered))
         self.count += 1
         if times := self._lines.take():

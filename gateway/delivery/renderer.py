@@ -1,8 +1,8 @@
 """Make the request of a delivery: rendered by the vendor's output, or forwarded as received."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.config import DestinationConfig
 from gateway.delivery.job import Job
 from gateway.errors import Unrenderable
-from gateway.http import Request
+from gateway.http import NO_HEADERS, Request, with_added_headers
 from gateway.json_text import is_too_deep
 from gateway.plugin.client_credentials import (
     check_client_key,
@@ -67,6 +67,7 @@ class Renderer:
             destination's key is.
         hides: returns the redactor of all secrets of the current configuration.
         clock: returns Unix seconds.
+        added: the headers that the transport adds, with credentials hidden.
     """
 
     def __init__(  # noqa: PLR0913 - all settings that differ between destinations
@@ -79,8 +80,10 @@ class Renderer:
         client_input: Input | None = None,
         hides: Callable[[], Redactor] = Redactor,
         clock: Callable[[], float] = time.time,
+        added: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.output = output
+        self._added = added
         self.passthrough = passthrough
         self.client_input = client_input
         self._client_ip = client_ip
@@ -112,6 +115,10 @@ class Renderer:
         if whole is not self._known[0]:
             self._known = whole, whole.combined_with(own)
         return self._known[1]
+
+    def shown(self, request: Request, job: Job) -> dict[str, Any]:
+        """Return *request* as it is sent for *job*, as JSON values without secrets."""
+        return self.redactor(job).request(with_added_headers(request, self._added))
 
     def batch_room(self, job: Job) -> int:
         """Return how many of the user's next jobs fit into one request with *job*."""
@@ -222,6 +229,7 @@ def make_renderer(
         client_input=registry.inputs[config.vendor]() if config.credentials == "client" else None,
         hides=hides,
         clock=clock,
+        added=config.shown_headers(),
     )
 
 

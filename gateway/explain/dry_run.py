@@ -69,7 +69,7 @@ class DryRunIngest:
                 none.
         """
         if asked.source or not asked.path:
-            source = self._named(asked.source)
+            source = self._named(asked)
             request, taken = _found(source, asked)
             return taken if taken is not None else self._taken(source, request)
         method, path = _split(asked.path, "POST")
@@ -89,22 +89,21 @@ class DryRunIngest:
         except Rejected as error:
             refused = _refused(source, request, error)
             if error.fault in {Fault.UNAUTHENTICATED, Fault.FORBIDDEN} and refused.refusal:
-                reason = (
-                    f"{refused.refusal.reason}; name the source in `from` to skip the key check"
-                )
+                name = asked.key.format("from")
+                reason = f"{refused.refusal.reason}; name the source in {name} to skip the check"
                 return refused._replace(refusal=Refusal(reason, refused.refusal.answer))
             return refused
         return self._taken(source, request)
 
-    def _named(self, name: str) -> Source:
-        if name:
-            check_name("source", name, self._sources)
-            return self._sources[name]
+    def _named(self, asked: ExplainRequest) -> Source:
+        if asked.source:
+            check_name("source", asked.source, self._sources)
+            return self._sources[asked.source]
         if len(self._sources) == 1:
             return next(iter(self._sources.values()))
-        known = ", ".join(self._sources)
+        known, name, path = ", ".join(self._sources), *map(asked.key.format, ("from", "path"))
         raise ExplainRequestError(
-            f"there are several sources; name one of {known} in `from`, or give the `path`"
+            f"there are several sources; name one of {known} in {name}, or give the {path}"
         )
 
     def _taken(self, source: Source, request: Request) -> DryRunRequest:
@@ -180,7 +179,8 @@ def _found(source: Source, asked: ExplainRequest) -> tuple[Request, DryRunReques
             taken.append(request)
     if len(taken) > 1:
         paths = ", ".join(request.path for request in taken)
-        raise ExplainRequestError(f"several endpoints accept this body: {paths}; give the `path`")
+        which = asked.key.format("path")
+        raise ExplainRequestError(f"several endpoints accept this body: {paths}; give the {which}")
     if taken:
         return taken[0], None
     if len(refused) == 1:

@@ -183,4 +183,4 @@ def _story(to: str, exit_: Renderer, job: Job) -> DeliveryExplanation:
 
 def _sent(request: Request, exit_: Renderer, job: Job, *, forwarded: bool) -> OutgoingRequest:
     also = tuple(_sent(further, exit_, job, forwarded=False) for further in request.also)
-    return OutgoingRequest(**exit_.redactor(job).request(request), forwarded=forwarded, also=also)
+    return OutgoingRequest(**exit_.shown(request, job), forwarded=forwarded, also=also)

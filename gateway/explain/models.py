@@ -35,6 +35,8 @@ class ExplainRequest:
     """The address of the user's device; empty for a server's request."""
     consented: Mapping[str, bool] = field(default_factory=dict)
     """The stored consent of its users, by category."""
+    key: str = "`{}`"
+    """How messages write ``from`` and ``path``: as keys of a test, or as options, ``--{}``."""
 
 
 @dataclass(frozen=True, slots=True)

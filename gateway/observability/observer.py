@@ -284,5 +284,6 @@ def record_settings(config: Config, router: Router, inputs: Mapping[str, Input])
         for name, source in config.sources.items()
         if len(source.keys) == 1 or source.keys == "any"
     }
+    headers = {name: to.shown_headers() for name, to in config.destinations.items()}
     consents = config.consent.retention is not None
-    return RecordSettings(router, inputs, redactor_of(config), keys, consents)
+    return RecordSettings(router, inputs, redactor_of(config), keys, headers, consents)

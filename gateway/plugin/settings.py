@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic import SecretStr, field_validator
 
 from gateway.errors import PluginError
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.context_properties import check
 
 Naming: TypeAlias = Literal["as-is", "snake_case", "kebab-case", "camelCase", "Title Case"]
@@ -67,10 +68,8 @@ Secret = SecretStr
 """A secret setting; it is printed as asterisks."""
 
 
-class Settings(BaseModel):
+class Settings(ConfigTable):
     """A plugin's own settings in ``[destinations.*]``; field docstrings become the reference."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     url: str
     """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -152,25 +153,26 @@ def _routed(parsed: EventRecord, entry: Entry) -> EventRecord:
     return replace(parsed, decisions=decisions)
 
 
-def explain_missing(identity: str, *, asked: bool = True) -> str:
+_EXPIRES = "expired (see [trace] retention and max_bytes)"
+_SAMPLED = "sampled (see [trace] success_rate_limit and cpu_share)"
+
+
+def explain_missing(identity: str, file: Path, *, asked: bool = True) -> str:
     """Return a message for an id without a trace.
 
     Args:
         identity: the id.
+        file: the traces' file, which was read.
         asked: the spool was read, and has nothing either.
     """
+    spool = "; nothing of it is pending, and it has no dead letter" if asked else ""
     at = time_of_id(identity)
     if at is None:
         return (
-            f"no trace of {identity!r}; it may have expired, or was not sampled: see [trace] "
-            f"retention and success_rate_limit"
+            f"no trace of {identity!r} in {file}: the id is wrong, or its trace has {_EXPIRES}, or "
+            f"the request was not {_SAMPLED}{spool}"
         )
     came = f"a request with this id arrived {format_time(at)} UTC"
     if is_sampled(identity.partition("-")[0]):
-        limits = "see [trace] retention and max_bytes"
-        return f"the trace of {identity!r} has expired; {came}: {limits}"
-    spool = "; nothing of it is pending, and it has no dead letter" if asked else ""
-    return (
-        f"no failure of {identity!r} is recorded; {came}, and was not sampled (see [trace] "
-        f"success_rate_limit){spool}"
-    )
+        return f"no trace of {identity!r} in {file}; {came}, and its trace has {_EXPIRES}"
+    return f"no failure of {identity!r} in {file}; {came}, and was not {_SAMPLED}{spool}"

@@ -15,7 +15,7 @@ from gateway.delivery.job import Job
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.event_diff import MISSING, diff_events
-from gateway.http import Request
+from gateway.http import NO_HEADERS, Request, with_added_headers
 from gateway.ingest.arrival import RequestContext, is_sampled
 from gateway.ingest.events import with_client
 from gateway.losses.field_outcomes import with_reasons
@@ -190,6 +190,7 @@ class RecordSettings(NamedTuple):
         inputs: the vendors' inputs, by name.
         redactor: hides every configured credential.
         keys: the key's name of each source that has only one key.
+        headers: the headers that each destination adds, with credentials hidden.
         consents: stored consent is used, so routes cannot be explained later.
     """
 
@@ -197,6 +198,7 @@ class RecordSettings(NamedTuple):
     inputs: Mapping[str, Input]
     redactor: Redactor
     keys: Mapping[str, str]
+    headers: Mapping[str, Mapping[str, str]] = {}
     consents: bool = False
 
 
@@ -273,7 +275,7 @@ class RecordBuilder:
             status=attempt.status if attempt else None,
             seconds=attempt.latency if attempt else None,
             response_excerpt=redactor.text_short(attempt.response_excerpt) if attempt else "",
-            sent=self._message(trial.sent, redactor, trial.output) if trial.sent else None,
+            sent=self._sent(trial, redactor),
             losses=_losses(trial, outgoing, hide),
             user_id=hide(event.user_id or ""),
             anonymous_id=hide(event.anonymous_id or ""),
@@ -363,6 +365,12 @@ class RecordBuilder:
             size=len(request.body),
             truncated=len(request.body) > most,
         )
+
+    def _sent(self, trial: AttemptSnapshot, redactor: Redactor) -> RecordedMessage | None:
+        if trial.sent is None:
+            return None
+        added = self.setting.headers.get(trial.destination, NO_HEADERS)
+        return self._message(with_added_headers(trial.sent, added), redactor, trial.output)
 
     def _decided(
         self, source: str, event: Event, consented: Mapping[str, bool]

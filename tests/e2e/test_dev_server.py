@@ -41,3 +41,30 @@ async def test_the_application_runs_the_gateway_and_sends_calls_there(
             await runner.cleanup()
     said = [line["event"] for line in logs]
     assert (said[0], said[-1]) == ("ready", "stopped")
+
+
+async def test_a_gateway_that_cannot_start_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An invalid file, or a spool that another gateway has, ends the process with one log line."""
+    path = tmp_path / "gateway.toml"
+    monkeypatch.setenv("GATEWAY_CONFIG", str(path))
+    monkeypatch.setattr("gateway.observability.log.configure", lambda: None)
+    path.write_text("[server]\nlisten = 1\n")
+    with capture_logs() as logs, pytest.raises(SystemExit):
+        create_app()
+    assert [line["event"] for line in logs] == ["start_failed"]
+    assert "[server] listen: must be text" in logs[0]["reason"]
+    path.write_text(
+        base_config(tmp_path) + source("segment") + destination("chrts", NOWHERE) + ROUTE
+    )
+    first, second = web.AppRunner(create_app()), web.AppRunner(create_app())
+    try:
+        await first.setup()
+        with capture_logs() as logs, pytest.raises(SystemExit):
+            await second.setup()
+    finally:
+        await second.cleanup()
+        await first.cleanup()
+    assert [line["event"] for line in logs] == ["start_failed"]
+    assert "another gateway process uses this spool folder" in logs[0]["reason"]

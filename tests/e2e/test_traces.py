@@ -360,4 +360,6 @@ def test_an_unknown_id_is_one_sentence(tmp_path: Path) -> None:
     args = ["trace", "--config", str(tmp_path / "gateway.toml"), "x\x1b[31m"]
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 1
-    assert r"no trace of 'x\x1b[31m'; it may have expired" in result.output
+    said = result.output
+    assert rf"no trace of 'x\x1b[31m' in {tmp_path}/spool/traces.db: the id is wrong" in said
+    assert all(key in said for key in ("retention", "max_bytes", "success_rate_limit", "cpu_share"))

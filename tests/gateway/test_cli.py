@@ -104,6 +104,8 @@ def test_check_shows_the_graph(tmp_path: Path) -> None:
     assert 'orders shop track, and "Order *" or "Product Viewed" crm' in lines
     crm = next(line for line in lines if line.startswith("crm "))
     assert crm.startswith("crm chrts https://***@crm.example/with/a/prefix 8 at once, 10s")
+    assert "traces var/spool/traces.db, at most 512MiB, for at most 7d" in lines
+    assert any(line.startswith("of successes at most 50 events a second; ") for line in lines)
     assert any("[sources.open]: no route takes its events" in line for line in lines)
     assert any("[destinations.idle]: no route leads to it" in line for line in lines)
 

@@ -118,6 +118,9 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
             ("--config", str(FIRST), "--consent", "x"),
             "does not store consent; set retention in [consent] first",
         ),
+        (("--ip", "nope"), "'nope' is not an IP address; write \"203.0.113.7\""),
+        (("--from", "shop"), "several endpoints accept this body: "),
+        (("--from", "shop"), "; give the --path"),
         (("--header", "host"), "the header 'host' has no colon; write NAME:VALUE"),
     ],
 )
@@ -201,6 +204,7 @@ def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
         ),
         ("expects = []", "unknown key; did you mean expect?"),
         ('expect = []\nfile = "x.json"', "file: excludes body; remove one of the two"),
+        ('expect = []\nip = "nope"', 'ip: is not an IP address; write "203.0.113.7"'),
         ('expect = []\nat = "noon"', "is not a time; write 2025-06-01T12:00:00Z"),
     ],
 )

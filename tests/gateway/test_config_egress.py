@@ -7,9 +7,11 @@ import pytest
 import trustme
 
 from gateway.config import DestinationConfig
+from gateway.config.docstrings import documented_keys
 from gateway.config.loader.load import load
-from gateway.config.models import redactor_of
+from gateway.config.models import Delivery, redactor_of
 from gateway.config.proxy import environment_proxy
+from gateway.config.types import TAKEN_HEADERS
 from tests.gateway.config_loading import FINE, problems, read, registry
 
 CANARY = "canary-51ab7e"
@@ -110,22 +112,29 @@ def test_exceptions_from_a_proxy(url: str, excepted: str, *, direct: bool) -> No
 
 
 def test_a_plain_header_is_shown_and_a_credential_is_not(tmp_path: Path) -> None:
-    """A header's value is a credential by its origin, its name, or a scheme before it."""
+    """A header's value is a credential by its origin, its name, its length, or a scheme before it.
+
+    It is shown to operators under the names of harmless headers only.
+    """
     (tmp_path / "key").write_text(f"{CANARY}-file\n")
     headers = (
         f'X-Tenant = "shop", x-team = "${{TEAM}}", x-key = "file:{tmp_path}/key", '
         f'X-Api-Key = "{CANARY}-named", x-signed = "Bearer ${{KEY}}", '
-        f'x-as = "Bearer {CANARY}-scheme"'
+        f'x-as = "Bearer {CANARY}-scheme", x-acme = "{CANARY}-long", Accept-Language = "en-GB, en"'
     )
     text = with_lines(f"headers = {{ {headers} }}")
     config = read(tmp_path, text, {"TEAM": f"{CANARY}-team", "KEY": f"{CANARY}-key"})
     crm = config.destinations["crm"]
     names = ["x-tenant", "x-team", "x-key", "x-api-key", "x-signed", "x-as"]
+    names += ["x-acme", "accept-language"]
     assert list(crm.headers) == names
     assert crm.headers["x-tenant"] == "shop"
     assert CANARY not in repr(crm)
-    said = " ".join(f"{CANARY}-{which}" for which in ("file", "named", "team", "key", "scheme"))
-    assert redactor_of(config).text(f"shop {said}") == "shop *** *** *** *** ***"
+    said = " ".join(
+        f"{CANARY}-{which}" for which in ("file", "named", "team", "key", "scheme", "long")
+    )
+    assert redactor_of(config).text(f"shop {said}") == "shop *** *** *** *** *** ***"
+    assert crm.shown_headers() == dict.fromkeys(names, "***") | {"accept-language": "en-GB, en"}
     assert {f"{CANARY}-key", f"{CANARY}-file", "crm-token"} <= set(crm.secrets())
 
 
@@ -145,7 +154,8 @@ def test_equal_files_are_no_change(tmp_path: Path, pem: Path) -> None:
 
 HTTP = "proxy: is not an http URL, and other kinds of proxies are not used; " + HOW
 PARTS = f"proxy: is not a scheme, a host and a port; {HOW}"
-TAKEN = "which has another meaning; remove it"
+FRAMES = "which the gateway sets itself; remove it"
+PORT = "proxy: has a port that is not a number from 1 to 65535"
 VALUE = "headers: x-a: the header's value must be printable ASCII on one line"
 UNREAD = (
     "cannot read the secret in nowhere: No such file or directory; correct the path or the file"
@@ -159,7 +169,9 @@ CERT = 'cert = "PEM/cert.pem"'
     [
         (['proxy = "https://p:1"'], HTTP),
         (['proxy = "p.example"'], HTTP),
-        ([f'proxy = "http://me:{CANARY}@p:99999"'], f"proxy: is not a URL; {HOW}"),
+        ([f'proxy = "http://me:{CANARY}@p:99999"'], f"{PORT}; {HOW}"),
+        (['proxy = "http://p:0"'], f"{PORT}; {HOW}"),
+        (['proxy = "http://[::1"'], f"proxy: is not a URL; {HOW}"),
         ([f'proxy = "http://me:{CANARY}@p:1/a"'], PARTS),
         ([f'proxy = "http://me:{CANARY}@"'], PARTS),
         (['proxy = "http://a b:1"'], f"proxy: has a host that is not a name or an address; {HOW}"),
@@ -172,18 +184,27 @@ CERT = 'cert = "PEM/cert.pem"'
         (["headers = { x-a = 1 }"], "headers: x-a must be text; put it in quotes"),
         (
             [f'headers = {{ "x a" = "{CANARY}" }}'],
-            "headers: 'x a' is not a header name; write one like \"x-tenant\"",
+            "headers: 'x a' is not a header name; write x-tenant = \"...\"",
         ),
         (['headers = { x-a = "1", X-A = "2" }'], "headers: X-A occurs twice; keep one of them"),
-        (['headers = { Host = "a" }'], f"headers: cannot have Host, {TAKEN}"),
-        (['headers = { content-length = "1" }'], f"headers: cannot have content-length, {TAKEN}"),
+        (
+            ['headers = { Host = "a" }'],
+            "headers: cannot have Host, which names the vendor's server; write that into url",
+        ),
+        (['headers = { content-length = "1" }'], f"headers: cannot have content-length, {FRAMES}"),
         (
             [f'headers = {{ Authorization = "Bearer {CANARY}" }}'],
-            f"headers: cannot have Authorization, {TAKEN}",
+            (
+                "headers: cannot have Authorization, which is for the vendor's key; set that in "
+                "its own keys"
+            ),
         ),
         (
             [f'headers = {{ proxy-authorization = "{CANARY}" }}'],
-            f"headers: cannot have proxy-authorization, {TAKEN}",
+            (
+                "headers: cannot have proxy-authorization, which is for the proxy; write user and "
+                "password into the URL of proxy"
+            ),
         ),
         (
             ['headers = { X-Forwarded-For = "::1" }'],
@@ -192,6 +213,9 @@ CERT = 'cert = "PEM/cert.pem"'
         ([f'headers = {{ x-a = "{CANARY}\\r\\nhost: b" }}'], VALUE),
         ([f'headers = {{ x-a = "{CANARY}\\u0000" }}'], VALUE),
         (['headers = { x-a = "file:nowhere" }'], f"headers.x-a: {UNREAD}"),
+        (['ca = ""'], "ca: is empty; name a file, or remove it"),
+        (['cert = ""'], "cert: is empty; name a file, or remove it"),
+        ([CERT, 'key = ""'], "key: is empty; name a file, or remove it"),
         (['ca = "PEM/none"'], f"ca: cannot read PEM/none: {MISSING}"),
         (['ca = "PEM/"'], "ca: cannot read PEM: is a directory; correct the path"),
         (['ca = "PEM/text.pem"'], "ca: PEM/text.pem has no certificate; name a file in PEM format"),
@@ -224,6 +248,36 @@ def test_a_mistake_is_one_sentence(
     expected = f"gateway.toml:{6 + len(lines)}: [destinations.crm] {problem}"
     assert said.replace(str(pem), "PEM") == expected
     assert CANARY not in said
+
+
+@pytest.mark.parametrize("url", ["https://[a.example", "https://a.example:x"])
+def test_an_invalid_url_is_a_problem_where_the_environment_has_a_proxy(
+    tmp_path: Path, url: str
+) -> None:
+    """An invalid ``url`` of a destination or of alerts is reported, with any environment."""
+    environ = {"HTTPS_PROXY": "http://a:1", "NO_PROXY": "b.example"}
+    text = with_lines(f'url = "{url}"') + f'[alerts]\nurl = "{url}"\n'
+    said = problems(tmp_path, text, environ)
+    places = [one.split(" ")[1:3] for one in said]
+    assert places == [["[destinations.crm]", "url:"], ["[alerts]", "url:"]]
+
+
+def test_every_wrong_header_is_reported(tmp_path: Path) -> None:
+    """All wrong headers of a destination are reported at once, each in a sentence of its own."""
+    lines = 'headers = { Host = "a", "x a" = "1", x-b = 1, x-c = "1", TE = "x" }'
+    said = [one.partition("headers: ")[2] for one in problems(tmp_path, with_lines(lines))]
+    assert said == [
+        "cannot have Host, which names the vendor's server; write that into url",
+        "'x a' is not a header name; write x-tenant = \"...\"",
+        "x-b must be text; put it in quotes",
+        f"cannot have TE, {FRAMES}",
+    ]
+
+
+def test_the_reference_lists_the_headers_that_cannot_be_added() -> None:
+    """The description of ``headers`` has the name of every header that is refused."""
+    described = documented_keys(Delivery)["headers"].description or ""
+    assert [name for name in TAKEN_HEADERS if f"`{name}`" not in described] == []
 
 
 def test_alerts_may_go_through_a_proxy(tmp_path: Path) -> None:

@@ -109,6 +109,17 @@ CRM = "destinations.crm"
         (changed(CRM, "concurrency = 0"), "[destinations.crm] concurrency: must be at least 1"),
         (changed(CRM, "concurrency = 1.5"), "[destinations.crm] concurrency: must be a whole"),
         (changed(CRM, 'concurrency = "many"'), "[destinations.crm] concurrency: must be a whole"),
+        (changed(CRM, "concurrency = true"), ("[destinations.crm] concurrency: must be a whole "
+         "number, such as 8")),
+        (changed(CRM, "max_backlog = true"), ("[destinations.crm] max_backlog: must be a whole "
+         "number, such as 10")),
+        (FINE + "[trace]\ncpu_share = true", "[trace] cpu_share: must be a number, such as 0.04"),
+        (FINE + "[trace]\nsuccess_rate_limit = true", ("[trace] success_rate_limit: must be a "
+         "whole number, such as 50")),
+        (FINE + "[trace]\ncpu_share = 'x'", "[trace] cpu_share: must be a number, such as 0.04"),
+        (FINE + "[trace]\npath = ''", "[trace] path: is empty; name a file, or remove it"),
+        (FINE + "[alerts]\nurl = 'https://a.example'\nheaders = { a = \"b\\n\" }", ("[alerts] "
+         "headers: a: the header's value must be printable ASCII on one line")),
         (changed(CRM, "timeout = 0"), "[destinations.crm] timeout: must be more than 0"),
         (changed(CRM, "timeout = -1"), "[destinations.crm] timeout: is not a duration"),
         (changed(CRM, "timeout = true"), "[destinations.crm] timeout: is not a duration"),
@@ -123,7 +134,8 @@ CRM = "destinations.crm"
         (changed(CRM, "max_backlog = -1"), "[destinations.crm] max_backlog: must be at least 1"),
         (changed(CRM, 'url = "crm.example"'), "[destinations.crm] url: is not an http or https"),
         (changed(CRM, 'url = "https://"'), "[destinations.crm] url: is not an http or https"),
-        (changed(CRM, 'url = "https://a.example:x"'), "[destinations.crm] url: is not a URL"),
+        (changed(CRM, 'url = "https://a.example:x"'), "[destinations.crm] url: has a port"),
+        (changed(CRM, 'url = "https://[a.example"'), "[destinations.crm] url: is not a URL"),
         (changed(CRM, 'url = "https://a.example/?q=1"'), "[destinations.crm] url: must not"),
         (changed(CRM, "url = 3"), "[destinations.crm] url: must be text; put it in quotes"),
         (changed("[routes]", "form = ['shop']"), ("[[routes]] #1 form: unknown key; did you mean "

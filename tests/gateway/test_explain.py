@@ -129,6 +129,24 @@ def test_each_delivery_has_its_request(tmp_path: Path) -> None:
     assert orjson.loads(same.body) == {**ORDER, "segment": "B", "shop_id": "***"}
 
 
+def test_the_headers_that_a_destination_adds_are_shown(tmp_path: Path) -> None:
+    """Requests show the headers that the destination adds, with values under harmless names only.
+
+    They replace a client's header of the same name in a forwarded request.
+    """
+    added = f'headers = {{ Accept = "text/x", X-Acme = "abc", X-Edge = "{CANARY}-edge" }}\n'
+    config = CONFIG.replace(f'"{CANARY}-2"\n', f'"{CANARY}-2"\n{added}')
+    config = config.replace(f'"{CANARY}-3"\n', f'"{CANARY}-3"\n{added}')
+    asked = ExplainRequest(order(), path="/push", at=NOW, headers={"x-acme": "theirs"})
+    told = explain(tmp_path, asked, config)
+    sent = {one.destination: one.request for one in told.events[0].deliveries}
+    for name in ("crm", "same"):
+        request = sent[name]
+        assert request is not None
+        shown = {name: request.headers[name] for name in ("accept", "x-acme", "x-edge")}
+        assert shown == {"accept": "text/x", "x-acme": "***", "x-edge": "***"}
+
+
 def test_each_delivery_has_its_losses(tmp_path: Path) -> None:
     """Each delivery lists its lost fields, and a forwarded request loses none."""
     asked = ExplainRequest(order(), path="/push", at=NOW, consented={"advertising": True})

@@ -2,14 +2,15 @@
 
 from datetime import UTC, datetime
 
+from gateway.event import Event
 from gateway.http import Request
 from gateway.plugin.registry import load_plugins
 from gateway.plugin.vendor import Input
 from gateway.redact import Redactor
 from gateway.routing.router import Router
-from gateway.spool import Entry
-from gateway.trace.record_builder import RecordBuilder, RecordSettings
-from gateway.trace.records import RequestRecord
+from gateway.spool import DeliveryRef, Entry
+from gateway.trace.record_builder import AttemptSnapshot, RecordBuilder, RecordSettings
+from gateway.trace.records import AttemptRecord, RequestRecord
 
 VENDOR = "chrts"
 INPUT = load_plugins().inputs[VENDOR]()
@@ -60,6 +61,22 @@ def test_a_new_setting_hides_its_secrets_in_known_requests() -> None:
     assert body(builder, stored) == '{"note": "*** new"}'
     builder.setting = settings("old-secret new")
     assert body(builder, stored) == '{"note": "***"}'
+
+
+def test_an_attempt_shows_the_headers_that_its_destination_adds() -> None:
+    """The request in the record of an attempt has the added headers, which replace the client's."""
+    stored = entry("r1", "k", "x")
+    sent = Request(method="POST", url="https://a.example/", headers={"X-Tenant": "theirs"})
+    trial = AttemptSnapshot(
+        0.0, stored, Event(type="track", id="r1-0"), DeliveryRef(1, 0), None, sent,
+        forwarded=False, number=1, destination="crm", output=None, outcome="delivered", reason="",
+        attempt=None,
+    )  # fmt: skip
+    added = {"crm": {"x-tenant": "***", "accept": "text/plain"}}
+    builder = RecordBuilder(settings()._replace(headers=added), 1000)
+    found = next(one for one in builder.tried(trial) if isinstance(one, AttemptRecord))
+    assert found.sent is not None
+    assert found.sent.headers == added["crm"]
 
 
 def test_the_key_of_a_request_is_searched_once() -> None:

@@ -12,8 +12,9 @@ from gateway.config.loader.report import ConfigReport
 from gateway.config.models import DestinationConfig, SourceConfig
 from gateway.config.proxy import environment_proxy, parse_proxy
 from gateway.config.tls_files import TlsFileError, TlsFiles, read_tls_files
-from gateway.config.types import FIELD
+from gateway.config.types import FIELD, SHOWN_HEADERS
 from gateway.plugin.registry import PluginRegistry
+from gateway.redact import SHORTEST_PART
 from gateway.redact import is_secret as names_secret
 
 T = TypeVar("T", bound=BaseModel)
@@ -62,8 +63,9 @@ class EgressReader:
         """Return the value of a header; as a `SecretStr` if it is a credential."""
         if not isinstance(value, str):
             return value
-        shown = written == value and not value.startswith(FILE) and not _AUTHORIZES.match(value)
-        if shown and not names_secret(name):
+        literal = written == value and not value.startswith(FILE)
+        plain = name.lower() in SHOWN_HEADERS or len(value) < SHORTEST_PART
+        if literal and plain and not names_secret(name) and not _AUTHORIZES.match(value):
             return value
         return SecretStr(self._references.secret(value, table, f"headers.{name}"))
 

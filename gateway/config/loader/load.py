@@ -42,8 +42,9 @@ from gateway.config.models import (
     redactor_of,
 )
 from gateway.config.operations import AdminConfig, AlertsConfig, LogConfig, TraceConfig
-from gateway.config.types import NAME, ConfigTable, address_problem
+from gateway.config.types import NAME, address_problem
 from gateway.errors import ConfigError, PluginError
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.registry import PluginRegistry
 from gateway.redact import Redactor
 from gateway.suggestions import did_you_mean

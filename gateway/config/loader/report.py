@@ -84,11 +84,6 @@ SHORTEST = 4
 
 _PLAIN = {
     "string_type": "must be text; put it in quotes",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "list_type": 'must be a list; write ["..."]',
@@ -97,6 +92,14 @@ _PLAIN = {
     "path_type": "must be a path; put it in quotes",
 }
 """Messages for the types of pydantic's errors."""
+_NUMBERS = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+}
+"""Messages that an example follows."""
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -202,7 +205,8 @@ class ConfigReport:
             if one["type"] == "missing" and key in suggested:
                 continue
             item = next((f"item {step + 1} " for step in one["loc"][1:] if type(step) is int), "")
-            self.problem(table, key, item + _sentence(key, keys, one))
+            for sentence in _sentence(key, keys, one).split("\n"):
+                self.problem(table, key, item + sentence)
 
     def sentences(self, keys: Mapping[str, FieldInfo], error: ValidationError) -> Iterator[str]:
         """Yield the errors that pydantic found in a nested table, whose allowed keys are *keys*."""
@@ -271,6 +275,8 @@ def _sentence(key: str, keys: Mapping[str, FieldInfo], found: ErrorDetails) -> s
         return f"unknown key; {did_you_mean(key, keys)}"
     if kind == "missing":
         return f"missing; add it: {_purpose(keys.get(key))}"
+    if kind in _NUMBERS:
+        return f"{_NUMBERS[kind]}, such as {_example(keys.get(key))}"
     if kind in _PLAIN:
         return _PLAIN[kind]
     if kind in _BOUNDS:
@@ -281,6 +287,12 @@ def _sentence(key: str, keys: Mapping[str, FieldInfo], found: ErrorDetails) -> s
         return f"must be {context['expected']}" + (f"; did you mean {close}?" if close else "")
     message = found["msg"].removeprefix("Value error, ")
     return message.replace("Input should", "it should")
+
+
+def _example(field: FieldInfo | None) -> str:
+    """Return a number for *field*: its default, if that is one and does not turn it off."""
+    default = field.default if field else None
+    return f"{default:g}" if isinstance(default, int | float) and default else "10"
 
 
 def _purpose(field: FieldInfo | None) -> str:
