@@ -244,15 +244,13 @@ class HttpTransport:
             idle.remove(connection)
 
     def _end_overdue(self) -> None:
-        self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
         message = f"no response in {self._timeout:g} s"
         while self._under_way:
             exchange = next(iter(self._under_way))
             if exchange.deadline > now:
-                self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
-                return
+                break
             self._under_way.pop(exchange)
             if exchange.connection is not None:
                 opening = self._open.get(exchange.connection) is not None
@@ -260,6 +258,10 @@ class HttpTransport:
             else:
                 self._waiting.remove(exchange)
                 exchange.end(TransportError("timeout", message))
+        # Only now: the end of one request often begins another, which must start no second timer.
+        self._timer = None
+        if self._under_way:
+            self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
 
     async def close(self) -> None:
         """Close every connection, and end what is under way."""

@@ -9,7 +9,7 @@ import pytest
 from gateway.delivery.connection import MAX_BODY as LARGEST
 from gateway.delivery.transport import HttpTransport
 from gateway.errors import TransportError
-from gateway.http import Request
+from gateway.http import Request, Response
 
 Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -186,3 +186,38 @@ async def test_silence_after_an_idle_while_is_a_timeout_too(transport: HttpTrans
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(transport.send(to(url)), 10)
     assert caught.value.cause == "timeout"
+
+
+async def test_one_timer_watches_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests time out, and are followed by another at once, one timer runs."""
+    loop, armed, ended = asyncio.get_running_loop(), [0], [0]
+    transport, finished = HttpTransport(timeout=0.05, connections=1), asyncio.Event()
+    call_later = loop.call_later
+
+    def counted(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        armed[0] += 1
+        return call_later(delay, fired, call)
+
+    def fired(call: Callable[[], None]) -> None:
+        armed[0] -= 1
+        call()
+        assert armed[0] <= 1
+
+    async def answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(answer) as url:
+
+        def on_end(end: Response | TransportError) -> None:
+            assert isinstance(end, TransportError)
+            ended[0] += 1
+            if ended[0] == 8:
+                finished.set()
+            else:
+                transport.post(to(url), on_end)
+
+        monkeypatch.setattr(loop, "call_later", counted)
+        transport.post(to(url), on_end)
+        await finished.wait()
+        await transport.close()
+    assert armed[0] <= 1
