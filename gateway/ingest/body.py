@@ -9,6 +9,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import ClientPayloadError, web
+from aiohttp.hdrs import CONTENT_ENCODING
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import Fault, Rejected
@@ -53,12 +54,13 @@ async def read_body(http: web.BaseRequest, *, once: bool = False) -> bytes:
             raise _too_large(cap)
     else:
         body = await _read_on(http, cap)
-    coding = _coding(http)
-    if coding in INFLATED and body:
-        body = _inflated(body, coding, cap)
-        _held(http, len(body))
-    elif coding in FOREIGN:
-        raise Rejected("$", f"{coding} is not supported; use gzip", Fault.MALFORMED)
+    if CONTENT_ENCODING in http.headers:
+        coding = _coding(http)
+        if coding in INFLATED and body:
+            body = _inflated(body, coding, cap)
+            _held(http, len(body))
+        elif coding in FOREIGN:
+            raise Rejected("$", f"{coding} is not supported; use gzip", Fault.MALFORMED)
     return _utf8(body) if body[:1] in _MARKS else body
 
 
@@ -139,7 +141,7 @@ async def _read(read: Callable[[], Awaitable[bytes]]) -> bytes:
 
 
 def _coding(http: web.BaseRequest) -> str:
-    return http.headers.get("content-encoding", "").strip().lower()
+    return http.headers.get(CONTENT_ENCODING, "").strip().lower()
 
 
 def inflated(http: web.BaseRequest) -> bool:

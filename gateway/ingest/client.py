@@ -18,6 +18,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
+from aiohttp.hdrs import ORIGIN
+from multidict import istr
 
 from gateway.config.types import YEAR, ClientKind, ProxyHeader
 from gateway.http import ClientInfo
@@ -195,6 +197,9 @@ class ClientIdentifier:
         return Identified(ClientInfo(caller.ip, one), cookie.header(one, secure=caller.secure))
 
 
+SEC_FETCH_SITE = istr("sec-fetch-site")
+
+
 def sent_by_browser(headers: Mapping[str, str]) -> bool:
     """Return whether a page in a browser sent these *headers*.
 
@@ -204,9 +209,9 @@ def sent_by_browser(headers: Mapping[str, str]) -> bool:
     count, since Node's ``fetch`` sends it too; Node also sent ``origin: client`` for a while
     (https://github.com/nodejs/undici/pull/3235).
     """
-    origin = headers.get("origin")
+    origin = headers.get(ORIGIN)
     if origin is None:
-        return "sec-fetch-site" in headers
+        return SEC_FETCH_SITE in headers
     return "://" in origin or origin == "null"
 
 

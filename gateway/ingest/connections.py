@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
+from aiohttp.hdrs import EXPECT
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -411,12 +412,12 @@ def _message(method: str, path: str, headers: CIMultiDict[str]) -> RawRequestMes
 
 def connection_of(http: web.BaseRequest) -> ClientConnection:
     """Return the connection of a request."""
-    return cast("ClientConnection", http.protocol)
+    return http.protocol  # type: ignore[return-value]  # the server has no other connections
 
 
 def waits(http: web.BaseRequest) -> bool:
     """Return whether the sender waits for "100 Continue" (RFC 9110, section 10.1.1)."""
-    expected = http.headers.get("expect")
+    expected = http.headers.get(EXPECT)
     if expected is None:
         return False
     return expected.strip().lower() == "100-continue" and http.version >= HttpVersion11

@@ -37,7 +37,7 @@ def read_events(source: Source, stored: Request, payload: Any) -> list[Event]:
     if source.max_events is not None and len(events) > source.max_events:
         what = f"more than {source.max_events} events in one request; send fewer"
         raise Rejected("$", what, Fault.TOO_LARGE)
-    return with_client(events, stored)
+    return events if stored.client is None else with_client(events, stored)
 
 
 def plan_events(

@@ -8,16 +8,18 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import structlog
 from aiohttp import web
+from aiohttp.hdrs import ORIGIN
 
 from gateway.errors import TRY_AGAIN, Fault, RefusalCause, Rejected, SpoolError, Unavailable
 from gateway.event import Event
 from gateway.http import REQUEST_ID, Request, Response
 from gateway.ingest.arrival import IngestObserver, RequestContext, RequestIdGenerator
 from gateway.ingest.body import read_body
+from gateway.ingest.connection_limits import ConnectionRefusal
 from gateway.ingest.connections import NO_HTTP, connection_of
 from gateway.ingest.events import plan_events, read_events, without_unused_client_id
 from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop, TurnQueue
@@ -143,11 +145,12 @@ class Receiver:
         """Return the response to one HTTP request, in the format of its source's vendor."""
         began = time.perf_counter()
         services, connection = self._services, connection_of(http)
-        headers, method = http.headers, http.method
+        headers, method, target = http.headers, http.method, http.raw_path
         wrong = connection.wrong(http)
         if wrong == NO_HTTP:
             return NOT_HTTP
-        target = http.raw_path if http.raw_path.startswith("/") else http.path_qs
+        if target[:1] != "/":
+            target = http.path_qs
         path, mark, query = target.partition("?")
         if method in READS and not wrong and path in self._pages:
             return _plain(await self._pages[path](headers))
@@ -171,20 +174,14 @@ class Receiver:
             client=identified.client,
         )
         arrival = RequestContext(request, source)
-        response = await self._respond(http, found, arrival)
+        response = await self._respond(http, found, arrival, wrong)
         arrival.status = wrong or response.status
         arrival.seconds = time.perf_counter() - began
         services.observer.received(arrival)
-        if isinstance(response, web.StreamResponse):
+        if not isinstance(response, Response):
             return response
-        lines = source.response_lines(response, headers.get("origin"))
-        lines += f"{REQUEST_ID}: {request.id}\r\n".encode()
-        timing = source.input.timing_header
-        if timing and timing not in response.headers:
-            lines += f"{timing}: {arrival.seconds:.6f}\r\n".encode()
-        if identified.set_cookie and not (arrival.relayed or arrival.refused):
-            lines += f"set-cookie: {identified.set_cookie}\r\n".encode()
-        return Answer(arrival.status, lines, response.body)
+        cookie = "" if arrival.relayed or arrival.refused else identified.set_cookie
+        return _answer(response, arrival, source, cookie, headers.get(ORIGIN))
 
     def _no_source(self, wrong: int) -> Answer:
         """Return the response to a request for no source."""
@@ -193,12 +190,20 @@ class Receiver:
         return Answer(wrong or 404, JSON_LINES, f'{{"error": "{error}"}}'.encode())
 
     async def _respond(
-        self, http: web.BaseRequest, found: SourceMatch, arrival: RequestContext
+        self, http: web.BaseRequest, found: SourceMatch, arrival: RequestContext, wrong: int
     ) -> Response | web.StreamResponse:
-        """Return the response to a request; a StreamResponse has been sent already."""
+        """Return the response to a request; a StreamResponse has been sent already.
+
+        Args:
+            http: the request.
+            found: its source.
+            arrival: what is known of it.
+            wrong: the status if its head is too large; else 0.
+        """
         source, request = found.source, arrival.request
         try:
-            _check_head(http)
+            if wrong or connection_of(http).refusal:
+                _refuse_head(None if wrong else connection_of(http).refusal)
             if source.translates(request.method, found.path):
                 return await self._ingest(http, found, arrival)
             arrival.relayed = True
@@ -246,7 +251,8 @@ class Receiver:
             if found.by_key:
                 stored = source.to_stored(request, body)
         events = arrival.events = read_events(source, stored, payload)
-        arrival.stored = stored = without_unused_client_id(stored, events)
+        if stored.client is not None:
+            arrival.stored = stored = without_unused_client_id(stored, events)
         if source.plan is None:
             return stored, events, PlannedEvents(events)
         kept = plan_events(source, stored, payload, events, self._services.tally)
@@ -386,18 +392,37 @@ async def _plan(
     return router.plan(source, events, consented)
 
 
-def _check_head(http: web.BaseRequest) -> None:
-    """Check the size of a request's head, and that there is room for its connection.
+def _refuse_head(refusal: ConnectionRefusal | None) -> NoReturn:
+    """Refuse a request by its connection's *refusal*; without one, because its head is too large.
 
     Raises:
-        Rejected: the head is too large, or there are too many connections.
+        Rejected: always.
     """
-    connection = connection_of(http)
-    if connection.wrong(http):
-        cause = RefusalCause.HEAD_TOO_LARGE
-        raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE, cause=cause)
-    if connection.refusal:
-        raise connection.refusal.error()
+    if refusal is not None:
+        raise refusal.error()
+    raise Rejected("$", TOO_LARGE_HEAD, Fault.TOO_LARGE, cause=RefusalCause.HEAD_TOO_LARGE)
+
+
+def _answer(
+    response: Response, arrival: RequestContext, source: Source, cookie: str, origin: str | None
+) -> Answer:
+    """Return the *response* of a *source*, with the headers of this request alone.
+
+    Args:
+        response: the vendor's response.
+        arrival: what is known of the request.
+        source: its source.
+        cookie: the ``set-cookie`` header; empty for none.
+        origin: the origin of the page that sent it, if any.
+    """
+    own = f"{REQUEST_ID}: {arrival.request.id}\r\n"
+    timing = source.input.timing_header
+    if timing and timing not in response.headers:
+        own += f"{timing}: {arrival.seconds:.6f}\r\n"
+    if cookie:
+        own += f"set-cookie: {cookie}\r\n"
+    lines = source.response_lines(response, origin) + own.encode()
+    return Answer(arrival.status, lines, response.body)
 
 
 def _plain(response: Response) -> Answer:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
 
 from gateway.ingest.responses import Answer, header_lines, to_bytes
@@ -34,12 +33,14 @@ class RequestLoop(web.RequestHandler):
         options: those of aiohttp's handler.
     """
 
-    __slots__ = ("_max_body", "_respond")
+    __slots__ = ("_max_body", "_respond", "_writer")
 
     def __init__(self, server: web.Server, respond: Handler, max_body: int, **options: Any) -> None:
         super().__init__(server, **options)
         self._respond = respond
         self._max_body = max_body
+        self._writer = StreamWriter(self, self._loop)
+        """Writes the next streamed response; one that is written at once leaves it as it is."""
 
     async def start(self) -> None:
         """Serve requests until the connection closes."""
@@ -79,9 +80,8 @@ class RequestLoop(web.RequestHandler):
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
-        writer = StreamWriter(self, self._loop)
         return web.BaseRequest(
-            cast("RawRequestMessage", message), body, self, writer, task, self._loop,
+            message, body, self, self._writer, task, self._loop,  # type: ignore[arg-type]  # errors never get here
             client_max_size=self._max_body,
         )  # fmt: skip
 
@@ -126,6 +126,7 @@ class RequestLoop(web.RequestHandler):
             return keeps
         if not keeps:
             response.force_close()
+        self._writer = StreamWriter(self, self._loop)
         await response.prepare(request)
         await response.write_eof()
         return bool(response.keep_alive)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from multidict import istr
+
 from gateway.errors import Fault, Rejected
 from gateway.http import REQUEST_ID, TRACE_CONTEXT, Request, Response, header_text
 from gateway.ingest.client import ClientIdentifier
@@ -84,7 +86,8 @@ class Source:
         self.reply_timeout = respond
         key_headers = reads.credential_headers if keeps_client_key else frozenset[str]()
         context = TRACE_CONTEXT if traced else frozenset[str]()
-        self._kept = reads.stored_headers | {"user-agent"} | key_headers | context
+        kept = reads.stored_headers | {"user-agent"} | key_headers | context
+        self._kept = [(name, istr(name)) for name in sorted(kept)]
         self.methods: dict[str, set[str]] = {}
         for endpoint in (*reads.endpoints, *reads.unsupported):
             method, _, path = endpoint.partition(" ")
@@ -168,15 +171,14 @@ class Source:
 
         Headers with keys are only needed if a destination sends the client's own key.
         """
-        sent = request.headers
+        sent, headers = request.headers, dict[str, str]()
+        for name, look in self._kept:
+            if (value := sent.get(look)) is not None:
+                headers[name] = value if value.isascii() else header_text(value)
         return Request(
             method=request.method,
             url=request.url,
-            headers={
-                name: header_text(value)
-                for name in self._kept
-                if (value := sent.get(name)) is not None
-            },
+            headers=headers,
             body=body,
             id=request.id,
             received_at=request.received_at,
@@ -200,7 +202,7 @@ class SourceMatch(NamedTuple):
         Raises:
             Rejected: no source does.
         """
-        source = self.by_key.get(key or "", self.source)
+        source = self.by_key.get(key or "", self.source) if self.by_key else self.source
         source.check_key(key)
         return source
 
@@ -294,22 +296,24 @@ class SourceIndex:
         is an event endpoint for *method*. Other paths stay as written, since only the vendor knows
         what they mean.
         """
-        found = self._at(path, headers)
+        endpoint = self._exact.get(path)
+        found = None if endpoint is None else endpoint.at(headers)
+        if found is None:
+            found = self._below(path, headers)
         if not ("//" in path or path.endswith("/")):
             return found
         if method == "OPTIONS":
             method = headers.get("access-control-request-method", "")
         if found is not None and found.source.translates(method, found.path):
             return found
-        tidy = self._at(_SLASHES.sub("/", path).removesuffix("/"), headers)
+        plain = _SLASHES.sub("/", path).removesuffix("/")
+        tidy = None if plain == path else self.find(plain, headers, method)
         if tidy is not None and tidy.source.translates(method, tidy.path):
             return tidy
         return found
 
-    def _at(self, path: str, headers: Mapping[str, str]) -> SourceMatch | None:
-        endpoint = self._exact.get(path)
-        if endpoint is not None and (found := endpoint.at(headers)):
-            return found
+    def _below(self, path: str, headers: Mapping[str, str]) -> SourceMatch | None:
+        """Return the source of a path that no vendor documents; None if there is none."""
         for prefix, mount in self._mounts:
             if path.startswith(f"{prefix}/") and (found := mount.at(path, headers)):
                 return found

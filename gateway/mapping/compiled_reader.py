@@ -369,6 +369,8 @@ def leftovers(
         keys: keys that have rows.
         left: what is unmapped of the values of these keys.
     """
+    if not left:
+        return {key: here[key] for key in here if key not in keys and here[key] is not None}
     return {
         key: left.get(key, value)
         for key, value in here.items()

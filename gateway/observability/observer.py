@@ -175,14 +175,16 @@ class Observer:
         if chosen or len(events) > 1:
             self.successes.charge(arrival.candidate, len(events) or 1, chosen=chosen)
         keep = self._on and bool(chosen or wrong or (strange and self._strangers.take()))
-        if keep or self._watched(source, "", events, failed=refused is not None):
+        if keep or (
+            self.hub.lines and self._watched(source, "", events, failed=refused is not None)
+        ):
             size = 0 if arrival.stored is None else len(arrival.stored.body)
             self.recorder.put(arrival, size, keep=keep)
 
     def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
-        """Return whether to show live viewers a record that is not stored."""
+        """Return whether to show live viewers, of whom there are some, a record not stored."""
         hub, shown = self.hub, self._shown
-        if not hub.lines or not shown.ready:
+        if not shown.ready:
             return False
         return hub.wants(source, to, events, failed=failed) and shown.take()
 
@@ -213,7 +215,9 @@ class Observer:
         """Trace an attempt, if it is sampled, fails, or ends what failed before."""
         failed = outcome in FAILED
         keep = self._on and (failed or job.had_trouble or is_sampled(job.entry.id))
-        if keep or self._watched(job.entry.source, to[0], (job.event,), failed=failed):
+        if keep or (
+            self.hub.lines and self._watched(job.entry.source, to[0], (job.event,), failed=failed)
+        ):
             raw = snapshot_attempt(job, to, outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)
 

@@ -12,12 +12,15 @@ evenly with the monotonic clock for `CONFIRM` seconds, the system clock is trust
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 CONFIRM = 300.0
 """Seconds for which the system clock must run evenly before it is trusted."""
 SLACK = 2.0
 """Seconds that the system clock may drift between two checks; more is a jump."""
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""The monotonic clock that includes the time asleep, if the system has one."""
 
 
 class Clock(Protocol):
@@ -70,7 +73,7 @@ class SteadyClock:
         self, day: Callable[[], float] | None = None, seconds: Callable[[], float] | None = None
     ) -> None:
         self._day = day or (lambda: time.time())  # noqa: PLW0108 - looked up at each call
-        self._seconds = seconds or _since_boot
+        self._seconds = seconds or partial(time.clock_gettime, _SINCE_BOOT)
         self._began = self._seconds()
         self._start = self._day()
         self._behind = 0.0
@@ -98,7 +101,7 @@ class SteadyClock:
 
     def of_day(self) -> float:
         """Return the time of day, by the last trusted system clock."""
-        return self.now() + self.ahead
+        return self._start + self._seconds() - self._began + self.ahead
 
     def sure_of_day(self) -> float:
         """Return the earliest time of day that it can be."""
@@ -171,8 +174,3 @@ class GivenClock:
 def moment(seconds: float) -> datetime:
     """Return Unix seconds as a datetime in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _since_boot() -> float:
-    """Return monotonic seconds, including the time asleep if the system counts it."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -26,11 +26,15 @@ from plugins.chrts.mapping import (
     segment_shaped,
 )
 
-DONE = {
-    "/customer/identify": "Customer identified successfully",
-    "/customer/alias": "Customer alias set successfully",
-    "/event/track": "Event tracked successfully",
+ACCEPTED = {
+    path: json_response(200, {"status": True, "code": 200, "message": said})
+    for path, said in {
+        "/customer/identify": "Customer identified successfully",
+        "/customer/alias": "Customer alias set successfully",
+        "/event/track": "Event tracked successfully",
+    }.items()
 }
+"""The documented response of each endpoint."""
 NO_UID = (
     "Customer UID is required. You can use `uid`, `userId` or `anonymousId` "
     "to identify the customer"
@@ -107,7 +111,7 @@ class ChrtsInput(Input):
 
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
         """Return the documented response of the endpoint."""
-        return json_response(200, {"status": True, "code": 200, "message": DONE[request.path]})
+        return ACCEPTED[request.path]
 
     def refuse(self, request: Request, error: Rejected) -> Response:
         """Return an error in chrts' format, with its documented message if there is one."""

@@ -102,9 +102,8 @@ class QuarticInput(Input):
     def accept(self, request: Request, events: Sequence[Event]) -> Response:  # noqa: ARG002 - it depends on the path alone
         """Return success with the time in the format of the endpoint's example."""
         arrived = request.received_at
-        at: int | str = f"{arrived:%Y-%m-%d %H:%M:%S}"
-        if request.path == "/store/track/event":
-            at = int(arrived.timestamp())
+        events_path = request.path == "/store/track/event"
+        at = int(arrived.timestamp()) if events_path else f"{arrived:%Y-%m-%d %H:%M:%S}"
         return json_response(200, {"status": "OK", "timestamp": at})
 
     def refuse(self, request: Request, error: Rejected) -> Response:

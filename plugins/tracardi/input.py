@@ -135,8 +135,9 @@ class TracardiInput(Input):
 
 def profile_less(request: Request) -> bool:
     """Return whether the query asks for events without a profile."""
-    query = request.query
-    return bool(query) and parse_qs(query).get("profile_less", [""])[-1].lower() in TRUE
+    if "?" not in request.url:
+        return False
+    return parse_qs(request.query).get("profile_less", [""])[-1].lower() in TRUE
 
 
 def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
@@ -147,19 +148,22 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
     event's own context has is not moved.
     """
     events = [{**event, "type": event["type"].strip()} for event in payload.get("events", ())]
-    _tell_orders_apart(events)
+    if len(events) > 1:
+        _tell_orders_apart(events)
     arranged = {**payload, "events": events}
+    arranged.pop(MOVED, None)
     if loose or "profile_less" in payload:
         arranged["profile_less"] = loose
-    context: Mapping[str, Any] = payload.get("context") or {}
+    context: Mapping[str, Any] | None = payload.get("context")
+    if not context or not events:
+        return arranged
     own = {key for event in events for key in event.get("context") or ()}
     moved = {
         key: value
         for key, value in context.items()
         if key not in SESSION_CONTEXT and key not in own and value is not None
     }
-    arranged.pop(MOVED, None)
-    if moved and events:
+    if moved:
         arranged["context"] = {key: context[key] for key in context if key not in moved}
         arranged[MOVED] = list(moved)
         for event in events:
@@ -170,7 +174,7 @@ def _arranged(payload: dict[str, Any], *, loose: bool) -> dict[str, Any]:
 def _tell_orders_apart(events: list[dict[str, Any]]) -> None:
     """Mark the completion of an order that was started in the same payload: it is placed once."""
     placed = {_order_id(event) for event in events if event["type"] == STARTED} - {None}
-    for event in events:
+    for event in events if placed else ():
         if event["type"] == COMPLETED and _order_id(event) in placed:
             event["type"] = ALREADY_PLACED
 
@@ -204,12 +208,16 @@ def _collected(event: Event) -> datetime | None:
     In the document ``metadata.time`` is the time of the event. The Python SDK writes another
     format, and unreadable times are ignored.
     """
+    extra = event.extra
+    if not extra:
+        return None
     if (own := inserted(event)) is not None:
         return TIME.decode(own)  # type: ignore[no-any-return]  # codecs are untyped
-    metadata = event.extra.get("metadata")
+    metadata = extra.get("metadata")
     told = metadata.get("time") if type(metadata) is dict else None
-    times = [told.get(key) for key in ("create", "insert")] if type(told) is dict else [told]
-    return next(filter(None, map(_instant, times)), None)
+    if type(told) is dict:
+        return _instant(told.get("create")) or _instant(told.get("insert"))
+    return _instant(told)
 
 
 def _instant(time: Any) -> datetime | None:
@@ -234,13 +242,12 @@ def _consent(event: Event) -> dict[str, Any]:
 
 def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
     first = events[0]
-    debugging = any(_debugger(event) for event in events)
-    ids = [event.message_id or event.id for event in events]
+    ids = [e.message_id or e.id for e in events] if any(map(_debugger, events)) else []
     said: dict[str, Any] = {
         "task": derived("task", request.id),
         "ux": [],
         "response": {},
-        "events": ids if debugging else [],
+        "events": ids,
         "errors": [],
         "warnings": [],
         "source": {"consent": False},
@@ -250,15 +257,17 @@ def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
     profile = first.anonymous_id or ""
     session = first.session_id or derived("session", first.user_id or profile)
     said |= {"profile": {"id": profile}, "session": {"id": session}}
-    if debugging:
+    if ids:
         said["debugging"] = _debugging(session, ids, profile)
     return said
 
 
 def _debugger(event: Event) -> bool:
     """Return whether the options of the payload or the event ask for the debugger."""
-    holders = (event.extra, leftover(event))
-    return any((holder.get("options") or {}).get("debugger") is True for holder in holders)
+    extra = event.extra
+    return bool(extra) and any(
+        (holder.get("options") or {}).get("debugger") is True for holder in (extra, leftover(event))
+    )
 
 
 def _debugging(session: str, events: list[str], profile: str) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def problems(payload: Any) -> list[Detail]:
     _objects(payload, ("context", "properties", "request"), (), found)
     _events(payload.get("events", []), found)
     _objects(payload, ("options",), (), found)
-    _boolean(payload.get("profile_less", False), ("profile_less",), found)
+    if "profile_less" in payload:
+        _boolean(payload["profile_less"], ("profile_less",), found)
     if payload.get("debug") is not None:
         _boolean(payload["debug"], ("debug",), found)
     return found
