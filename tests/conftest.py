@@ -1,11 +1,14 @@
-"""Set-up of all tests: uvloop, and tables that tests print at the end of the run."""
+"""Set-up of all tests: uvloop, servers for many tests, and tables printed at the end of the run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import trustme
 import uvloop
 from hypothesis import settings
+
+from tests.cluster.servers import NatsServers, nats_servers
 
 TABLE = "table"
 
@@ -36,3 +39,19 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("both_loops"):
         loops["asyncio"] = asyncio.new_event_loop
     return loops
+
+
+@pytest.fixture(scope="session")
+def certificate_authority() -> trustme.CA:
+    """Return a certificate authority that only the tests trust."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServers]:
+    """Run three NATS servers with JetStream.
+
+    Each test uses names of its own, and leaves all three running and ready.
+    """
+    with nats_servers(tmp_path_factory.mktemp("nats")) as servers:
+        yield servers

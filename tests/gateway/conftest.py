@@ -8,12 +8,6 @@ import trustme
 from tests.gateway.odd_servers import Tls
 
 
-@pytest.fixture(scope="session")
-def certificate_authority() -> trustme.CA:
-    """Return a certificate authority that only the tests trust."""
-    return trustme.CA()
-
-
 @pytest.fixture(params=["plain", "TLS"])
 def tls(request: pytest.FixtureRequest, certificate_authority: trustme.CA) -> Tls:
     """Return no TLS, then TLS with a certificate for 127.0.0.1."""
