@@ -24,12 +24,14 @@ from gateway.event import Event
 from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
 from gateway.ingest.connection_limits import ConnectionLimits, Guard, allow_files
 from gateway.ingest.connections import Server
-from gateway.ingest.events import parse_stored
+from gateway.ingest.events import parse_if_possible, parse_stored
+from gateway.ingest.hand_over import HandOver
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver
 from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
 from gateway.ingest.relay_key import RelayKeyExchange
 from gateway.ingest.sources import Source, SourceIndex
+from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import health_pages
 from gateway.observability.observer import Observer, record_settings
@@ -67,6 +69,7 @@ class Gateway:
         consents: the stored consent of users.
         shadows: the counts of shadow destinations.
         workers: one per destination.
+        replies: the upstream replies that senders wait for, by request id.
         observer: metrics, log and traces.
         evictions: records what the spool gives up by itself.
         tally: counts events that violate a tracking plan.
@@ -93,6 +96,7 @@ class Gateway:
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.workers: dict[str, Worker] = {}
+        self.replies: dict[str, UpstreamReply] = {}
         self.alerting = AlertWatcher(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         self.observer = Observer(
@@ -127,7 +131,9 @@ class Gateway:
         Raises:
             SpoolError: the spool cannot be used.
         """
-        self.spool.subscribe(self._noticed)
+        for shard in self.spool.shards:
+            shard.subscribe(self._noticed)
+            shard.follow(HandOver(self.workers.get, self._events_of, self.replies).offer)
         self.spool.spares(self.observer.recorder.give_up_file)
         try:
             await self._take_up()
@@ -308,8 +314,8 @@ class Gateway:
             name,
             shadow_delivery(config),
             sender=sender,
-            spool=self.spool,
-            parse=self.parse,
+            shard=self.spool.shards[0],
+            parse=self._events_of,
             steps_of=self.steps_of,
             observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
@@ -331,6 +337,10 @@ class Gateway:
             Rejected: the plugin no longer accepts the request.
         """
         return parse_stored(entry, self._inputs)
+
+    def _events_of(self, entry: Entry) -> Sequence[Event]:
+        """Return the events of a stored request; none if it can no longer be parsed."""
+        return parse_if_possible(entry, self._inputs)
 
     def activate(self, config: Config, router: Router) -> None:
         """Use another configuration for all later requests."""

@@ -12,7 +12,7 @@ from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Name, endpoint
 from gateway.errors import SpoolError
 from gateway.redact import without_password
-from gateway.spool import Balance, GivenUp, QueueDepth, Spool
+from gateway.spool import Balance, GivenUp, QueueDepth, SpoolAdmin
 from gateway.suggestions import check_name
 
 UNKNOWN = {404: "There is no such destination."}
@@ -95,7 +95,7 @@ class Destinations(msgspec.Struct, frozen=True):
     destinations: list[Destination]
 
 
-async def balances(spool: Spool) -> dict[str, Balance]:
+async def balances(spool: SpoolAdmin) -> dict[str, Balance]:
     """Return the balances; empty while the disk fails or hangs."""
     with contextlib.suppress(SpoolError, TimeoutError):
         async with asyncio.timeout(_PATIENCE):

@@ -162,7 +162,7 @@ async def show_spool(context: AdminContext) -> SpoolState:
         path=str(config.path),
         bytes=await spool.size(),
         max_bytes=config.max_bytes,
-        position=spool.position(),
+        position=max((shard.position() for shard in spool.shards), default=0),
         not_ready_reason=spool.health() or "",
         depths={name: depth for name, depth in depths.items() if name not in orphans},
         orphans=[Orphan(name, depth) for name, depth in orphans.items()],

@@ -16,7 +16,7 @@ from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.delivery.waiting import DOUBT, WaitingReader
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.spool import DeadLettersReplayed, DeliveryRef, Entry, LogRecord, Spool, SpoolNotice
+from gateway.spool import DeadLettersReplayed, DeliveryRef, Entry, LogRecord, Shard, SpoolNotice
 
 PAGE = 100
 """Entries read at once."""
@@ -40,7 +40,7 @@ class BacklogReader:
 
     Args:
         name: name of the destination.
-        spool: the log.
+        shard: the log.
         queue: gets the jobs.
         breaker: the circuit breaker of the destination.
         concurrency: number of parallel attempts.
@@ -56,7 +56,7 @@ class BacklogReader:
     def __init__(  # noqa: PLR0913 - all dependencies of a reader
         self,
         name: str,
-        spool: Spool,
+        shard: Shard,
         queue: JobQueue,
         breaker: CircuitBreaker,
         *,
@@ -67,7 +67,7 @@ class BacklogReader:
         whole: Callable[[str], bool],
     ) -> None:
         self._name = name
-        self._spool = spool
+        self._shard = shard
         self._queue = queue
         self._in_flight = queue.in_flight
         self._breaker = breaker
@@ -85,7 +85,7 @@ class BacklogReader:
         self._maker = JobBuilder(name, parse, steps_of)
         self.waiting = WaitingReader(
             name,
-            spool,
+            shard,
             queue,
             self._maker,
             first_unread=self._first_unread,
@@ -99,7 +99,7 @@ class BacklogReader:
         self._tracker = tracker
         self._maker.start(dead_letters)
         self.waiting.start(tracker)
-        self._began = self._reached = self._spool.position()
+        self._began = self._reached = self._shard.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
@@ -250,11 +250,11 @@ class BacklogReader:
         Raises:
             SpoolError: the spool cannot be read.
         """
-        balance = (await self._spool.balances())[self._name]
+        balance = (await self._shard.balances())[self._name]
         index = UnreadIndex()
-        upto, after = self._began, self._spool.cursor(self._name)
+        upto, after = self._began, self._shard.cursor(self._name)
         while after < upto:
-            page = await self._spool.unread(self._name, after, upto, SCANNED)
+            page = await self._shard.unread(self._name, after, upto, SCANNED)
             for found in page.items:
                 whole = self._whole(found.vendor)
                 for number, user in zip(found.numbers, found.users, strict=True):
@@ -266,7 +266,7 @@ class BacklogReader:
         for one, whole in self._early:
             index.add(one, whole=whole)
         self._unread, self._early = index, []
-        self._evicted_to = max(self._evicted_to, self._spool.cursor(self._name))
+        self._evicted_to = max(self._evicted_to, self._shard.cursor(self._name))
         self._tracker.begin(balance.delivered, balance.declined, balance.shadowed)
         self._loaded = True
         self._ready.set()
@@ -330,7 +330,7 @@ class BacklogReader:
             self._open(seq, [one.number for one in group], ahead=ahead[seq])
         self._loading = Counter(one.user for one in taken)
         try:
-            items = await self._spool.entries(list(by_seq))
+            items = await self._shard.entries(list(by_seq))
         except BaseException:
             for seq, group in by_seq.items():
                 for one in group:

@@ -3,11 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from gateway.delivery.dead_letters import DeadLetterWriter
 from gateway.delivery.job import Job, StepsOf, build_job
-from gateway.errors import Rejected, Unrenderable
+from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.spool import DeliveryRef, Entry, WaitingDelivery
 
@@ -16,9 +14,8 @@ PARSED_ENTRIES = 4
 MANY_EVENTS = 16
 """Requests with more events than this are cached."""
 
-log = structlog.get_logger()
-
 Parse = Callable[[Entry], Sequence[Event]]
+"""Returns the events of a stored request; none if it can no longer be parsed."""
 
 
 class JobBuilder:
@@ -64,16 +61,7 @@ class JobBuilder:
         known = self._parsed.get(seq)
         if known is not None:
             return known
-        try:
-            events = self._parse(entry)
-        except Rejected as error:
-            log.warning(
-                "stored_request_unparsable", request=entry.id, source=entry.source, error=str(error)
-            )
-            return ()
-        except Exception:
-            log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
-            return ()
+        events = self._parse(entry)
         if len(events) > MANY_EVENTS:
             self._parsed[seq] = events
             if len(self._parsed) > PARSED_ENTRIES:

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.delivery.job import Completion
 from gateway.errors import SpoolError
-from gateway.spool import DeliveryRef, FailedDelivery, Outdated, Progress, Spool, WaitingDelivery
+from gateway.spool import DeliveryRef, FailedDelivery, Outdated, Progress, Shard, WaitingDelivery
 
 INTERVAL = 0.05
 """Seconds for which progress is collected before it is recorded. After a crash, deliveries that
@@ -42,11 +42,11 @@ class ProgressTracker:
 
     Args:
         destination: its name.
-        spool: stores the progress.
+        shard: stores the progress.
         reached: returns the seq up to which every delivery for the destination has become a job.
     """
 
-    def __init__(self, destination: str, spool: Spool, reached: Callable[[], int]) -> None:
+    def __init__(self, destination: str, shard: Shard, reached: Callable[[], int]) -> None:
         self.destination = destination
         self.stalled = False
         """Whether progress cannot be recorded now; then nothing more should be delivered."""
@@ -56,7 +56,7 @@ class ProgressTracker:
         """Number of deliveries that ended ahead of the cursor since it last caught up."""
         self.newest = 0
         """The highest seq opened in order; lower ones must be opened ahead."""
-        self._spool = spool
+        self._shard = shard
         self._reached = reached
         self._open: dict[int, _Entry] = {}
         self._opened = 0
@@ -293,7 +293,7 @@ class ProgressTracker:
             shadowed=counts["shadowed"],
         )
         try:
-            await self._spool.settle(self.destination, progress)
+            await self._shard.settle(self.destination, progress)
         except SpoolError as error:
             self._keep(later, done, dead)
             self._done_going = 0

@@ -7,7 +7,7 @@ from gateway.delivery.job import steady_time
 from gateway.delivery.job_builder import JobBuilder
 from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.queue import WINDOW_JOBS, JobQueue
-from gateway.spool import DeliveryRef, Spool, WaitingDelivery
+from gateway.spool import DeliveryRef, Shard, WaitingDelivery
 
 PAGE = 100
 """Waiting deliveries read at once."""
@@ -30,7 +30,7 @@ class WaitingReader:
 
     Args:
         name: name of the destination.
-        spool: has the waiting deliveries.
+        shard: has the waiting deliveries.
         queue: gets the jobs.
         maker: makes the jobs.
         first_unread: returns the lowest seq of a user's unread deliveries in the log, by the
@@ -41,7 +41,7 @@ class WaitingReader:
     def __init__(  # noqa: PLR0913 - all dependencies of a reader
         self,
         name: str,
-        spool: Spool,
+        shard: Shard,
         queue: JobQueue,
         maker: JobBuilder,
         *,
@@ -49,7 +49,7 @@ class WaitingReader:
         wake: Callable[[], None],
     ) -> None:
         self._name = name
-        self._spool = spool
+        self._shard = shard
         self._queue = queue
         self._in_flight = queue.in_flight
         self._maker = maker
@@ -146,7 +146,7 @@ class WaitingReader:
         now = steady_time()
         room = PAGE + self._in_flight.waiting
         with self._tracker.watch_moves() as moved:
-            found = await self._spool.retrying(self._name, NEVER, room + 1)
+            found = await self._shard.retrying(self._name, NEVER, room + 1)
             fresh = [x for x in found if not (self._in_flight.has(x.mark) or moved(x.mark))]
             due = [later for later in fresh if self._due_of(later) <= now][:PAGE]
             await self._load(due, moved)
@@ -165,11 +165,11 @@ class WaitingReader:
     async def _bring_parked(self, user: str) -> None:
         await self._tracker.flush()
         with self._tracker.watch_moves() as moved:
-            parked = await self._spool.parked(self._name, user, PAGE)
+            parked = await self._shard.parked(self._name, user, PAGE)
             if self._queue.users.is_active(user) or self._in_flight.retries_for(user):
                 return
             # After a crash, earlier events that were in flight may be unread in the log.
-            first = self._first_unread(self._spool.user_hash(user))
+            first = self._first_unread(self._shard.user_hash(user))
             ready = [x for x in parked if first is None or x.mark.seq < first]
             await self._load(ready, moved)
         if not parked:
@@ -202,7 +202,7 @@ class WaitingReader:
             if self._tracker.unreported:
                 continue
             waiting = await self._list_retrying()
-            blocked = await self._spool.blocked(self._name)
+            blocked = await self._shard.blocked(self._name)
             if version == self._tracker.version:
                 self._follow |= self._in_flight.resync(blocked, waiting)
                 return
@@ -212,7 +212,7 @@ class WaitingReader:
         found: list[WaitingDelivery] = []
         last: WaitingDelivery | None = None
         while True:
-            page = await self._spool.retrying(self._name, NEVER, LISTED, last)
+            page = await self._shard.retrying(self._name, NEVER, LISTED, last)
             found += page
             if len(page) < LISTED:
                 return found
@@ -222,7 +222,7 @@ class WaitingReader:
         self, waiting: Iterable[WaitingDelivery], moved: Callable[[DeliveryRef], bool]
     ) -> None:
         laters = list(waiting)
-        entries = await self._spool.entries(sorted({later.mark.seq for later in laters}))
+        entries = await self._shard.entries(sorted({later.mark.seq for later in laters}))
         by_seq = {item.seq: item.entry for item in entries}
         for later in laters:
             entry = by_seq.get(later.mark.seq)

@@ -36,7 +36,7 @@ from gateway.delivery.sender import Sender, internal_error, internal_failure
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import Response
-from gateway.spool import Attempt, LogRecord, Spool
+from gateway.spool import Attempt, LogRecord, Shard
 from gateway.verdict import Declined, Delivered, Refused, RetryLater
 
 AHEAD = 256
@@ -77,13 +77,13 @@ class WorkerStatus(NamedTuple):
 
 
 class Worker:
-    """Delivers to one destination; it shares only the spool with other workers.
+    """Delivers to one destination; it shares only the log with other workers.
 
     Args:
         name: name of the destination.
         config: its configuration.
         sender: renders, sends and judges events.
-        spool: the log.
+        shard: the log.
         parse: returns the events of a stored request.
         steps_of: returns the steps of a route by its name.
         observer: observes every attempt.
@@ -96,7 +96,7 @@ class Worker:
         config: DestinationConfig,
         *,
         sender: Sender,
-        spool: Spool,
+        shard: Shard,
         parse: Parse,
         steps_of: StepsOf,
         observer: DeliveryObserver,
@@ -114,7 +114,7 @@ class Worker:
         self.queue = JobQueue(config.concurrency, self._pump.wake)
         self.backlog = BacklogReader(
             name,
-            spool,
+            shard,
             self.queue,
             self.breaker,
             concurrency=config.concurrency,
@@ -123,10 +123,10 @@ class Worker:
             steps_of=steps_of,
             whole=sender.rendering.forwards_from,
         )
-        self.tracker = ProgressTracker(name, spool, self.backlog.read_position)
+        self.tracker = ProgressTracker(name, shard, self.backlog.read_position)
         self._observer = Guarded(observer, settled)
         self.dead_letters = DeadLetterWriter(name, self.tracker, sender, self._observer)
-        self._spool = spool
+        self._shard = shard
         self._stopping = self._paused = self._drained = self._drained_late = False
         self.delivered = self.declined = self.retried = self.shadowed = 0
 
@@ -224,7 +224,7 @@ class Worker:
 
     def sends_now(self, user: str) -> bool:
         """Return whether a new event of *user* would be sent without waiting behind others."""
-        if self.queue.users.blocked(user) or self.queue.room_for(self._spool.user_hash(user)) <= 0:
+        if self.queue.users.blocked(user) or self.queue.room_for(self._shard.user_hash(user)) <= 0:
             return False
         return self.backlog.prompt()
 

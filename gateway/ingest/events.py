@@ -6,6 +6,7 @@ The receiver, restarts, replays, ``gateway explain`` and traces all use these fu
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from msgspec.structs import replace
 
 from gateway.errors import Fault, Rejected
@@ -18,6 +19,8 @@ from gateway.plugin.vendor import Input
 from gateway.spool import Entry
 from gateway.tracking import PlannedEvents, ViolationCounter
 from gateway.tracking.field_removal import without_fields
+
+log = structlog.get_logger()
 
 
 def read_events(source: Source, stored: Request, payload: Any) -> list[Event]:
@@ -120,3 +123,16 @@ def parse_stored(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
     if not entry.dropped:
         return events
     return [without_fields(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]
+
+
+def parse_if_possible(entry: Entry, inputs: Mapping[str, Input]) -> Sequence[Event]:
+    """Return the events of a stored request as `parse_stored` does; none if that fails."""
+    try:
+        return parse_stored(entry, inputs)
+    except Rejected as error:
+        log.warning(
+            "stored_request_unparsable", request=entry.id, source=entry.source, error=str(error)
+        )
+    except Exception:
+        log.exception("plugin_failed", vendor=entry.vendor, step="parse", request=entry.id)
+    return ()

@@ -7,7 +7,6 @@ answers a few reads itself and refuses all others in the vendor's format.
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import NoReturn, Protocol
 
 import structlog
@@ -22,16 +21,16 @@ from gateway.ingest.body import read_body
 from gateway.ingest.connection_limits import ConnectionRefusal
 from gateway.ingest.connections import NO_HTTP, connection_of
 from gateway.ingest.events import plan_events, read_events, without_unused_client_id
-from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop, TurnQueue
+from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop
 from gateway.ingest.responses import Answer, header_lines
 from gateway.ingest.sources import Source, SourceIndex, SourceMatch
-from gateway.ingest.upstream_reply import ReplySource, UpstreamReply
+from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.log_limit import LogLimit
 from gateway.plugin.client_credentials import key_in_body
 from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import AT_ONCE, NOBODY, Consented, Router
 from gateway.routing.router import DeliveryPlan as Routed
-from gateway.spool import DedupWindow, Entry, LogRecord, Spool, SpoolFull, event_index
+from gateway.spool import DedupWindow, Entry, Intake, SpoolFull
 from gateway.spool.clock import moment
 from gateway.tracking import PlannedEvents, ViolationCounter
 
@@ -85,13 +84,6 @@ QUIET = 10.0
 TOO_LARGE_HEAD = "the request line and headers are too large"
 
 
-class DeliveryQueue(ReplySource, Protocol):
-    """A destination's worker, as the receiver sees it."""
-
-    def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
-        """Accept a new entry."""
-
-
 class IngestServices(Protocol):
     """The parts of the running gateway that the receiver needs; a reload may replace them."""
 
@@ -111,12 +103,12 @@ class IngestServices(Protocol):
         """Return the stored consent of users."""
 
     @property
-    def spool(self) -> Spool:
+    def spool(self) -> Intake:
         """Return the spool."""
 
     @property
-    def workers(self) -> Mapping[str, DeliveryQueue]:
-        """Return the workers by destination."""
+    def replies(self) -> dict[str, UpstreamReply]:
+        """Return the upstream replies that senders wait for, by request id."""
 
     @property
     def observer(self) -> IngestObserver:
@@ -139,7 +131,6 @@ class Receiver:
         self._ids = RequestIdGenerator()
         self._off_loop = OffLoop()
         self._not_stored = LogLimit(1, QUIET)
-        self._offers = TurnQueue()
 
     async def receive(self, http: web.BaseRequest) -> Answer | web.StreamResponse:
         """Return the response to one HTTP request, in the format of its source's vendor."""
@@ -278,7 +269,9 @@ class Receiver:
             else UpstreamReply(source.input, source.reply_timeout)
         )
         try:
-            events = await self._route(source, stored, kept, reply, arrival)
+            if reply:
+                services.replies[stored.id] = reply
+            events = await self._route(source, stored, kept, arrival)
         except SpoolError as error:
             if times := self._not_stored.take(source.name):
                 log.warning(
@@ -293,6 +286,8 @@ class Receiver:
                 cause, after = RefusalCause.SPOOL_FULL, error.retry_after
             reason = "the event cannot be stored now; try again"
             raise Unavailable(reason, cause, max(1, round(after))) from error
+        finally:
+            services.replies.pop(stored.id, None)
         arrival.kept = events
         services.accepted(events, source.name)
         return await reply.wait() if reply else None
@@ -302,7 +297,6 @@ class Receiver:
         source: Source,
         stored: Request,
         kept: PlannedEvents,
-        reply: UpstreamReply | None,
         arrival: RequestContext,
     ) -> Sequence[Event]:
         """Store events that have a destination; return all events without duplicates.
@@ -332,12 +326,12 @@ class Receiver:
             tuple([services.spool.user_hash(event.user_key) for event in events]),
         )
         if source.dedup is not None:
-            return await self._append_once(entry, events, source.dedup, reply)
-        await services.spool.append(entry, lambda item: self._hand_to_workers(item, events, reply))
+            return await self._append_once(entry, events, source.dedup)
+        await services.spool.append(entry, events)
         return events
 
     async def _append_once(
-        self, entry: Entry, events: Sequence[Event], window: float, reply: UpstreamReply | None
+        self, entry: Entry, events: Sequence[Event], window: float
     ) -> Sequence[Event]:
         """Append *entry* without duplicates; return *events* without duplicates.
 
@@ -346,38 +340,15 @@ class Receiver:
         Raises:
             SpoolError: the entry cannot be stored now.
         """
-        new: set[int] = set()
-
-        def accepted(item: LogRecord) -> None:
-            new.update(_events_of(item.entry))
-            self._hand_to_workers(item, events, reply)
-
         ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
-        await self._services.spool.append(entry, accepted, DedupWindow(ids, window))
-        repeats = _events_of(entry) - new
+        appended = await self._services.spool.append(entry, events, DedupWindow(ids, window))
+        repeats = appended.repeats
         if not repeats:
             return events
         log.debug(
             "duplicate_dropped", source=entry.source, request=entry.id, events=sorted(repeats)
         )
         return [event for i, event in enumerate(events) if i not in repeats]
-
-    def _hand_to_workers(
-        self, item: LogRecord, events: Sequence[Event], reply: UpstreamReply | None
-    ) -> None:
-        if reply:
-            reply.register(item, events, self._services.workers)
-        for destination, numbers in item.entry.targets.items():
-            self._offers.put(partial(self._offer, destination, item, events), len(numbers))
-
-    def _offer(self, destination: str, item: LogRecord, events: Sequence[Event]) -> None:
-        """Offer an entry to the destination's current worker.
-
-        A worker that started after the entry was stored reads it from the spool.
-        """
-        worker = self._services.workers.get(destination)
-        if worker is not None:
-            worker.offer(item, events)
 
 
 async def _plan(
@@ -429,11 +400,6 @@ def _plain(response: Response) -> Answer:
     """Return a response that belongs to no source."""
     lines = header_lines(response.headers, has_body=bool(response.body))
     return Answer(response.status, lines, response.body)
-
-
-def _events_of(entry: Entry) -> set[int]:
-    """Return the indexes of the events that have a destination."""
-    return {event_index(number) for numbers in entry.targets.values() for number in numbers}
 
 
 def _with_header(response: Response, name: str, value: str) -> Response:

@@ -1,7 +1,7 @@
 """Return the vendor's own response to events, if a source asks for it."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from gateway.event import Event
@@ -43,11 +43,14 @@ class UpstreamReply:
         self._answer: asyncio.Future[Response | None] | None = None
 
     def register(
-        self, item: LogRecord, events: Sequence[Event], workers: Mapping[str, ReplySource]
+        self,
+        item: LogRecord,
+        events: Sequence[Event],
+        worker_of: Callable[[str], ReplySource | None],
     ) -> None:
         """Register at the first destination of all events of *item*, before it is offered."""
         for name, indexes in item.entry.targets.items():
-            worker = workers.get(name)
+            worker = worker_of(name)
             if worker is None or len(indexes) < len(events):
                 continue
             if worker.forwards_from(self._reads.name):

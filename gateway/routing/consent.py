@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from gateway.config.models import ConsentConfig
 from gateway.event import Event
-from gateway.spool import ConsentRecord, Spool
+from gateway.spool import ConsentRecord, Intake
 from gateway.spool.sqlite.consent import newest
 
 NEAR = 10_000
@@ -30,7 +30,7 @@ class ConsentMemory:
         config: the retention; None stores nothing.
     """
 
-    def __init__(self, spool: Spool, config: ConsentConfig) -> None:
+    def __init__(self, spool: Intake, config: ConsentConfig) -> None:
         self._spool = spool
         self._near: dict[bytes, Statements] = {}
         self._whole: set[bytes] = set()

@@ -15,7 +15,7 @@ from gateway.redact import Redactor
 from gateway.shadow.sender import LiveComparison, ShadowSender
 from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import ShadowTally
-from gateway.spool import BacklogLimit, Evicted, Spool, SpoolNotice
+from gateway.spool import BacklogLimit, Evicted, SpoolAdmin, SpoolNotice
 
 EVERY = 1.0
 """Seconds between two writes."""
@@ -72,7 +72,7 @@ class ShadowRecorder:
             await asyncio.sleep(EVERY)
             await asyncio.shield(self.flush())
 
-    async def know(self, destinations: Mapping[str, DestinationConfig], spool: Spool) -> None:
+    async def know(self, destinations: Mapping[str, DestinationConfig], spool: SpoolAdmin) -> None:
         """Register which *destinations* are shadows; log the deliveries that new shadows discard.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The durable log between ingest and delivery: its Protocol and its values.
+"""The durable log between ingest and delivery: its Protocols and its values.
 
 `gateway.spool.sqlite` implements it.
 """
@@ -9,8 +9,9 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
-from gateway.spool.interface import Spool
+from gateway.spool.interface import Intake, Offer, Shard, Spool, SpoolAdmin
 from gateway.spool.values import (
+    Appended,
     Attempt,
     BacklogLimit,
     Balance,
@@ -23,6 +24,7 @@ from gateway.spool.values import (
     Entry,
     Evicted,
     FailedDelivery,
+    Fenced,
     GivenUp,
     LogRecord,
     Outdated,
@@ -40,6 +42,7 @@ from gateway.spool.values import (
 
 __all__ = [
     "ALL_DEAD_LETTERS",
+    "Appended",
     "Attempt",
     "BacklogLimit",
     "Balance",
@@ -55,13 +58,18 @@ __all__ = [
     "Entry",
     "Evicted",
     "FailedDelivery",
+    "Fenced",
     "GivenUp",
+    "Intake",
     "LogRecord",
+    "Offer",
     "Outdated",
     "PendingRequest",
     "Progress",
     "QueueDepth",
+    "Shard",
     "Spool",
+    "SpoolAdmin",
     "SpoolFull",
     "SpoolLimits",
     "SpoolNotice",

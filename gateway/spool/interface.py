@@ -1,14 +1,18 @@
-"""The Protocol of a spool: the durable log between ingest and delivery.
+"""The Protocols of a spool: the durable log between ingest and delivery.
 
-A spool stores requests exactly as received, one log row each. For each destination it has a cursor:
-every delivery at or before the cursor is finished or recorded as an exception. An exception is a
-waiting delivery (``WaitingDelivery``) or a dead letter (``DeadLetter``).
-A spool knows nothing of vendors, events or HTTP.
+A spool stores requests exactly as received. Its log consists of shards: all entries of a user are
+in one of them, in the order in which they were accepted. For each shard and destination there is a
+cursor: every delivery at or before the cursor is finished or recorded as an exception. An exception
+is a waiting delivery (``WaitingDelivery``) or a dead letter (``DeadLetter``).
+
+Ingest appends (`Intake`), the delivery engine reads and settles (`Shard`), operators look and
+decide (`SpoolAdmin`). A spool knows nothing of vendors or HTTP; parsed events only pass through it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from gateway.event import Event
 from gateway.spool.clock import Clock
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
@@ -17,6 +21,7 @@ from gateway.spool.dead_letters import (
     DeadLetterGroup,
 )
 from gateway.spool.values import (
+    Appended,
     BacklogLimit,
     Balance,
     ConsentRecord,
@@ -32,12 +37,15 @@ from gateway.spool.values import (
     WaitingDelivery,
 )
 
+Offer = Callable[[LogRecord, Sequence[Event] | None], None]
+"""Gets each new entry of a shard, with its parsed events where they are at hand."""
 
-class Spool(Protocol):
-    """A durable log with a cursor per destination.
 
-    All methods are called on one event loop. Every method that uses the store raises SpoolError if
-    the store fails; the message says where and what to do.
+class Intake(Protocol):
+    """Accepts requests, and stores users' consent.
+
+    All methods of a spool are called on one event loop. Every method that uses the store raises
+    SpoolError if the store fails; the message says where and what to do.
     """
 
     @property
@@ -45,28 +53,10 @@ class Spool(Protocol):
         """Return the clock of the spool."""
         ...
 
-    def spares(self, what: Callable[[], None]) -> None:
-        """Call *what*, from any thread, when the disk is full; it frees less important space."""
-        ...
-
-    async def open(self) -> None:
-        """Open the store, and create or migrate it if needed; a failed call may be repeated.
-
-        With little disk space the store opens but accepts no new entries. Raises DiskFull if there
-        is not even room to open it, and SpoolError if another gateway uses the store or a newer
-        version wrote it.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Finish queued work, then close."""
-        ...
-
     def health(self) -> str | None:
         """Return why appends fail; None while they work.
 
-        It recovers by itself, and applies the same rule as appends
-        (``gateway.spool.sqlite.room``).
+        It recovers by itself, and applies the same rule as appends.
         """
         ...
 
@@ -77,6 +67,148 @@ class Spool(Protocol):
         become dead letters (overflow), or are dropped if it exceeds its share of the store.
         """
         ...
+
+    def append(
+        self,
+        entry: Entry,
+        events: Sequence[Event] | None = None,
+        once: DedupWindow | None = None,
+    ) -> Awaitable[Appended]:
+        """Return where the entry is in the log once it is durable.
+
+        Before that, the followers of its shard have got it (`Shard.follow`), even if the waiter was
+        cancelled. *events* are its parsed events, for the followers. Raises SpoolFull at a limit
+        and SpoolError for other failures; then nothing is stored. Every target must be registered.
+        The stored entry lacks the targets that refuse it (see ``refusing``).
+
+        With ``once``, events are removed from ``entry.targets`` if the same source sent the same
+        id of the same user within the window before. The stored entry lacks them. If no target is
+        left, nothing is stored. An id counts once its entry is durable, and only if the event has a
+        target; a repeat of an entry that is being written waits for its result. Ids are kept for
+        the whole window, even if the entry is deleted, and count towards ``max_bytes``.
+        """
+        ...
+
+    def save_consent(
+        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+    ) -> Awaitable[None]:
+        """Store users' consent; done when it is durable.
+
+        *said* has a record by user and category; the newest record of a category wins. The records
+        of a user are deleted ``window`` seconds after the last change. They count towards
+        ``max_bytes``; at that limit it raises SpoolFull.
+        """
+        ...
+
+    async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
+        """Return the stored consent of *users*; users without any are left out."""
+        ...
+
+    def user_hash(self, user: str) -> int:
+        """Return a 32-bit hash of a user's key for ``Entry.users``; 0 for the empty key.
+
+        It is stable across restarts and differs between spools: it uses a secret of the store, so
+        that nobody can construct keys that collide with another user's.
+        """
+        ...
+
+
+class Shard(Protocol):
+    """One part of the log, as its only reader: the delivery engine of this process.
+
+    Seqs rise in the order of the log, with gaps, and differ between shards. Any method raises
+    `Fenced` once another process has taken the shard over.
+    """
+
+    @property
+    def number(self) -> int:
+        """Return the number of the shard, from 0 on."""
+        ...
+
+    def follow(self, offer: Offer) -> None:
+        """Call *offer* on the loop for each entry that is appended from now on.
+
+        The calls are in the order of the log. An entry that a replay appended is left out: it
+        begins as a retrying delivery (`DeadLettersReplayed`). An exception of *offer* goes to the
+        loop's exception handler.
+        """
+        ...
+
+    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
+        """Call ``listener`` on the loop for every notice about the shard."""
+        ...
+
+    def user_hash(self, user: str) -> int:
+        """Return the hash of a user's key (see `Intake.user_hash`)."""
+        ...
+
+    def position(self) -> int:
+        """Return the seq of the last entry, 0 in a new spool.
+
+        The followers have got every entry at or before it.
+        """
+        ...
+
+    def cursor(self, destination: str) -> int:
+        """Return the destination's cursor; raises SpoolError for an unknown one."""
+        ...
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return the balance of every known destination, of this shard's deliveries."""
+        ...
+
+    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
+        """Return the pending deliveries of up to ``limit`` entries after ``after``.
+
+        Entries after ``upto`` are not read, and no requests are. Deliveries that the cursor has
+        passed, that are exceptions or that ended are left out.
+        """
+        ...
+
+    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
+        """Return the entries with these seqs in the order of the log, without missing ones."""
+        ...
+
+    async def retrying(
+        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
+    ) -> list[WaitingDelivery]:
+        """Return retrying deliveries due at or before ``due_before``, by due time, seq, index.
+
+        ``after`` is the last delivery of the previous page.
+        """
+        ...
+
+    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
+        """Return a user's parked deliveries, by seq and index."""
+        ...
+
+    async def blocked(self, destination: str) -> dict[str, int]:
+        """Return the number of waiting deliveries per user; those without a user are left out."""
+        ...
+
+    def settle(
+        self, destination: str, progress: Progress, *, soon: bool = False
+    ) -> Awaitable[None]:
+        """Record a worker's progress, completely or not at all; done when it is durable.
+
+        Without *soon* the record may wait some tenths of a second, to be written with others.
+        Reports are recorded in the order of the calls. Raises SpoolError if it could not be
+        recorded: report the same again. Reporting twice does no harm. Raises Outdated if the spool
+        evicted deliveries and the listeners had not got the notice when the report was made: report
+        again, with the evicted deliveries that succeeded.
+        """
+        ...
+
+    def hurry(self) -> None:
+        """Write at once what `settle` was given without *soon*."""
+        ...
+
+
+class SpoolAdmin(Protocol):
+    """Destinations, counts and dead letters: what operators see and decide.
+
+    All of it concerns the whole spool, whichever process owns its shards.
+    """
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set all destinations; new ones start at the end of the log.
@@ -109,84 +241,6 @@ class Spool(Protocol):
         """Return the destinations that are paused, registered or not."""
         ...
 
-    def append(
-        self,
-        entry: Entry,
-        accepted: Callable[[LogRecord], None] | None = None,
-        once: DedupWindow | None = None,
-    ) -> Awaitable[int]:
-        """Return the entry's seq once it is durable.
-
-        ``accepted`` is called on the loop once the entry is durable, in the order of the log and
-        before the waiter resumes, even if the waiter was cancelled. It should give the entry to
-        the workers. Raises SpoolFull at a limit and SpoolError for other failures; then nothing
-        is stored. Every target must be registered. The record that ``accepted`` gets lacks the
-        targets that refuse it (see ``refusing``).
-
-        With ``once``, events are removed from ``entry.targets`` if the same source sent the same
-        id within the window before. The record that ``accepted`` gets, and the stored one, lack
-        them. If no target is left, nothing is stored, ``accepted`` is not called, and the seq is 0.
-        An id counts once its entry is durable, and only if the event has a target; a repeat of an
-        entry that is being written waits for its result. Ids are kept for the whole window, even
-        if the entry is deleted, and count towards ``max_bytes``.
-        """
-        ...
-
-    def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
-        """Record a worker's progress in one transaction; done when it is durable.
-
-        Raises SpoolError if it could not be recorded: report the same again. Reporting twice does
-        no harm. Raises Outdated if the spool evicted deliveries and the listeners had not got the
-        notice when the report was made: report again, with the evicted deliveries that succeeded.
-        """
-        ...
-
-    def save_consent(
-        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
-    ) -> Awaitable[None]:
-        """Store users' consent; done when it is durable.
-
-        *said* has a record by user and category; the newest record of a category wins. The records
-        of a user are deleted ``window`` seconds after the last change. They count towards
-        ``max_bytes``; at that limit it raises SpoolFull.
-        """
-        ...
-
-    async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
-        """Return the stored consent of *users*; users without any are left out."""
-        ...
-
-    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
-        """Call ``listener`` on the loop for every notice."""
-        ...
-
-    def user_hash(self, user: str) -> int:
-        """Return a 32-bit hash of a user's key for ``Entry.users``; 0 for the empty key.
-
-        It is stable across restarts and differs between spools: it uses a secret of the store, so
-        that nobody can construct keys that collide with another user's.
-        """
-        ...
-
-    def position(self) -> int:
-        """Return the seq of the last entry, 0 in a new spool.
-
-        ``accepted`` has been called for every entry at or before it.
-        """
-        ...
-
-    def cursor(self, destination: str) -> int:
-        """Return the destination's cursor; raises SpoolError for an unknown one."""
-        ...
-
-    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
-        """Return the pending deliveries of up to ``limit`` entries after ``after``.
-
-        Entries after ``upto`` are not read, and no requests are. Deliveries that the cursor has
-        passed, that are exceptions or that ended are left out.
-        """
-        ...
-
     async def balances(self) -> dict[str, Balance]:
         """Return the balance of every known destination: accepted deliveries and their outcomes.
 
@@ -195,32 +249,11 @@ class Spool(Protocol):
         """
         ...
 
-    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
-        """Return the entries with these seqs in the order of the log, without missing ones."""
-        ...
-
     async def pending(self, request_id: str) -> PendingRequest | None:
         """Return a request in the log and its pending deliveries, including replays.
 
         None if the request is not in the log. Request ids must rise in the order of the log.
         """
-        ...
-
-    async def retrying(
-        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
-    ) -> list[WaitingDelivery]:
-        """Return retrying deliveries due at or before ``due_before``, by due time, seq, index.
-
-        ``after`` is the last delivery of the previous page.
-        """
-        ...
-
-    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
-        """Return a user's parked deliveries, by seq and index."""
-        ...
-
-    async def blocked(self, destination: str) -> dict[str, int]:
-        """Return the number of waiting deliveries per user; those without a user are left out."""
         ...
 
     async def depths(self) -> dict[str, QueueDepth]:
@@ -269,4 +302,30 @@ class Spool(Protocol):
         Each becomes a new entry for its destination alone that is retrying and due now. Raises
         SpoolError if a destination is no longer known.
         """
+        ...
+
+
+class Spool(Intake, SpoolAdmin, Protocol):
+    """A durable log as a whole."""
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """Return the shards that this process owns."""
+        ...
+
+    def spares(self, what: Callable[[], None]) -> None:
+        """Call *what*, from any thread, when the disk is full; it frees less important space."""
+        ...
+
+    async def open(self) -> None:
+        """Open the store, and create or migrate it if needed; a failed call may be repeated.
+
+        With little disk space the store opens but accepts no new entries. Raises DiskFull if there
+        is not even room to open it, and SpoolError if another gateway uses the store or a newer
+        version wrote it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish queued work, then close."""
         ...

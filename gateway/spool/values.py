@@ -53,6 +53,10 @@ class Outdated(SpoolError):
     """The spool evicted deliveries (`Evicted`) after the report was made."""
 
 
+class Fenced(SpoolError):
+    """Another process has taken the shard over: whoever worked on it stops, and reports nothing."""
+
+
 class DiskFull(SpoolError):
     """The disk is full: stored deliveries go on, new entries are not accepted."""
 
@@ -78,7 +82,7 @@ class Entry(msgspec.Struct, frozen=True):
     """Paths that the source's tracking plan removed, by event index. Each path is valid after the
     removals before it."""
     users: tuple[int, ...] = ()
-    """The `Spool.user_hash` of each event's user. Empty in entries of earlier versions."""
+    """The `Intake.user_hash` of each event's user. Empty in entries of earlier versions."""
 
     def user(self, number: int) -> int:
         """Return the user hash of a delivery; 0 if it has no user, or the user is unknown."""
@@ -100,6 +104,15 @@ class DedupWindow(msgspec.Struct, frozen=True):
     """The sender's event ids, by event index; ids of other sources are different ids."""
     window: float
     """Seconds after the first occurrence; repeats do not extend it."""
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """Where an entry is in the log, and what it lost on the way."""
+
+    seq: int
+    """0 if nothing of it was left to store."""
+    repeats: frozenset[int] = frozenset()
+    """Indexes of the events that are known to be duplicates."""
 
 
 class ConsentRecord(msgspec.Struct, frozen=True):
@@ -208,7 +221,7 @@ class Progress(msgspec.Struct, frozen=True):
     waiting or not, that become dead letters.
 
     ``delivered``, ``declined`` and ``shadowed`` are total counts of the destination's deliveries
-    with that outcome, including this report. They continue from ``Spool.balances`` at the worker's
+    with that outcome, including this report. They continue from ``Shard.balances`` at the worker's
     start and never decrease; None leaves them unchanged.
     """
 

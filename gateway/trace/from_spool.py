@@ -11,7 +11,7 @@ from gateway.event import Event
 from gateway.ingest.arrival import is_sampled, time_of_id
 from gateway.ingest.events import parse_stored
 from gateway.plugin.vendor import Output
-from gateway.spool import DeadLetter, Entry, Evicted, Spool, SpoolNotice, event_index
+from gateway.spool import DeadLetter, Entry, Evicted, SpoolAdmin, SpoolNotice, event_index
 from gateway.spool.dead_letters import format_time
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import AttemptSnapshot, RecordBuilder
@@ -41,7 +41,7 @@ class EvictionRecorder:
 
     def __init__(  # noqa: PLR0913 - one parameter per collaborator
         self,
-        spool: Spool,
+        spool: SpoolAdmin,
         recorder: Recorder,
         hub: LiveFeed,
         *,

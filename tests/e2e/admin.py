@@ -58,7 +58,7 @@ async def fill(folder: Path, count: int) -> None:
             received_at=datetime.fromtimestamp(at, UTC),
         )
         entry = Entry(request.id, "shop", request, {to: (0,)}, "chrts")
-        seq = await spool.append(entry)
+        seq = (await spool.append(entry)).seq
         tried = Attempt(at, 400, 0.25, "no such product")
         reason = REASONS[number % len(REASONS)]
         failed = FailedDelivery(

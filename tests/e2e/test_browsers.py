@@ -296,7 +296,9 @@ async def test_a_cookie_identifies_a_browser(tmp_path: Path) -> None:
             run, {"anonymousId": "own", "name": "third"}, **PAGE, cookie=f"_id={cookie.value}"
         )
         events = await delivered(run, 3)
-        stored = [item.entry.request for item in await run.gateway.spool.entries([1, 2, 3])]
+        stored = [
+            item.entry.request for item in await run.gateway.spool.shards[0].entries([1, 2, 3])
+        ]
         journal = await run.journal("chrts")
     assert uuid.UUID(cookie.value).version == 4
     assert cookie["httponly"]

@@ -184,7 +184,7 @@ async def test_credentials_are_stored_only_where_they_are_sent_on(tmp_path: Path
     )
     async with running(tmp_path, lambda _: text) as run:
         await post(run, example("chrts"))
-        (item,) = await pending(run.gateway.spool, "own")
+        (item,) = await pending(run.gateway.spool.shards[0], "own")
         assert "authorization" not in item.entry.request.headers
     files = [file for file in (tmp_path / "spool").iterdir() if file.is_file()]
     assert not any(CANARY.encode() in file.read_bytes() for file in files)

@@ -74,11 +74,11 @@ async def test_failing_reads_of_the_spool_leave_nothing_parked(
     dice = random.Random(7)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
-            vendor, spool = on.vendors["chrts"], on.gateway.spool
+            vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
             vendor.weights = {"500": 1, "ok": 2}
             with monkeypatch.context() as patch:
                 for name in READS:
-                    patch.setattr(spool, name, failing(getattr(spool, name), dice, 0.5))
+                    patch.setattr(shard, name, failing(getattr(shard, name), dice, 0.5))
                 await on.send(300)
             vendor.weights = {"ok": 1}
             await on.arrived("chrts")
@@ -219,10 +219,10 @@ async def test_deliveries_stop_while_progress_cannot_be_recorded(
     """While progress cannot be recorded, deliveries stop and it is logged; then each arrives."""
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
-            vendor, spool = on.vendors["chrts"], on.gateway.spool
+            vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
             with monkeypatch.context() as patch:
                 always = random.Random(1)  # noqa: S311 - no secret
-                patch.setattr(spool, "settle", failing(spool.settle, always, 1.0))
+                patch.setattr(shard, "settle", failing(shard.settle, always, 1.0))
                 await on.send(40)
                 await until(lambda: on.gateway.workers["chrts"].tracker.stalled)
                 sent = len(vendor.attempts)
@@ -238,14 +238,14 @@ async def test_deliveries_wait_for_a_slow_record(
 ) -> None:
     """While the first record is not written, at most `UNRECORDED` deliveries end."""
     async with in_process_harness(tmp_path, "chrts", users=64, delivery=SLOW) as on:
-        vendor, spool = on.vendors["chrts"], on.gateway.spool
-        goes_on, settles = asyncio.Event(), spool.settle
+        vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
+        goes_on, settles = asyncio.Event(), shard.settle
 
         async def waits(*args: Any) -> Any:
             await goes_on.wait()
             return await settles(*args)
 
-        monkeypatch.setattr(spool, "settle", waits)
+        monkeypatch.setattr(shard, "settle", waits)
         await on.send(UNRECORDED + 400)
         await vendor.until(lambda v: len(v.accepted) >= UNRECORDED, PATIENCE)
         with pytest.raises(TimeoutError):
@@ -259,7 +259,8 @@ async def test_events_during_a_slow_start_arrive_once(
 ) -> None:
     """Events that arrive while a destination's worker starts are delivered once."""
     async with in_process_harness(tmp_path, "chrts", "tracardi") as on:
-        spool, counts = on.gateway.spool, on.gateway.spool.blocked
+        shard = on.gateway.spool.shards[0]
+        counts = shard.blocked
         on.setup.present.remove("tracardi")
         await on.reload()
         counting, goes_on = asyncio.Event(), asyncio.Event()
@@ -271,7 +272,7 @@ async def test_events_during_a_slow_start_arrive_once(
                 await goes_on.wait()
             return found
 
-        monkeypatch.setattr(spool, "blocked", slowly)
+        monkeypatch.setattr(shard, "blocked", slowly)
         on.setup.present.append("tracardi")
         reloading = asyncio.get_running_loop().create_task(on.reload())
         await asyncio.wait_for(counting.wait(), PATIENCE)
@@ -517,9 +518,10 @@ async def test_blocked_users_are_counted_again_after_a_change(
     """An event that fails while the spool counts blocked users blocks its user's next event."""
     slow = 'timeout = "20s"\nretry_min = "1h"\nretry_max = "1h"'
     async with in_process_harness(tmp_path, "chrts", delivery=slow) as on:
-        vendor, spool, worker = on.vendors["chrts"], on.gateway.spool, on.gateway.workers["chrts"]
+        vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
+        worker = on.gateway.workers["chrts"]
         vendor.dislikes = lambda mark: "500" if mark == FIRST else None
-        counting, goes_on, counts = asyncio.Event(), asyncio.Event(), spool.blocked
+        counting, goes_on, counts = asyncio.Event(), asyncio.Event(), shard.blocked
 
         async def slowly(destination: str) -> dict[str, int]:
             found = await counts(destination)
@@ -527,7 +529,7 @@ async def test_blocked_users_are_counted_again_after_a_change(
             await goes_on.wait()
             return found
 
-        monkeypatch.setattr(spool, "blocked", slowly)
+        monkeypatch.setattr(shard, "blocked", slowly)
         worker.backlog.on_notice(Evicted("chrts", 0, ()))
         await asyncio.wait_for(counting.wait(), PATIENCE)
         await pour(on.url, 1, users=1)
@@ -565,7 +567,7 @@ async def test_the_cursor_stays_before_an_entry_whose_read_failed(
         await vendor.until(lambda v: v.answering == 2, PATIENCE)
         worker.tracker.advance()
         await worker.tracker.flush()
-        assert on.gateway.spool.cursor("chrts") == 0
+        assert on.gateway.spool.shards[0].cursor("chrts") == 0
         vendor.release()
         await vendor.until(lambda v: EventMark(4, 1) in v.accepted, PATIENCE)
 

@@ -66,7 +66,7 @@ async def test_freed_space_is_used_again(tmp_path: Path) -> None:
     async with running(tmp_path, lambda url: bounded(tmp_path, url, "refuse")) as run:
         await run.fault(vendor="chrts", status=503, count=1_000_000)
         await until_full(run, "chrts")
-        accepted = run.gateway.spool.position()
+        accepted = run.gateway.spool.shards[0].position()
         await run.fault(vendor="chrts", status=503, count=0)
         await run.watch.until(lambda w: len(w.settled) == accepted)
         async with asyncio.timeout(PATIENCE):

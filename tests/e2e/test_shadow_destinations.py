@@ -172,7 +172,7 @@ async def test_a_dead_test_account_delays_nothing(tmp_path: Path) -> None:
         counts = await seen(run, 20)
         assert sum(answers(counts).values()) == 20
         assert answers(counts)["unanswered"] < 10
-        await until(lambda: run.gateway.spool.cursor("new") == 20)
+        await until(lambda: run.gateway.spool.shards[0].cursor("new") == 20)
         depth = (await run.gateway.spool.depths())["new"]
         assert (depth.retrying, depth.parked, depth.dead_letters) == (0, 0, 0)
 

@@ -58,7 +58,7 @@ async def test_a_refusal_is_the_vendors_own(tmp_path: Path, vendor: str) -> None
             assert says_no(vendor, said)
             assert b"is required" in said
         assert await run.journal() == []
-        assert run.gateway.spool.position() == 0
+        assert run.gateway.spool.shards[0].position() == 0
         assert sum(run.gateway.tally.counts.values()) == 1
 
 

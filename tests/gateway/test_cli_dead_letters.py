@@ -65,7 +65,7 @@ class Place:
             received_at=datetime.fromtimestamp(at, UTC),
         )
         entry = Entry(request.id, "shop", request, {destination: (0,)}, "personaclick")
-        seq = await self.spool.append(entry)
+        seq = (await self.spool.append(entry)).seq
         tried = Attempt(at, 400, 0.25, "no such product")
         failed = FailedDelivery(
             DeliveryRef(seq, 0), cause, reason, at, (tried,), orjson.dumps(SENT), name, user
@@ -292,7 +292,7 @@ async def test_the_route_of_a_dead_letter_is_shown(place: Place) -> None:
     entry = Entry(
         "r", "shop", request, {"crm": (again,)}, "personaclick", {"crm": {"ads": (again,)}}
     )
-    seq = await place.spool.append(entry)
+    seq = (await place.spool.append(entry)).seq
     failed = FailedDelivery(DeliveryRef(seq, again), "unrenderable", "no such route", AT)
     await place.spool.settle("crm", Progress(seq, dead=[failed]))
     shown = (await place.gateway("show", str(max(await place.ids())))).stdout

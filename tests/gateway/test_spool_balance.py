@@ -22,7 +22,7 @@ from gateway.spool.sqlite.balance import Auditor
 from gateway.spool.sqlite.database import FILE, MIGRATIONS, connect, insert
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
-from gateway.testing.spool.contract import entry, eventually, failed, later, pending
+from gateway.testing.spool.contract import append, entry, eventually, failed, later, pending
 from tests.gateway.opened_spool import opened_spool
 
 WELL = Balance(3, 3, 0, 0, 0, 0, 0)
@@ -144,7 +144,7 @@ async def test_there_are_no_false_alarms(spool: SqliteSpool, tmp_path: Path) -> 
     with capture_logs() as logs:
         beside = asyncio.get_running_loop().create_task(asyncio.to_thread(elsewhere))
         for i in range(150):
-            sent = (spool.append(entry(f"r{i}-{n}", a=(0, 1, 2))) for n in range(4))
+            sent = (append(spool, entry(f"r{i}-{n}", a=(0, 1, 2))) for n in range(4))
             seq = max(await asyncio.gather(*sent))
             waiting = await spool.retrying("a", 1e12, 5)
             done = [one.mark for one in waiting]

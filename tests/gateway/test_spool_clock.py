@@ -19,7 +19,7 @@ from gateway.spool.clock import CONFIRM, SteadyClock
 from gateway.spool.sqlite import writer
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
-from gateway.testing.spool.contract import entry, eventually, later
+from gateway.testing.spool.contract import append, entry, eventually, later
 
 HOUR, DAY = 3600.0, 86_400.0
 START = 1_700_000_000.0
@@ -253,18 +253,18 @@ async def test_ids_are_remembered_for_their_window_whatever_the_clock_says(
     spool = await starts()
     machine.passes(CONFIRM)
     first, second = DedupWindow({0: "first"}, HOUR), DedupWindow({0: "second"}, HOUR)
-    assert await spool.append(entry("r1", a=(0,)), None, first)
+    assert await append(spool, entry("r1", a=(0,)), first)
     machine.sets(8 * DAY)
     await machine.looked_at()
-    assert not await spool.append(entry("r2", a=(0,)), None, first)
-    assert await spool.append(entry("r3", a=(0,)), None, second)
+    assert not await append(spool, entry("r2", a=(0,)), first)
+    assert await append(spool, entry("r3", a=(0,)), second)
     machine.sets(-8 * DAY)
     await machine.looked_at()
-    assert not await spool.append(entry("r4", a=(0,)), None, second)
+    assert not await append(spool, entry("r4", a=(0,)), second)
     machine.passes(HOUR + 1)
     await machine.looked_at()
     for once in (first, second):
-        assert await spool.append(entry("again", a=(0,)), None, once)
+        assert await append(spool, entry("again", a=(0,)), once)
 
 
 async def test_consent_is_remembered_for_its_window_whatever_the_clock_says(

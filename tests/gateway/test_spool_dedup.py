@@ -12,7 +12,7 @@ from gateway.spool.sqlite import database, vacuum, writer
 from gateway.spool.sqlite.database import MIGRATIONS, connect, insert
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.sqlite import fetch
-from gateway.testing.spool.contract import ManualClock, entry, eventually, pending
+from gateway.testing.spool.contract import ManualClock, append, entry, eventually, pending
 from tests.gateway.opened_spool import opened_spool
 
 MANY = 2000
@@ -33,8 +33,8 @@ async def test_spool_of_the_first_schema_is_migrated(
         connection.close()
     async with opened_spool(tmp_path) as spool:
         assert [item.entry for item in await pending(spool, "a")] == [old]
-        assert await spool.append(entry("r2", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 2
-        assert await spool.append(entry("r3", a=(0,)), None, DedupWindow({0: "m"}, WINDOW)) == 0
+        assert await append(spool, entry("r2", a=(0,)), DedupWindow({0: "m"}, WINDOW)) == 2
+        assert await append(spool, entry("r3", a=(0,)), DedupWindow({0: "m"}, WINDOW)) == 0
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from gateway.testing.spool.contract import (
     PATIENCE,
     ManualClock,
     Notices,
+    append,
     entry,
     eventually,
     failed,
@@ -118,7 +119,7 @@ async def test_a_failing_disk_acknowledges_nothing(  # noqa: PLR0917 - the cases
 ) -> None:
     """A failing disk fails appends with a reason and keeps nothing; later appends work."""
     setattr(disk, where, error)
-    lost = [spool.append(entry(f"lost{i}", a=(0,))) for i in range(3)]
+    lost = [append(spool, entry(f"lost{i}", a=(0,))) for i in range(3)]
     results = await asyncio.gather(*lost, return_exceptions=True)
     for result in results:
         assert isinstance(result, SpoolError)
@@ -129,7 +130,7 @@ async def test_a_failing_disk_acknowledges_nothing(  # noqa: PLR0917 - the cases
     assert advice in (spool.health() or "")
     assert (spool.position(), spool.cursor("a")) == (1, 0)
     disk.heal()
-    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert await append(spool, entry("r2", a=(0,))) == 2
     assert spool.health() is None
     assert (await spool.depths())["a"].backlog == 2
     await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
@@ -152,15 +153,15 @@ async def test_a_failed_commits_dedup_id_is_not_remembered(
 ) -> None:
     """A dedup id of a failed commit is not remembered; ids of earlier commits are."""
     kept, lost = DedupWindow({0: "kept"}, 600.0), DedupWindow({0: "lost"}, 600.0)
-    assert await spool.append(entry("r2", a=(0,)), None, kept) == 2
+    assert await append(spool, entry("r2", a=(0,)), kept) == 2
     disk.syncing = error
     for _ in range(2):
         with pytest.raises(SpoolError):
             await spool.append(entry("r3", a=(0,)), None, lost)
     disk.heal()
-    assert await spool.append(entry("r3", a=(0,)), None, lost) == 3
-    assert await spool.append(entry("r3", a=(0,)), None, lost) == 0
-    assert await spool.append(entry("r2", a=(0,)), None, kept) == 0
+    assert await append(spool, entry("r3", a=(0,)), lost) == 3
+    assert await append(spool, entry("r3", a=(0,)), lost) == 0
+    assert await append(spool, entry("r2", a=(0,)), kept) == 0
     await spool.close()
     again = SqliteSpool(tmp_path)
     await again.open()
@@ -190,7 +191,7 @@ async def test_file_is_opened_again(spool: SqliteSpool, disk: Disk) -> None:
     disk.plugged += 1
     with pytest.raises(SpoolError, match="check the disk"):
         await spool.append(entry("lost", a=(0,)))
-    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert await append(spool, entry("r2", a=(0,))) == 2
 
 
 @pytest.mark.parametrize("error", [apsw.IOError, apsw.FullError])
@@ -210,7 +211,7 @@ async def test_counts_are_right_after_a_failure(
         1, 0, 0, 0, dead_letters=0, dropped=0, pending=1
     )
     await spool.register({"a": BacklogLimit(max_backlog=2)})
-    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert await append(spool, entry("r2", a=(0,))) == 2
     with pytest.raises(SpoolError, match="max_backlog"):
         await spool.append(entry("r3", a=(0,)))
 
@@ -227,11 +228,11 @@ async def test_a_failed_append_takes_nothing_from_what_comes_after(
     await spool.register({"a": BacklogLimit(max_backlog=1, overflow=overflow)})
     disk.syncing = error
     for result in await asyncio.gather(
-        *[spool.append(entry(f"lost{i}", a=(0, 1))) for i in range(4)], return_exceptions=True
+        *[append(spool, entry(f"lost{i}", a=(0, 1))) for i in range(4)], return_exceptions=True
     ):
         assert isinstance(result, SpoolError)
     disk.heal()
-    assert await spool.append(entry("r2", a=(0, 1))) == 2
+    assert await append(spool, entry("r2", a=(0, 1))) == 2
     assert [(item.seq, item.entry.id) for item in await pending(spool, "a")] == [(2, "r2")]
     letters = [dead.entry.id for dead in await spool.dead_letters()]
     assert letters == (["r1"] if overflow == "dead_letter" else [])
@@ -311,7 +312,7 @@ async def test_locked_file_is_an_error_and_then_works(spool: SqliteSpool, tmp_pa
     assert "locked" in (spool.health() or "")
     other.execute("COMMIT")
     other.close()
-    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert await append(spool, entry("r2", a=(0,))) == 2
     assert spool.health() is None
 
 
@@ -387,14 +388,14 @@ async def test_really_full_disk(small_disk: Path) -> None:
         assert len(kept) > 10
         assert "free some space" in (spool.health() or "")
         ballast.unlink()
-        kept.append(await spool.append(entry("after", body=b"x" * 9000, a=(0,))))
+        kept.append(await append(spool, entry("after", body=b"x" * 9000, a=(0,))))
         assert [item.seq for item in await pending(spool, "a")] == kept
 
 
 async def fill(spool: SqliteSpool, kept: list[int]) -> None:
     """Append until it fails."""
     while True:
-        kept.append(await spool.append(entry("r", body=b"x" * 9000, a=(0,))))
+        kept.append(await append(spool, entry("r", body=b"x" * 9000, a=(0,))))
 
 
 async def test_really_read_only_disk(small_disk: Path) -> None:
@@ -411,7 +412,7 @@ async def test_really_read_only_disk(small_disk: Path) -> None:
     spool = SqliteSpool(small_disk / "spool")
     await spool.open()
     await spool.register({"a": BacklogLimit()})
-    assert await spool.append(entry("r2", a=(0,))) == 2
+    assert await append(spool, entry("r2", a=(0,))) == 2
     await spool.close()
 
 
@@ -462,7 +463,7 @@ async def test_a_full_disk_after_a_crash_delivers_what_is_there(
     for item in items:
         await settled(spool, Progress(cursor=item.seq, delivered=item.seq))
     await healthy(spool)
-    assert await spool.append(entry("after", body=b"x" * 9000, a=(0,))) > kept[-1]
+    assert await append(spool, entry("after", body=b"x" * 9000, a=(0,))) > kept[-1]
     assert reserve.exists()
     await spool.close()
     assert not reserve.exists()
@@ -494,5 +495,5 @@ async def test_less_important_files_are_deleted_first(roomy_disk: Path, tmp_path
     await spool.register({"a": BacklogLimit()})
     assert len(await pending(spool, "a")) == 10
     await healthy(spool)
-    assert await spool.append(entry("after", a=(0,))) == 11
+    assert await append(spool, entry("after", a=(0,))) == 11
     await spool.close()

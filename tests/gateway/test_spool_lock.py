@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 
 from gateway.http import Request
-from gateway.spool import Entry
+from gateway.spool import Appended, Entry
 from gateway.spool.sqlite.database import FILE
 from tests.gateway.opened_spool import opened_spool
 
@@ -23,4 +23,4 @@ async def test_an_append_waits_for_a_lock_that_another_holds(tmp_path: Path) -> 
         assert not done, "the lock was not held"
         other.execute("ROLLBACK")
         other.close()
-        assert await asyncio.wait_for(appending, 10) == 1
+        assert await asyncio.wait_for(appending, 10) == Appended(1)

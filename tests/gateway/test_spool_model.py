@@ -28,7 +28,7 @@ from gateway.spool import (
 from gateway.spool.sqlite import cursors, vacuum, writer
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
-from gateway.testing.spool.contract import ManualClock, entry, failed, later
+from gateway.testing.spool.contract import ManualClock, append, entry, failed, follow, later
 
 T = TypeVar("T")
 EVER = 1e12
@@ -211,14 +211,14 @@ class SpoolModel(RuleBasedStateMachine):
             )
             for i, (targets, source, _) in enumerate(batch)
         ]
-        told: list[LogRecord] = []
+        told = follow(self.spool)
 
-        async def append() -> list[int]:
+        async def sending() -> list[int]:
             both = zip(sent, batch, strict=True)
-            appends = [self.spool.append(one, told.append, once) for one, (*_, once) in both]
+            appends = [append(self.spool, one, once) for one, (*_, once) in both]
             return list(await asyncio.gather(*appends))
 
-        found = self.run(append())
+        found = self.run(sending())
         left = [self.sifted(one, once) for one, (*_, once) in zip(sent, batch, strict=True)]
         taken = [one for one in left if one is not None]
         seqs = iter(range(start, start + len(taken)))

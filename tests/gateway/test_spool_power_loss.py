@@ -13,7 +13,7 @@ from gateway.errors import SpoolError
 from gateway.spool import BacklogLimit, DeliveryRef, Progress
 from gateway.spool.sqlite import database, session
 from gateway.spool.sqlite.spool import SqliteSpool
-from gateway.testing.spool.contract import entry, failed, later, pending
+from gateway.testing.spool.contract import append, entry, failed, later, pending
 from tests.gateway.opened_spool import opened_spool
 
 SECTOR = 512
@@ -155,7 +155,7 @@ async def run_until_power_fails(disk: Disk, tmp_path: Path, seed: int) -> list[P
         for n in range(40):
             name = f"{sender}-{n}"
             body = chance.randbytes(chance.choice([10, 700, 9000]))
-            seq = await spool.append(entry(name, body=body, a=(0,), b=(0,)))
+            seq = await append(spool, entry(name, body=body, a=(0,), b=(0,)))
             told.append(f"appended {seq} {name}")
             if sender == 0:
                 waits = [later(seq)] if n % 3 == 0 else []

@@ -17,7 +17,6 @@ from gateway.spool import (
     DeadLettersReplayed,
     DeliveryRef,
     Progress,
-    Spool,
     SpoolLimits,
 )
 from gateway.spool.sqlite import cursors, writer
@@ -25,7 +24,15 @@ from gateway.spool.sqlite.database import FILE, MIGRATIONS
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool import SpoolSuite
-from gateway.testing.spool.contract import Notices, entry, eventually, failed, pending
+from gateway.testing.spool.contract import (
+    Notices,
+    ShardSpool,
+    append,
+    entry,
+    eventually,
+    failed,
+    pending,
+)
 from tests.gateway.opened_spool import opened_spool
 
 
@@ -38,13 +45,13 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSqliteSpool(SpoolSuite):
     """``SqliteSpool`` keeps the contract of all spools."""
 
-    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
+    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> SqliteSpool:
         """Return a spool in a folder."""
         return SqliteSpool(place, limits, clock=clock)
 
     async def after_crash(
-        self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
-    ) -> Spool:
+        self, spool: ShardSpool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
+    ) -> SqliteSpool:
         """Copy the files of the open spool, as ``kill -9`` would leave them."""
         assert spool.health() is None
         shutil.copytree(place / "spool", place / "after")
@@ -82,7 +89,7 @@ async def test_second_gateway_is_refused(spool: SqliteSpool, tmp_path: Path) -> 
     """A second gateway on the same folder fails, and the first one continues."""
     with pytest.raises(SpoolError, match="another gateway process"):
         await SqliteSpool(tmp_path).open()
-    assert await spool.append(entry("r1", a=(0,))) == 1
+    assert await append(spool, entry("r1", a=(0,))) == 1
     await spool.close()
     second = SqliteSpool(tmp_path)
     await second.open()
@@ -135,7 +142,7 @@ async def test_write_ahead_log_stays_short(spool: SqliteSpool, tmp_path: Path) -
     """Checkpoints keep the write-ahead log within a few MB."""
     for start in range(0, 3000, 100):
         sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
-        await asyncio.gather(*[spool.append(one) for one in sent])
+        await asyncio.gather(*[append(spool, one) for one in sent])
     assert (tmp_path / FILE).stat().st_size > 10_000_000
     assert (tmp_path / f"{FILE}-wal").stat().st_size < 4_000_000
 
@@ -147,7 +154,7 @@ async def test_log_stays_short_under_load(
     monkeypatch.setattr(writer, "TICK", 60.0)
     for start in range(0, 4000, 100):
         sent = [entry(f"r{start + i}", a=(0,)) for i in range(100)]
-        seqs = await asyncio.gather(*[spool.append(one) for one in sent])
+        seqs = await asyncio.gather(*[append(spool, one) for one in sent])
         await spool.settle("a", Progress(cursor=seqs[-1]))
     assert len(await spool.entries(range(1, 4001))) < 1000
 
@@ -156,7 +163,7 @@ async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
     """After a backlog is delivered, the file shrinks while the spool is open."""
     for start in range(0, 2000, 100):
         sent = [entry(f"r{start + i}", body=b"x" * 4000, a=(0,)) for i in range(100)]
-        await asyncio.gather(*[spool.append(one) for one in sent])
+        await asyncio.gather(*[append(spool, one) for one in sent])
     for cursor in (*range(0, 2000, 50), 2000):
         await spool.settle("a", Progress(cursor=cursor))
 
@@ -169,7 +176,7 @@ async def test_space_is_given_back(spool: SqliteSpool, tmp_path: Path) -> None:
 async def test_progress_of_an_unknown_destination_fails_alone(spool: SqliteSpool) -> None:
     """Progress of an unknown destination fails alone; the same commit keeps the rest."""
     await spool.append(entry("r0", a=(0,)))
-    ahead = asyncio.ensure_future(spool.append(entry("r1", a=(0,))))
+    ahead = asyncio.ensure_future(append(spool, entry("r1", a=(0,))))
     await asyncio.sleep(0)  # the commit has started, so that the next two share one
     wrong, right = await asyncio.gather(
         spool.settle("nobody", Progress(cursor=1, delivered=1)),
@@ -205,7 +212,7 @@ with DeadLetterStore(Path(sys.argv[1])) as box:
     output, _ = await process.communicate()
     assert output.split() == [b"1", b"1", b"1"]
     # Before the gateway is notified, it appends entries and moves the cursor past the replays.
-    seq = await spool.append(entry("r9", a=(0,)))
+    seq = await append(spool, entry("r9", a=(0,)))
     await spool.settle("a", Progress(cursor=seq))
     assert await notices.next() == DeadLettersReplayed("a")
     waiting = await spool.retrying("a", 1e12, 9)
@@ -240,7 +247,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from gateway.spool import *; from gateway.spool.sqlite import *
-from gateway.testing.spool.contract import entry, failed, later
+from gateway.testing.spool.contract import append, entry, failed, later
 
 async def main():
     spool = SqliteSpool(Path(sys.argv[1]))
@@ -253,7 +260,7 @@ async def main():
         n = 0
         while True:
             n += 1
-            seq = await spool.append(entry(f"{k}-{n}", body=b"x" * 700, a=(0,), b=(0,)))
+            seq = await append(spool, entry(f"{k}-{n}", body=b"x" * 700, a=(0,), b=(0,)))
             print("appended", seq, f"{k}-{n}", flush=True)
             if n % 10 == 0 and k == 0:
                 waits.append(seq)

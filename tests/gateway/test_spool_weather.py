@@ -114,6 +114,7 @@ class Weather:
         counted = (await self.spool.balances())["a"].delivered
         self.worker = Worker(self.spool, self.chance, counted)
         self.spool.subscribe(self.worker.hear)
+        self.spool.follow(lambda item, _events: self.worker.offer(item))
         for item in await pending(self.spool, "a"):
             self.worker.offer(item)
         waits = await self.spool.retrying("a", EVER, 10_000)
@@ -128,7 +129,7 @@ class Weather:
         """Append some entries; the disk may fail."""
         names = [f"r{self.sent + i}" for i in range(self.chance.randint(1, 4))]
         self.sent += len(names)
-        appends = [self.spool.append(entry(n, a=(0, 1)), self.worker.offer) for n in names]
+        appends = [self.spool.append(entry(n, a=(0, 1))) for n in names]
         await asyncio.gather(*appends, return_exceptions=True)
 
     async def both(self) -> None:

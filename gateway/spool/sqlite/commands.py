@@ -9,17 +9,20 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import msgspec
 
 from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.spool.interface import Offer
 from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
 from gateway.spool.sqlite.dead_letters import drop, replay
 from gateway.spool.sqlite.session import WriterSession
 from gateway.spool.values import (
+    Appended,
     BacklogLimit,
     ConsentRecord,
     DeadLettersReplayed,
@@ -31,8 +34,6 @@ from gateway.spool.values import (
     SpoolNotice,
 )
 from gateway.sqlite import fetch
-
-T = TypeVar("T")
 
 
 class Command(msgspec.Struct):
@@ -47,9 +48,12 @@ class AppendEntry(Command, kw_only=True):
     """Append an entry; the result is its seq, or 0 if all its events are duplicates."""
 
     entry: Entry
-    accepted: Callable[[LogRecord], None] | None
+    events: Sequence[Event] | None
+    """Its parsed events, for the followers."""
     kept: Entry | None
     """The entry without duplicates; None if nothing is left."""
+    repeats: frozenset[int] = frozenset()
+    """The indexes of the duplicates."""
     ids: Mapping[int, bytes]
     """The dedup key of each event, by index (see `dedup_keys`)."""
     window: float
@@ -91,23 +95,10 @@ class CloseWriter(Command):
     """Close the store and end the thread."""
 
 
-def answer(job: Command) -> None:
-    """Set the result of the job's future; runs on the loop."""
-    future = job.future
-    if job.error is not None:
-        if not future.done():
-            future.set_exception(job.error)
-        return
-    if isinstance(job, AppendEntry) and job.accepted is not None and job.kept is not None:
-        guarded(job.accepted, LogRecord(job.result, job.kept))
-    if not future.done():
-        future.set_result(job.result)
-
-
-def guarded(callback: Callable[[T], None], value: T) -> None:
+def guarded(callback: Callable[..., None], *values: object) -> None:
     """Call *callback* on the loop; its exceptions go to the loop's exception handler."""
     try:
-        callback(value)
+        callback(*values)
     except Exception as e:  # noqa: BLE001 - other callbacks must still run
         context = {"message": f"the spool's callback {callback!r} failed", "exception": e}
         asyncio.get_running_loop().call_exception_handler(context)
@@ -239,13 +230,16 @@ def _take_from_dead(lanes: DestinationCursors, gone: Mapping[str, int]) -> None:
 class CommandQueue:
     """Carries jobs to the writer thread. All methods run on the loop, unless they say otherwise."""
 
-    def __init__(self, listeners: Sequence[Callable[[SpoolNotice], None]]) -> None:
+    def __init__(
+        self, followers: Sequence[Offer], listeners: Sequence[Callable[[SpoolNotice], None]]
+    ) -> None:
         self.queued = 0
         """Bytes of request bodies that wait to be written."""
         self.heard = 0
         """Number of the last eviction notice."""
         self.position = 0
         """The last seq that the loop knows; the file may have more entries."""
+        self._followers = followers
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Command] = []
@@ -290,11 +284,21 @@ class CommandQueue:
         self, jobs: Sequence[Command], notices: Sequence[SpoolNotice], position: int, number: int
     ) -> None:
         for job in jobs:
+            result = job.result
             if isinstance(job, AppendEntry):
                 self.queued -= len(job.entry.request.body)
                 if job.error is None and job.kept is not None:
-                    self.position = job.result
-            answer(job)
+                    self.position = result
+                    record = LogRecord(result, job.kept)
+                    for follower in self._followers:
+                        guarded(follower, record, job.events)
+                result = Appended(result, job.repeats)
+            if job.future.done():  # the waiter was cancelled
+                continue
+            if job.error is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(job.error)
         self.position = position
         self.heard = number
         for notice in notices:

@@ -83,6 +83,7 @@ class Deduplicator:
             else:
                 new[key] = None
         self._new = list(new)
+        job.repeats = frozenset(repeats)
         job.kept = _without(job.entry, repeats) if repeats else job.entry
         if job.kept is None:
             job.result = 0

@@ -118,7 +118,7 @@ def _known(connection: apsw.Connection, name: str) -> _Known:
 
 
 def unread(connection: apsw.Connection, name: str, after: int, upto: int, limit: int) -> UnreadPage:
-    """Return a page of a destination's pending deliveries (see ``Spool.unread``)."""
+    """Return a page of a destination's pending deliveries (see ``Shard.unread``)."""
     known = _known(connection, name)
     after = max(after, known.cursor)
     rows = fetch(connection, _METAS, (after, upto, limit))

@@ -11,6 +11,7 @@ import apsw
 from msgspec.structs import replace
 
 from gateway.errors import SpoolError
+from gateway.event import Event
 from gateway.spool.clock import Clock, GivenClock, SteadyClock
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
@@ -18,6 +19,7 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
+from gateway.spool.interface import Offer, Shard
 from gateway.spool.sqlite import commands, consent, dead_letters, reader
 from gateway.spool.sqlite.commands import (
     AppendEntry,
@@ -36,6 +38,7 @@ from gateway.spool.sqlite.session import WriterSession
 from gateway.spool.sqlite.user_hash import UserHash
 from gateway.spool.sqlite.writer import Writer
 from gateway.spool.values import (
+    Appended,
     BacklogLimit,
     Balance,
     ConsentRecord,
@@ -61,14 +64,17 @@ _NO_IDS: Mapping[int, bytes] = {}
 
 
 class SqliteSpool:
-    """A ``Spool`` in its own folder.
+    """A ``Spool`` in its own folder, and its only ``Shard``.
 
     ``vfs`` names a SQLite VFS to use instead of the default one. ``clock`` is a `Clock`, or a
     function that returns Unix seconds and is always trusted.
 
     Attributes:
         clock: the clock of the spool.
+        number: 0, the number of its shard.
     """
+
+    number = 0
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class SqliteSpool:
         self._folder, self._limits, self._vfs = folder, limits, vfs
         given = clock or SteadyClock()
         self.clock: Clock = GivenClock(given) if callable(given) else given
+        self._followers: list[Offer] = []
         self._listeners: list[Callable[[SpoolNotice], None]] = []
         self._lock: int | None = None
         self._open = False
@@ -94,7 +101,7 @@ class SqliteSpool:
         spare = self._session.spare
         self._session = WriterSession(self._folder, self._vfs, self._limits.max_bytes, self.clock)
         self._session.spare = spare
-        self._batches = CommandQueue(self._listeners)
+        self._batches = CommandQueue(self._followers, self._listeners)
         self._writer = Writer(self._session, self._batches, self._limits, self.clock)
         self._reader = SpoolReader(self._folder, self._vfs)
         self._writer.start()
@@ -129,7 +136,7 @@ class SqliteSpool:
             self._lock = None
 
     def health(self) -> str | None:
-        """Return why appends fail now (see ``Spool.health``)."""
+        """Return why appends fail now (see ``Intake.health``)."""
         if not self._open:
             return f"{self._folder}: the spool is closed"
         session = self._session
@@ -137,7 +144,7 @@ class SqliteSpool:
         return trouble or self._slow_disk_reason(0)
 
     def refusing(self) -> Mapping[str, str]:
-        """Return which destinations accept nothing new (see ``Spool.refusing``)."""
+        """Return which destinations accept nothing new (see ``Intake.refusing``)."""
         return self._writer.room.refusing if self._open else {}
 
     def _slow_disk_reason(self, size: int) -> str | None:
@@ -148,7 +155,7 @@ class SqliteSpool:
         return f"{self._folder}: {queued} bytes wait to be written; the disk is too slow or hangs"
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
-        """Set all destinations (see ``Spool.register``)."""
+        """Set all destinations (see ``SpoolAdmin.register``)."""
         await self._call(partial(commands.register, destinations=dict(destinations)))
 
     async def orphans(self) -> dict[str, QueueDepth]:
@@ -158,12 +165,12 @@ class SqliteSpool:
         return {n: depth for n, depth in depths.items() if n in lanes and lanes[n].bounds is None}
 
     async def forget(self, destination: str) -> int:
-        """Delete an orphan's cursor and pending deliveries (see ``Spool.forget``)."""
+        """Delete an orphan's cursor and pending deliveries (see ``SpoolAdmin.forget``)."""
         given_up: int = await self._call(partial(commands.forget, name=destination))
         return given_up
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        """Store whether an operator paused the destination (see ``Spool.pause``)."""
+        """Store whether an operator paused the destination (see ``SpoolAdmin.pause``)."""
         await self._call(partial(commands.pause, name=destination, paused=paused))
 
     async def paused(self) -> frozenset[str]:
@@ -173,17 +180,17 @@ class SqliteSpool:
     def append(
         self,
         entry: Entry,
-        accepted: Callable[[LogRecord], None] | None = None,
+        events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
-    ) -> Awaitable[int]:
-        """Return the entry's seq once it is durable (see ``Spool.append``)."""
+    ) -> Awaitable[Appended]:
+        """Return where the entry is once it is durable (see ``Intake.append``)."""
         future = self._future()
         if slow := self._slow_disk_reason(len(entry.request.body)):
             raise SpoolFull(slow, _RETRY_AFTER)
         job = AppendEntry(
             future,
             entry=entry,
-            accepted=accepted,
+            events=events,
             kept=entry,
             ids=dedup_keys(entry, once) if once else _NO_IDS,
             window=once.window if once else 0.0,
@@ -191,8 +198,11 @@ class SqliteSpool:
         self._batches.put(job)
         return job.future
 
-    def settle(self, destination: str, progress: Progress) -> Awaitable[None]:
-        """Record a worker's progress in one transaction (see ``Spool.settle``)."""
+    def settle(
+        self, destination: str, progress: Progress, *, soon: bool = False
+    ) -> Awaitable[None]:
+        """Record a worker's progress in one transaction (see ``Shard.settle``)."""
+        del soon  # every report is recorded at once
         heard = self._batches.heard
         job = RecordProgress(
             self._future(), destination=destination, progress=progress, heard=heard
@@ -203,13 +213,13 @@ class SqliteSpool:
     def save_consent(
         self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> Awaitable[None]:
-        """Store users' consent (see ``Spool.save_consent``)."""
+        """Store users' consent (see ``Intake.save_consent``)."""
         job = SaveConsent(self._future(), said=said, window=window)
         self._batches.put(job)
         return job.future
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
-        """Return the stored consent of *users* (see ``Spool.load_consent``)."""
+        """Return the stored consent of *users* (see ``Intake.load_consent``)."""
         return await self._reads.run(consent.recall, users, self.clock.sure())
 
     async def _call(
@@ -224,12 +234,24 @@ class SqliteSpool:
             raise SpoolError(f"{self._folder}: the spool is closed")
         return self._loop.create_future()
 
+    def hurry(self) -> None:
+        """Do nothing: every report is recorded at once."""
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """Return the spool itself."""
+        return (self,)
+
+    def follow(self, offer: Offer) -> None:
+        """Call *offer* on the loop for each new entry (see ``Shard.follow``)."""
+        self._followers.append(offer)
+
     def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
         """Call ``listener`` on the loop for every notice."""
         self._listeners.append(listener)
 
     def user_hash(self, user: str) -> int:
-        """Return a 32-bit hash of a user's key (see ``Spool.user_hash``)."""
+        """Return a 32-bit hash of a user's key (see ``Intake.user_hash``)."""
         return self._user_hash(user)
 
     def position(self) -> int:
@@ -241,11 +263,11 @@ class SqliteSpool:
         return self._session.lanes[destination].cursor
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
-        """Return a page of a destination's pending deliveries (see ``Spool.unread``)."""
+        """Return a page of a destination's pending deliveries (see ``Shard.unread``)."""
         return await self._reads.run(reader.unread, destination, after, upto, limit)
 
     async def balances(self) -> dict[str, Balance]:
-        """Return the balance of each destination (see ``Spool.balances``)."""
+        """Return the balance of each destination (see ``SpoolAdmin.balances``)."""
         found: dict[str, Balance] = await self._call(
             partial(commands.balance, session=self._session)
         )
@@ -256,13 +278,13 @@ class SqliteSpool:
         return await self._reads.run(reader.entries, seqs)
 
     async def pending(self, request_id: str) -> PendingRequest | None:
-        """Return the pending deliveries of a request (see ``Spool.pending``)."""
+        """Return the pending deliveries of a request (see ``SpoolAdmin.pending``)."""
         return await self._reads.run(read_pending, request_id)
 
     async def retrying(
         self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
     ) -> list[WaitingDelivery]:
-        """Return retrying deliveries by due time (see ``Spool.retrying``)."""
+        """Return retrying deliveries by due time (see ``Shard.retrying``)."""
         return await self._reads.run(reader.retrying, destination, due_before, limit, after)
 
     async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
@@ -287,11 +309,11 @@ class SqliteSpool:
         }
 
     def given_up(self) -> Mapping[str, GivenUp]:
-        """Return how many deliveries were evicted, by destination (see ``Spool.given_up``)."""
+        """Return how many deliveries were evicted, by destination (see ``SpoolAdmin.given_up``)."""
         return dict(self._writer.evictions.given_up) if self._open else {}
 
     def unaccounted(self) -> Mapping[str, int]:
-        """Return the number of unaccounted deliveries (see ``Spool.unaccounted``)."""
+        """Return the number of unaccounted deliveries (see ``SpoolAdmin.unaccounted``)."""
         return self._writer.auditor.unaccounted
 
     async def size(self) -> int:
@@ -307,7 +329,7 @@ class SqliteSpool:
     async def letter_groups(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
     ) -> list[DeadLetterGroup]:
-        """Return groups of dead letters (see ``Spool.letter_groups``)."""
+        """Return groups of dead letters (see ``SpoolAdmin.letter_groups``)."""
         return await self._reads.run(dead_letters.groups, which, limit)
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
@@ -319,7 +341,7 @@ class SqliteSpool:
         return await self._each(which, commands.drop_some)
 
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Replay dead letters (see ``Spool.replay_dead_letters``)."""
+        """Replay dead letters (see ``SpoolAdmin.replay_dead_letters``)."""
         return await self._each(which, partial(commands.replay_some, now=self.clock.now()))
 
     async def _each(

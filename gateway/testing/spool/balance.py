@@ -13,15 +13,16 @@ from gateway.spool import (
     DeliveryRef,
     Outdated,
     Progress,
-    Spool,
     SpoolLimits,
 )
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
     Notices,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     eventually,
     failed,
@@ -29,7 +30,7 @@ from gateway.testing.spool.contract import (
 )
 
 
-async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
+async def of(spool: ShardSpool, destination: str = "a") -> dict[str, int]:
     """Return the numbers of a balance that are not 0; check that nothing is missing."""
     balance = (await spool.balances())[destination]
     assert balance.unaccounted == 0, balance
@@ -41,7 +42,7 @@ async def of(spool: Spool, destination: str = "a") -> dict[str, int]:
 class BalancesSuite(SpoolContract):
     """Accepted = delivered + declined + shadowed + dead letters + dropped + pending."""
 
-    async def test_every_end_is_counted_once(self, spool: Spool) -> None:
+    async def test_every_end_is_counted_once(self, spool: ShardSpool) -> None:
         """Deliveries are counted, not entries; each under one outcome."""
         await spool.append(entry("r0", a=(0, 1, 2), b=(0,)))
         await spool.append(entry("r1", a=(0, 1)))
@@ -67,7 +68,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == expected | {"shadowed": 1}
         assert await of(spool, "b") == {"accepted": 1, "pending": 1}
 
-    async def test_what_nobody_accounts_for_is_missing(self, spool: Spool) -> None:
+    async def test_what_nobody_accounts_for_is_missing(self, spool: ShardSpool) -> None:
         """A delivery with no outcome behind the cursor is unaccounted for; so is one with two."""
         await spool.append(entry("r0", a=(0, 1)))
         await spool.settle("a", Progress(cursor=1, delivered=1))
@@ -75,7 +76,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(delivered=3))
         assert (await spool.balances())["a"].unaccounted == -1
 
-    async def test_counts_are_absolute(self, spool: Spool) -> None:
+    async def test_counts_are_absolute(self, spool: ShardSpool) -> None:
         """Reporting a count again has no effect; counts never decrease, and None changes none."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -86,7 +87,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress())
         assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
-    async def test_repeats_are_not_accepted(self, spool: Spool) -> None:
+    async def test_repeats_are_not_accepted(self, spool: ShardSpool) -> None:
         """A duplicate event is counted the first time only."""
         once = DedupWindow({0: "x", 1: "y"}, 60.0)
         await spool.append(entry("r0", a=(0,), b=(0, 1)), once=once)
@@ -94,7 +95,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 1, "pending": 1}
         assert await of(spool, "b") == {"accepted": 2, "pending": 2}
 
-    async def test_letters_that_move_are_counted_where_they_are(self, spool: Spool) -> None:
+    async def test_letters_that_move_are_counted_where_they_are(self, spool: ShardSpool) -> None:
         """A replayed dead letter is pending, a deleted one dropped, wherever the cursor is."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.append(entry("r1", a=(0, 1, 2)))
@@ -249,7 +250,7 @@ class BalancesSuite(SpoolContract):
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
         await spool.append(entry("r0", a=(0,)))
-        second = spool.append(entry("r1", a=(0,)))
+        second = append(spool, entry("r1", a=(0,)))
         await asyncio.sleep(0)  # it is on its way to the disk
         with pytest.raises(Outdated, match="report again"):
             await spool.settle("a", Progress(cursor=1, delivered=1))
@@ -259,7 +260,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=1, done=[DeliveryRef(1, 0)], delivered=1))
         assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
-    async def test_report_that_comes_late_changes_nothing(self, spool: Spool) -> None:
+    async def test_report_that_comes_late_changes_nothing(self, spool: ShardSpool) -> None:
         """A repeated report does not give a finished delivery another outcome."""
         await spool.append(entry("r0", a=(0, 1)))
         report = Progress(cursor=1, dead=[failed(1, 0)], later=[later(1, 1)])
@@ -294,7 +295,7 @@ class BalancesSuite(SpoolContract):
             await notices.next()
         assert await of(spool) == {"accepted": 4, "dead_letters": 4}
 
-    async def test_forgotten_destination_has_no_balance(self, spool: Spool) -> None:
+    async def test_forgotten_destination_has_no_balance(self, spool: ShardSpool) -> None:
         """A destination that returns under its old name starts with its old dead letters."""
         await spool.append(entry("r0", a=(0, 1)))
         await spool.settle("a", Progress(dead=[failed(1, 0)]))

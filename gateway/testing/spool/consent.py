@@ -12,7 +12,6 @@ from gateway.spool import (
     DeliveryRef,
     LogRecord,
     Progress,
-    Spool,
     SpoolFull,
     SpoolLimits,
     delivery_number,
@@ -20,8 +19,10 @@ from gateway.spool import (
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     failed,
     pending,
@@ -34,13 +35,13 @@ ADA, BOB = b"a" * 16, b"b" * 16
 class ConsentSuite(SpoolContract):
     """Routes of deliveries, several deliveries of one event, and consent."""
 
-    async def test_routes_come_back_with_the_entry(self, spool: Spool) -> None:
+    async def test_routes_come_back_with_the_entry(self, spool: ShardSpool) -> None:
         """The route of each delivery is read back exactly, and survives a replay."""
         again = delivery_number(0, 1)
         sent = msgspec.structs.replace(
             entry("r1", a=(0, 1, again), b=(0,)), routes={"a": {"hashed": (1,), "ads": (again,)}}
         )
-        seq = await spool.append(sent)
+        seq = await append(spool, sent)
         (found,) = await pending(spool, "a")
         assert found == LogRecord(seq, sent)
         assert [found.entry.route("a", n) for n in (0, 1, again)] == ["", "hashed", "ads"]
@@ -54,23 +55,25 @@ class ConsentSuite(SpoolContract):
         assert item.entry.targets == {"a": (again,)}
         assert item.entry.route("a", again) == "ads"
 
-    async def test_deliveries_of_one_event_are_settled_by_themselves(self, spool: Spool) -> None:
+    async def test_deliveries_of_one_event_are_settled_by_themselves(
+        self, spool: ShardSpool
+    ) -> None:
         """Two deliveries of one event wait and end independently."""
         again = delivery_number(0, 1)
-        seq = await spool.append(entry("r1", a=(0, again)))
+        seq = await append(spool, entry("r1", a=(0, again)))
         await spool.settle("a", Progress(dead=[failed(seq, 0)]))
         (item,) = await pending(spool, "a")
         assert item.entry.targets["a"] == (again,)
 
-    async def test_a_repeat_loses_all_its_deliveries(self, spool: Spool) -> None:
+    async def test_a_repeat_loses_all_its_deliveries(self, spool: ShardSpool) -> None:
         """No route delivers a duplicate event."""
         both = (0, 1, delivery_number(0, 1), delivery_number(1, 1))
         await spool.append(entry("r1", a=both), None, DedupWindow({0: "x"}, DAY))
-        seq = await spool.append(entry("r2", a=both), None, DedupWindow({0: "x", 1: "y"}, DAY))
+        seq = await append(spool, entry("r2", a=both), DedupWindow({0: "x", 1: "y"}, DAY))
         (item,) = await spool.entries([seq])
         assert item.entry.targets == {"a": (1, delivery_number(1, 1))}
 
-    async def test_consent_is_remembered_by_its_last_word(self, spool: Spool) -> None:
+    async def test_consent_is_remembered_by_its_last_word(self, spool: ShardSpool) -> None:
         """The latest decision of each category is stored; an older one does not replace it."""
         assert await spool.load_consent([ADA]) == {}
         await spool.save_consent({ADA: {"ads": ConsentRecord(granted=True, at=5.0)}}, DAY)
@@ -95,7 +98,7 @@ class ConsentSuite(SpoolContract):
         assert (await spool.load_consent([ADA]))[ADA]["ads"] == ConsentRecord(granted=False, at=5.0)
 
     async def test_consent_is_forgotten_after_its_time(
-        self, spool: Spool, clock: ManualClock
+        self, spool: ShardSpool, clock: ManualClock
     ) -> None:
         """A user's consent expires a fixed time after their last decision."""
         await spool.save_consent({ADA: {"ads": ConsentRecord(granted=True, at=1.0)}}, DAY)
@@ -106,7 +109,7 @@ class ConsentSuite(SpoolContract):
         assert set(await spool.load_consent([ADA, BOB])) == {BOB}
 
     async def test_consent_survives_a_crash(
-        self, spool: Spool, tmp_path: Path, clock: ManualClock
+        self, spool: ShardSpool, tmp_path: Path, clock: ManualClock
     ) -> None:
         """Acknowledged consent survives a crash."""
         await asyncio.gather(*[

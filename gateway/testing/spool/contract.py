@@ -13,12 +13,16 @@ from msgspec.structs import astuple, replace
 from gateway.errors import SpoolError
 from gateway.http import ClientInfo, Request
 from gateway.spool import (
+    Appended,
     Attempt,
     BacklogLimit,
+    DedupWindow,
     DeliveryRef,
     Entry,
     FailedDelivery,
+    Intake,
     LogRecord,
+    Shard,
     Spool,
     SpoolLimits,
     SpoolNotice,
@@ -82,13 +86,33 @@ def failed(seq: int, index: int = 0, **changes: Any) -> FailedDelivery:
     return FailedDelivery(DeliveryRef(seq, index), **(known | changes))
 
 
-async def pending(spool: Spool, destination: str) -> list[LogRecord]:
+class ShardSpool(Spool, Shard, Protocol):
+    """A spool that is its own only shard, as the suites use it."""
+
+
+def append(spool: Intake, one: Entry, once: DedupWindow | None = None) -> Awaitable[int]:
+    """Append an entry at once; return its seq when that is awaited."""
+    return _seq(spool.append(one, None, once))
+
+
+async def _seq(appended: Awaitable[Appended]) -> int:
+    return (await appended).seq
+
+
+def follow(shard: Shard) -> list[LogRecord]:
+    """Return a list that gets every entry that the shard hands over from now on."""
+    told: list[LogRecord] = []
+    shard.follow(lambda item, _events: told.append(item))
+    return told
+
+
+async def pending(shard: Shard, destination: str) -> list[LogRecord]:
     """Return the entries after the cursor, with the destination's open deliveries."""
-    page = await spool.unread(destination, 0, spool.position(), 100_000)
+    page = await shard.unread(destination, 0, shard.position(), 100_000)
     numbers = {found.seq: found.numbers for found in page.items}
     return [
         LogRecord(seq, replace(entry, targets={**entry.targets, destination: numbers[seq]}))
-        for seq, entry in map(astuple, await spool.entries(list(numbers)))
+        for seq, entry in map(astuple, await shard.entries(list(numbers)))
     ]
 
 
@@ -102,9 +126,9 @@ async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
 class Notices:
     """Collects a spool's notices."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, shard: Shard) -> None:
         self._queue: asyncio.Queue[SpoolNotice] = asyncio.Queue()
-        spool.subscribe(self._queue.put_nowait)
+        shard.subscribe(self._queue.put_nowait)
 
     async def next(self) -> SpoolNotice:
         """Return the next notice."""
@@ -112,14 +136,14 @@ class Notices:
             return await self._queue.get()
 
 
-async def _missing(spool: Spool) -> dict[str, int]:
+async def _missing(spool: ShardSpool) -> dict[str, int]:
     return {name: balance.unaccounted for name, balance in (await spool.balances()).items()}
 
 
 class SpoolFactory(Protocol):
     """Returns an open spool with the destinations ``a`` and ``b``; it is closed after the test."""
 
-    def __call__(self, limits: SpoolLimits = ..., **bounds: BacklogLimit) -> Awaitable[Spool]:
+    def __call__(self, limits: SpoolLimits = ..., **bounds: BacklogLimit) -> Awaitable[ShardSpool]:
         """Open the spool, with backlog limits by destination."""
         ...
 
@@ -127,17 +151,17 @@ class SpoolFactory(Protocol):
 class SpoolContract:
     """The methods that a suite must provide, and fixtures that use them."""
 
-    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> Spool:
+    def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> ShardSpool:
         """Return a spool, not yet open, that stores its data at ``place``."""
         raise NotImplementedError
 
     async def after_crash(
-        self, spool: Spool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
-    ) -> Spool:
+        self, spool: ShardSpool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
+    ) -> ShardSpool:
         """Return a spool, not yet open, with the data that a crash of ``spool`` would leave."""
         raise NotImplementedError
 
-    async def reopened(self, spool: Spool, place: Path, clock: ManualClock) -> Spool:
+    async def reopened(self, spool: ShardSpool, place: Path, clock: ManualClock) -> ShardSpool:
         """Return an open spool with the data that a crash of ``spool`` would leave."""
         again = await self.after_crash(spool, place, SpoolLimits(), clock)
         await again.open()
@@ -152,9 +176,9 @@ class SpoolContract:
     @pytest.fixture
     async def opened(self, tmp_path: Path, clock: ManualClock) -> AsyncIterator[SpoolFactory]:
         """Return a function that opens the test's spool."""
-        spools: list[Spool] = []
+        spools: list[ShardSpool] = []
 
-        async def opened(limits: SpoolLimits = SpoolLimits(), **bounds: BacklogLimit) -> Spool:  # noqa: B008 - a frozen value
+        async def opened(limits: SpoolLimits = SpoolLimits(), **bounds: BacklogLimit) -> ShardSpool:  # noqa: B008 - a frozen value
             spool = self.make(tmp_path / "spool", limits, clock)
             await spool.open()
             spools.append(spool)
@@ -176,6 +200,6 @@ class SpoolContract:
                     await again.close()
 
     @pytest.fixture
-    async def spool(self, opened: SpoolFactory) -> Spool:
+    async def spool(self, opened: SpoolFactory) -> ShardSpool:
         """Return an open spool without limits and with the destinations ``a`` and ``b``."""
         return await opened()

@@ -11,13 +11,13 @@ from gateway.spool import (
     DeadLettersReplayed,
     DeliveryRef,
     Progress,
-    Spool,
     SpoolLimits,
 )
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
     Notices,
+    ShardSpool,
     SpoolContract,
     entry,
     eventually,
@@ -28,7 +28,7 @@ from gateway.testing.spool.contract import (
 EVER = 1e12
 
 
-async def die(spool: Spool, destination: str, *letters: tuple[int, int]) -> None:
+async def die(spool: ShardSpool, destination: str, *letters: tuple[int, int]) -> None:
     """Turn some deliveries into dead letters, and move the cursor past everything."""
     dead = [failed(seq, index, user=f"u{seq}") for seq, index in letters]
     await spool.settle(destination, Progress(cursor=spool.position(), dead=dead))
@@ -58,7 +58,7 @@ class DeadLettersSuite(SpoolContract):
         ],
     )
     async def test_filters(
-        self, spool: Spool, which: DeadLetterFilter, expected: list[int]
+        self, spool: ShardSpool, which: DeadLetterFilter, expected: list[int]
     ) -> None:
         """Each filter selects by its field; several are combined with "and"."""
         for name in ("r1", "r2", "r3"):
@@ -72,7 +72,7 @@ class DeadLettersSuite(SpoolContract):
         await spool.settle("b", Progress(cursor=3, dead=[third]))
         assert [dead.mark.seq for dead in await spool.dead_letters(which)] == expected
 
-    async def test_groups_are_of_one_reason_pattern(self, spool: Spool) -> None:
+    async def test_groups_are_of_one_reason_pattern(self, spool: ShardSpool) -> None:
         """Reasons that differ only in numbers are one group per destination, the largest first."""
         for name in ("r1", "r2", "r3", "r4"):
             await spool.append(entry(name, a=(0,), b=(0,)))
@@ -99,7 +99,7 @@ class DeadLettersSuite(SpoolContract):
         )
         assert [dead.mark.seq for dead in found] == [1, 2, 4]
 
-    async def test_listing_goes_page_by_page(self, spool: Spool) -> None:
+    async def test_listing_goes_page_by_page(self, spool: ShardSpool) -> None:
         """A page continues after the last id of the previous one."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -108,7 +108,7 @@ class DeadLettersSuite(SpoolContract):
         rest = await spool.dead_letters(after=page[-1].id, limit=99)
         assert [dead.mark.seq for dead in page + rest] == [1, 2, 3, 4, 5]
 
-    async def test_one_letter_by_id(self, spool: Spool) -> None:
+    async def test_one_letter_by_id(self, spool: ShardSpool) -> None:
         """A dead letter is found by its id; an unknown id finds nothing."""
         await spool.append(entry("r1", a=(0,)))
         await die(spool, "a", (1, 0))
@@ -116,7 +116,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.dead_letter(dead.id) == dead
         assert await spool.dead_letter(dead.id + 1) is None
 
-    async def test_letter_outlives_its_log_row(self, spool: Spool) -> None:
+    async def test_letter_outlives_its_log_row(self, spool: ShardSpool) -> None:
         """A dead letter is complete after the log was trimmed."""
         sent = entry("r1", body=b"x" * 10_000, a=(0, 1))
         await spool.append(sent)
@@ -129,7 +129,7 @@ class DeadLettersSuite(SpoolContract):
         await eventually(trimmed)
         assert [dead.entry for dead in await spool.dead_letters()] == [sent, sent]
 
-    async def test_drop_by_ids_and_by_filter(self, spool: Spool) -> None:
+    async def test_drop_by_ids_and_by_filter(self, spool: ShardSpool) -> None:
         """Deleting removes exactly the selected dead letters and returns their number."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -141,7 +141,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 2
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 0
 
-    async def test_letters_of_one_request_end_one_by_one(self, spool: Spool) -> None:
+    async def test_letters_of_one_request_end_one_by_one(self, spool: ShardSpool) -> None:
         """Deleting one event's dead letter does not affect another one of its request."""
         sent = entry("r1", a=(0, 1))
         await spool.append(sent)
@@ -150,7 +150,9 @@ class DeadLettersSuite(SpoolContract):
         await spool.delete_dead_letters([first.id])
         assert await spool.dead_letter(second.id) == second
 
-    async def test_replay_appends_a_fresh_entry(self, spool: Spool, clock: ManualClock) -> None:
+    async def test_replay_appends_a_fresh_entry(
+        self, spool: ShardSpool, clock: ManualClock
+    ) -> None:
         """Replayed dead letters of a request become one entry, for their destination only."""
         sent = entry("r1", a=(0, 1, 2), b=(0,))
         await spool.append(sent)
@@ -175,7 +177,7 @@ class DeadLettersSuite(SpoolContract):
         assert found is not None
         assert [found.waits["a", 0], found.waits["a", 2]] == waiting
 
-    async def test_letters_are_found_by_their_request(self, spool: Spool) -> None:
+    async def test_letters_are_found_by_their_request(self, spool: ShardSpool) -> None:
         """All dead letters of a request are found, each once, even after a replay that failed."""
         await spool.append(entry("r1", a=(0, 1), b=(0,)))
         await spool.append(entry("r2", a=(0,)))
@@ -196,7 +198,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.delete_dead_letters(which) == 2
         assert [dead.entry.id for dead in await spool.dead_letters()] == ["r2"]
 
-    async def test_replay_by_ids(self, spool: Spool) -> None:
+    async def test_replay_by_ids(self, spool: ShardSpool) -> None:
         """Replaying by ids affects only these."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -207,7 +209,7 @@ class DeadLettersSuite(SpoolContract):
         (item,) = await spool.entries([4])
         assert item.entry.id == "r1"
 
-    async def test_replay_of_many(self, spool: Spool) -> None:
+    async def test_replay_of_many(self, spool: ShardSpool) -> None:
         """Any number of dead letters can be replayed or deleted."""
         for i in range(450):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -219,7 +221,7 @@ class DeadLettersSuite(SpoolContract):
         await spool.settle("a", Progress(dead=again))
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 450
 
-    async def test_replayed_ends_like_any_other(self, spool: Spool) -> None:
+    async def test_replayed_ends_like_any_other(self, spool: ShardSpool) -> None:
         """A replayed delivery can succeed or fail again; then its entry leaves the log."""
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -235,7 +237,7 @@ class DeadLettersSuite(SpoolContract):
         await eventually(trimmed)
 
     async def test_replay_survives_a_crash(
-        self, spool: Spool, tmp_path: Path, clock: ManualClock
+        self, spool: ShardSpool, tmp_path: Path, clock: ManualClock
     ) -> None:
         """A replayed delivery is pending after a crash, even if a cursor has passed it."""
         await spool.append(entry("r1", a=(0,)))
@@ -253,7 +255,7 @@ class DeadLettersSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_replay_needs_a_known_destination(self, spool: Spool) -> None:
+    async def test_replay_needs_a_known_destination(self, spool: ShardSpool) -> None:
         """A replay for a removed destination is rejected, and nothing is replayed."""
         await spool.append(entry("r1", a=(0,), b=(0,)))
         await die(spool, "a", (1, 0))

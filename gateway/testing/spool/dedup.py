@@ -8,24 +8,27 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import (
+    Appended,
     BacklogLimit,
     DeadLetterFilter,
     DedupWindow,
     DeliveryRef,
     LogRecord,
     Progress,
-    Spool,
     SpoolFull,
     SpoolLimits,
 )
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     eventually,
     failed,
+    follow,
 )
 
 WINDOW = 600.0
@@ -37,11 +40,11 @@ def once(*names: str, window: float = WINDOW, **more: str) -> DedupWindow:
     return DedupWindow(ids, window)
 
 
-async def flood(spool: Spool, sent: list[DedupWindow]) -> None:
+async def flood(spool: ShardSpool, sent: list[DedupWindow]) -> None:
     """Append requests of fifty events with new ids without end; record the accepted ones."""
     while True:
         names = once(*[f"{len(sent)}-{i}" for i in range(50)])
-        seq = await spool.append(entry("r", body=b"", a=tuple(range(50))), None, names)
+        seq = await append(spool, entry("r", body=b"", a=tuple(range(50))), names)
         sent.append(names)
         await spool.settle("a", Progress(cursor=seq))
 
@@ -49,85 +52,88 @@ async def flood(spool: Spool, sent: list[DedupWindow]) -> None:
 class DedupSuite(SpoolContract):
     """Deduplication of events."""
 
-    async def test_repeat_is_not_stored(self, spool: Spool) -> None:
+    async def test_repeat_is_not_stored(self, spool: ShardSpool) -> None:
         """An entry with duplicates only returns 0 and is not stored."""
-        told: list[LogRecord] = []
-        assert await spool.append(entry("r1", a=(0,)), told.append, once("m1")) == 1
-        assert await spool.append(entry("r2", a=(0,)), told.append, once("m1")) == 0
+        told = follow(spool)
+        assert await append(spool, entry("r1", a=(0,)), once("m1")) == 1
+        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == Appended(
+            0, frozenset({0})
+        )
         assert spool.position() == 1
-        assert await spool.append(entry("r3", a=(0,)), told.append, once("m2")) == 2
+        assert await append(spool, entry("r3", a=(0,)), once("m2")) == 2
         assert [item.entry.id for item in told] == ["r1", "r3"]
         assert (await spool.depths())["a"].backlog == 2
         assert await spool.pending("r2") is None
 
-    async def test_only_repeats_leave_an_entry(self, spool: Spool) -> None:
+    async def test_only_repeats_leave_an_entry(self, spool: ShardSpool) -> None:
         """Only the duplicates are removed from an entry, for workers and in the log."""
-        told: list[LogRecord] = []
         await spool.append(entry("r1", a=(0, 1)), None, once("m1", "m2"))
+        told = follow(spool)
         sent = entry("r2", a=(0, 1, 2, 3), b=(1,))
-        seq = await spool.append(sent, told.append, once("new", "m1", "m2"))
+        appended = await spool.append(sent, None, once("new", "m1", "m2"))
+        seq = appended.seq
+        assert appended.repeats == {1, 2}
         left = LogRecord(seq, msgspec.structs.replace(sent, targets={"a": (0, 3)}))
         assert told == [left]
         assert await spool.entries([seq]) == [left]
         depths = await spool.depths()
         assert (depths["a"].backlog, depths["b"].backlog) == (2, 0)
 
-    async def test_first_of_two_in_one_entry_counts(self, spool: Spool) -> None:
+    async def test_first_of_two_in_one_entry_counts(self, spool: ShardSpool) -> None:
         """If two events of one request have the same id, the first one is delivered."""
-        seq = await spool.append(entry("r1", a=(0, 1), b=(1,)), None, once("m1", "m1"))
+        seq = await append(spool, entry("r1", a=(0, 1), b=(1,)), once("m1", "m1"))
         (item,) = await spool.entries([seq])
         assert item.entry.targets == {"a": (0,)}
 
-    async def test_event_that_goes_nowhere_does_not_count(self, spool: Spool) -> None:
+    async def test_event_that_goes_nowhere_does_not_count(self, spool: ShardSpool) -> None:
         """An id is stored only if its event goes to a destination."""
         await spool.append(entry("r1", a=(1,)), None, once("m1", "m2"))
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 2
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 2
 
-    async def test_events_without_an_id_always_count(self, spool: Spool) -> None:
+    async def test_events_without_an_id_always_count(self, spool: ShardSpool) -> None:
         """An event without an id is never a duplicate."""
-        assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 1
-        assert await spool.append(entry("r1", a=(0, 1)), None, once("m1")) == 2
-        assert await spool.append(entry("r1", a=(0,)), None, once()) == 3
-        assert await spool.append(entry("r1", a=(0,)), None, once()) == 4
+        assert await append(spool, entry("r1", a=(0, 1)), once("m1")) == 1
+        assert await append(spool, entry("r1", a=(0, 1)), once("m1")) == 2
+        assert await append(spool, entry("r1", a=(0,)), once()) == 3
+        assert await append(spool, entry("r1", a=(0,)), once()) == 4
         (item,) = await spool.entries([2])
         assert item.entry.targets == {"a": (1,)}
 
-    async def test_each_source_has_its_own_ids(self, spool: Spool) -> None:
+    async def test_each_source_has_its_own_ids(self, spool: ShardSpool) -> None:
         """Each source has its own ids; without ``once`` ids are not checked."""
         other = msgspec.structs.replace(entry("r2", a=(0,)), source="app")
-        assert await spool.append(entry("r1", a=(0,)), None, once("m1")) == 1
-        assert await spool.append(other, None, once("m1")) == 2
-        assert await spool.append(entry("r3", a=(0,))) == 3
-        assert await spool.append(other, None, once("m1")) == 0
+        assert await append(spool, entry("r1", a=(0,)), once("m1")) == 1
+        assert await append(spool, other, once("m1")) == 2
+        assert await append(spool, entry("r3", a=(0,))) == 3
+        assert await append(spool, other, once("m1")) == 0
 
     @pytest.mark.parametrize("name", ["", "\0", "\ud800", "x" * 100_000, "é"])
-    async def test_any_text_is_an_id(self, spool: Spool, name: str) -> None:
+    async def test_any_text_is_an_id(self, spool: ShardSpool, name: str) -> None:
         """An id may be of any length and of any characters."""
-        assert await spool.append(entry("r1", a=(0,)), None, once(name)) == 1
-        assert await spool.append(entry("r2", a=(0,)), None, once(name)) == 0
-        assert await spool.append(entry("r3", a=(0,)), None, once(name + "x")) == 2
+        assert await append(spool, entry("r1", a=(0,)), once(name)) == 1
+        assert await append(spool, entry("r2", a=(0,)), once(name)) == 0
+        assert await append(spool, entry("r3", a=(0,)), once(name + "x")) == 2
 
-    async def test_repeat_waits_for_what_it_repeats(self, spool: Spool) -> None:
+    async def test_repeat_waits_for_what_it_repeats(self, spool: ShardSpool) -> None:
         """Of equal entries in flight one is stored; the others return after it."""
         order: list[str] = []
+        spool.follow(lambda item, _events: order.append(f"stored {item.seq}"))
 
         async def send(name: str) -> int:
-            seq = await spool.append(
-                entry(name, a=(0,)), lambda item: order.append(f"stored {item.seq}"), once("m1")
-            )
+            seq = await append(spool, entry(name, a=(0,)), once("m1"))
             order.append("answered")
             return seq
 
         assert sorted(await asyncio.gather(*[send(f"r{i}") for i in range(20)])) == [0] * 19 + [1]
         assert order == ["stored 1"] + ["answered"] * 20
 
-    async def test_many_ids_at_once(self, spool: Spool) -> None:
+    async def test_many_ids_at_once(self, spool: ShardSpool) -> None:
         """Any number of ids can be stored at once, and each is found again."""
         names = [f"m{i}" for i in range(333)]
         everything = tuple(range(len(names)))
         await spool.append(entry("r1", a=everything), None, once(*names))
-        assert await spool.append(entry("r2", a=everything), None, once(*reversed(names))) == 0
-        seq = await spool.append(entry("r3", a=(*everything, 333)), None, once(*names, _333="n"))
+        assert await append(spool, entry("r2", a=everything), once(*reversed(names))) == 0
+        seq = await append(spool, entry("r3", a=(*everything, 333)), once(*names, _333="n"))
         (item,) = await spool.entries([seq])
         assert item.entry.targets == {"a": (333,)}
 
@@ -135,39 +141,41 @@ class DedupSuite(SpoolContract):
         """A rejected entry is no duplicate when it is sent again, even in the same batch."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
-        refused = spool.append(entry("r2", a=(0,)), None, once("m2"))
-        elsewhere = spool.append(entry("r3", b=(0,)), None, once("m2"))
+        refused = append(spool, entry("r2", a=(0,)), once("m2"))
+        elsewhere = append(spool, entry("r3", b=(0,)), once("m2"))
         results = await asyncio.gather(refused, elsewhere, return_exceptions=True)
         assert [type(result) for result in results] == [SpoolFull, int]
         with pytest.raises(SpoolFull):
             await spool.append(entry("r4", a=(0,)), None, once("m4"))
         await spool.settle("a", Progress(cursor=1))
-        assert await spool.append(entry("r4", a=(0,)), None, once("m4")) == 3
+        assert await append(spool, entry("r4", a=(0,)), once("m4")) == 3
 
-    async def test_unwritable_entry_leaves_no_id(self, spool: Spool) -> None:
+    async def test_unwritable_entry_leaves_no_id(self, spool: ShardSpool) -> None:
         """An entry that cannot be written stores no id."""
         odd = msgspec.structs.replace(entry("r1", a=(0,)), vendor="\ud800")
         with pytest.raises(SpoolError):
             await spool.append(odd, None, once("m1"))
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 1
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 1
 
     async def test_full_backlog_takes_a_repeat(self, opened: SpoolFactory) -> None:
         """A duplicate adds nothing, so a full backlog does not reject it."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 0
 
-    async def test_window_begins_with_the_first(self, spool: Spool, clock: ManualClock) -> None:
+    async def test_window_begins_with_the_first(
+        self, spool: ShardSpool, clock: ManualClock
+    ) -> None:
         """An id expires at the end of its window; duplicates do not prolong it."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         clock.now += WINDOW - 1
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 0
         clock.now += 1
-        assert await spool.append(entry("r3", a=(0,)), None, once("m1")) == 2
+        assert await append(spool, entry("r3", a=(0,)), once("m1")) == 2
         clock.now += WINDOW - 1
-        assert await spool.append(entry("r4", a=(0,)), None, once("m1", window=1)) == 0
+        assert await append(spool, entry("r4", a=(0,)), once("m1", window=1)) == 0
 
-    async def test_ids_outlive_their_entries(self, spool: Spool) -> None:
+    async def test_ids_outlive_their_entries(self, spool: ShardSpool) -> None:
         """An id is remembered when its entry has left the log."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)), None, once(f"m{i}"))
@@ -177,10 +185,10 @@ class DedupSuite(SpoolContract):
             return await spool.entries([1, 2]) == []
 
         await eventually(trimmed)
-        assert await spool.append(entry("again", a=(0,)), None, once("m0")) == 0
+        assert await append(spool, entry("again", a=(0,)), once("m0")) == 0
 
     async def test_ids_survive_a_crash(
-        self, spool: Spool, tmp_path: Path, clock: ManualClock
+        self, spool: ShardSpool, tmp_path: Path, clock: ManualClock
     ) -> None:
         """Ids that were acknowledged before a crash are duplicates after it until they expire."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
@@ -189,9 +197,9 @@ class DedupSuite(SpoolContract):
         try:
             await again.register({"a": FREE})
             clock.now += WINDOW - 1
-            assert await again.append(entry("r2", a=(0,)), None, once("m1")) == 0
+            assert await append(again, entry("r2", a=(0,)), once("m1")) == 0
             clock.now += 1
-            assert await again.append(entry("r3", a=(0,)), None, once("m1")) == 2
+            assert await append(again, entry("r3", a=(0,)), once("m1")) == 2
         finally:
             await again.close()
 
@@ -201,13 +209,13 @@ class DedupSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         await spool.close()
         spool = await opened()
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 0
 
-    async def test_replay_is_no_repeat(self, spool: Spool) -> None:
+    async def test_replay_is_no_repeat(self, spool: ShardSpool) -> None:
         """A replayed dead letter is not a duplicate, although its id is stored."""
         await spool.append(entry("r1", a=(0,)), None, once("m1"))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
-        assert await spool.append(entry("r2", a=(0,)), None, once("m1")) == 0
+        assert await append(spool, entry("r2", a=(0,)), once("m1")) == 0
         assert await spool.replay_dead_letters(DeadLetterFilter()) == 1
         assert [one.mark for one in await spool.retrying("a", 1e12, 9)] == [DeliveryRef(2, 0)]
 
@@ -221,7 +229,7 @@ class DedupSuite(SpoolContract):
             await flood(spool, sent)
         assert 400_000 / 200 < 50 * len(sent) < 400_000 / 30
         for names in sent:
-            assert await spool.append(entry("r", a=tuple(range(50))), None, names) == 0
+            assert await append(spool, entry("r", a=tuple(range(50))), names) == 0
         clock.now += WINDOW
 
         async def has_room_for_half() -> bool:
@@ -232,4 +240,4 @@ class DedupSuite(SpoolContract):
             return True
 
         await eventually(has_room_for_half)
-        assert await spool.append(entry("r", a=tuple(range(50))), None, sent[0]) > 0
+        assert await append(spool, entry("r", a=tuple(range(50))), sent[0]) > 0

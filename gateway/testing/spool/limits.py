@@ -12,9 +12,7 @@ from gateway.spool import (
     DeliveryRef,
     Evicted,
     GivenUp,
-    LogRecord,
     Progress,
-    Spool,
     SpoolFull,
     SpoolLimits,
 )
@@ -23,11 +21,14 @@ from gateway.testing.spool.contract import (
     TRY,
     ManualClock,
     Notices,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     eventually,
     failed,
+    follow,
     later,
     pending,
 )
@@ -36,10 +37,10 @@ EVER = 1e12
 DAY = 86_400.0
 
 
-async def fill(spool: Spool, *, dead: bool = False) -> None:
+async def fill(spool: ShardSpool, *, dead: bool = False) -> None:
     """Append entries of about 10 kB without end; turn them into dead letters if asked."""
     while True:
-        seq = await spool.append(entry("r", body=b"x" * 10_000, a=(0,)))
+        seq = await append(spool, entry("r", body=b"x" * 10_000, a=(0,)))
         if dead:
             await spool.settle("a", Progress(cursor=seq, dead=[failed(seq)]))
 
@@ -57,16 +58,16 @@ class LimitsSuite(SpoolContract):
         assert caught.value.retry_after > 0
         assert await spool.pending("r3") is None
         assert "max_backlog" in spool.refusing()["a"]
-        assert await spool.append(entry("r4", b=(0,))) == 3
+        assert await append(spool, entry("r4", b=(0,))) == 3
         await spool.settle("a", Progress(cursor=1))
-        assert await spool.append(entry("r5", a=(0,))) == 4
+        assert await append(spool, entry("r5", a=(0,))) == 4
 
     async def test_a_full_destination_holds_up_no_other(self, opened: SpoolFactory) -> None:
         """Other destinations get an entry; for the full one it becomes dead letters."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
         await spool.append(entry("r1", a=(0,)))
-        told: list[LogRecord] = []
-        assert await spool.append(entry("r2", a=(0, 1), b=(1,)), told.append) == 2
+        told = follow(spool)
+        assert await append(spool, entry("r2", a=(0, 1), b=(1,))) == 2
         assert [dict(item.entry.targets) for item in told] == [{"b": (1,)}]
         assert [item.entry.id for item in await pending(spool, "a")] == ["r1"]
         assert [item.entry.id for item in await pending(spool, "b")] == ["r2"]
@@ -94,12 +95,12 @@ class LimitsSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,), b=(0,)))
         with pytest.raises(SpoolFull, match="'a'"):
             await spool.append(entry("r2", a=(0,), b=(0,)))
-        assert await spool.append(entry("r3", b=(0,))) == 2
+        assert await append(spool, entry("r3", b=(0,))) == 2
 
     async def test_bound_holds_within_a_batch(self, opened: SpoolFactory) -> None:
         """Of many appends at once, exactly as many are accepted as fit."""
         spool = await opened(a=BacklogLimit(max_backlog=3))
-        sent = [spool.append(entry(f"r{i}", a=(0,))) for i in range(8)]
+        sent = [append(spool, entry(f"r{i}", a=(0,))) for i in range(8)]
         results = await asyncio.gather(*sent, return_exceptions=True)
         assert [type(result) for result in results] == [int] * 3 + [SpoolFull] * 5
         assert (await spool.depths())["a"].backlog == 3
@@ -113,7 +114,7 @@ class LimitsSuite(SpoolContract):
         with pytest.raises(SpoolFull):
             await spool.append(entry("r3", a=(0,)))
         await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
-        assert await spool.append(entry("r4", a=(0,))) == 3
+        assert await append(spool, entry("r4", a=(0,))) == 3
 
     async def test_replayed_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
         """Replayed deliveries count towards ``max_backlog`` like others."""
@@ -208,7 +209,7 @@ class LimitsSuite(SpoolContract):
             (DeliveryRef(1, 0), "refused")
         ]
 
-    async def test_refused_letter_is_not_withdrawn(self, spool: Spool) -> None:
+    async def test_refused_letter_is_not_withdrawn(self, spool: ShardSpool) -> None:
         """``done`` withdraws only dead letters that the spool made by itself."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
@@ -225,7 +226,7 @@ class LimitsSuite(SpoolContract):
         assert 10 < kept < 40
         assert "max_bytes" in spool.refusing()["a"]
         await spool.settle("a", Progress(cursor=kept))
-        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
+        assert await append(spool, entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
         assert (spool.health(), spool.refusing()) == (None, {})
 
     @pytest.mark.parametrize("overflow", ["refuse", "dead_letter"])
@@ -235,7 +236,7 @@ class LimitsSuite(SpoolContract):
         """A failing destination keeps to its share; entries for others are appended."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000), a=BacklogLimit(overflow=overflow))
         for number in range(600):
-            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
+            seq = await append(spool, entry(f"r{number}", body=b"x" * 10_000, a=(0,), b=(0,)))
             await spool.settle("b", Progress(cursor=seq))
             assert await spool.size() <= 2_000_000
         depth = (await spool.depths())["a"]
@@ -262,14 +263,14 @@ class LimitsSuite(SpoolContract):
             return spool.refusing() == {}
 
         await eventually(takes_again)
-        assert await spool.append(entry("alone", a=(0,))) > 0
+        assert await append(spool, entry("alone", a=(0,))) > 0
 
     async def test_entries_of_others_are_not_kept_behind_one(self, opened: SpoolFactory) -> None:
         """A failing destination keeps only its own entries in the log."""
         spool = await opened(SpoolLimits(max_bytes=2_000_000))
         await spool.append(entry("pending", a=(0,)))
         for number in range(600):
-            seq = await spool.append(entry(f"r{number}", body=b"x" * 10_000, b=(0,)))
+            seq = await append(spool, entry(f"r{number}", body=b"x" * 10_000, b=(0,)))
             await spool.settle("b", Progress(cursor=seq))
 
         async def small() -> bool:
@@ -287,7 +288,7 @@ class LimitsSuite(SpoolContract):
         taken = 0
         for number in range(400):
             sent = entry(f"r{number}", body=b"x" * 10_000, a=tuple(range(9)), b=(0,))
-            seq = await spool.append(sent)
+            seq = await append(spool, sent)
             await spool.settle("b", Progress(cursor=seq))
             if "a" not in spool.refusing():
                 taken += 1
@@ -306,7 +307,7 @@ class LimitsSuite(SpoolContract):
         await spool.register(dict.fromkeys(("a", "b", "c"), FREE))
         for number in range(300):
             await spool.append(entry(f"a{number}", body=b"x" * 10_000, a=(0,), c=(0,)))
-            seq = await spool.append(entry(f"b{number}", body=b"x" * 5_000, b=(0,), c=(0,)))
+            seq = await append(spool, entry(f"b{number}", body=b"x" * 5_000, b=(0,), c=(0,)))
             await spool.settle("c", Progress(cursor=seq))
         depths = await spool.depths()
         assert depths["a"].backlog * 10_000 > 400_000
@@ -337,7 +338,7 @@ class LimitsSuite(SpoolContract):
             return spool.health() is None and spool.refusing() == {}
 
         await eventually(well)
-        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,), b=(0,)))
+        assert await append(spool, entry("again", body=b"x" * 10_000, a=(0,), b=(0,)))
 
     async def test_dead_letters_fill_the_store_too(self, opened: SpoolFactory) -> None:
         """Dead letters count towards ``max_bytes``; deleting them frees space."""
@@ -346,7 +347,7 @@ class LimitsSuite(SpoolContract):
             await fill(spool, dead=True)
         assert 10 < len(await spool.dead_letters(limit=99)) < 40
         await spool.delete_dead_letters(DeadLetterFilter())
-        assert await spool.append(entry("again", body=b"x" * 10_000, a=(0,))) > 10
+        assert await append(spool, entry("again", body=b"x" * 10_000, a=(0,))) > 10
 
     async def test_old_deliveries_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
         """A delivery that is pending longer than ``max_age`` becomes a dead letter."""

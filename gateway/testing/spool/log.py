@@ -7,15 +7,19 @@ import msgspec
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import BacklogLimit, DeliveryRef, LogRecord, Progress, Spool, SpoolLimits
+from gateway.event import Event
+from gateway.spool import BacklogLimit, DeliveryRef, LogRecord, Progress, SpoolLimits
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     eventually,
     failed,
+    follow,
     later,
     pending,
 )
@@ -24,21 +28,21 @@ from gateway.testing.spool.contract import (
 class LogSuite(SpoolContract):
     """Append, read and trim."""
 
-    async def test_seqs_rise_from_one(self, spool: Spool) -> None:
+    async def test_seqs_rise_from_one(self, spool: ShardSpool) -> None:
         """Entries get rising seqs in the order in which they were appended."""
         assert spool.position() == 0
-        seqs = await asyncio.gather(*[spool.append(entry(f"r{i}", a=(0,))) for i in range(50)])
+        seqs = await asyncio.gather(*[append(spool, entry(f"r{i}", a=(0,))) for i in range(50)])
         assert seqs == list(range(1, 51))
         assert spool.position() == 50
 
-    async def test_entry_comes_back_verbatim(self, spool: Spool) -> None:
+    async def test_entry_comes_back_verbatim(self, spool: ShardSpool) -> None:
         """An entry is read back exactly, whatever bytes its body has."""
         sent = entry("r1", body=bytes(range(256)) * 40, a=(0, 2), b=(1,))
-        seq = await spool.append(sent)
+        seq = await append(spool, sent)
         assert await spool.entries([seq]) == [LogRecord(seq, sent)]
         assert await pending(spool, "a") == [LogRecord(seq, sent)]
 
-    async def test_entries_leaves_out_what_is_not_there(self, spool: Spool) -> None:
+    async def test_entries_leaves_out_what_is_not_there(self, spool: ShardSpool) -> None:
         """Reading seqs returns the entries that exist, in order."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -46,7 +50,7 @@ class LogSuite(SpoolContract):
         assert [item.seq for item in found] == [1, 3]
         assert await spool.pending("unknown") is None
 
-    async def test_read_gives_a_destination_its_own(self, spool: Spool) -> None:
+    async def test_read_gives_a_destination_its_own(self, spool: ShardSpool) -> None:
         """Reading returns only entries for the destination, and the last seq that was examined."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)) if i % 3 else entry(f"r{i}", b=(0,)))
@@ -56,7 +60,7 @@ class LogSuite(SpoolContract):
         page = await spool.unread("b", 4, 5, 10)
         assert (page.items, page.scanned) == ([], 5)
 
-    async def test_read_goes_on_page_by_page(self, spool: Spool) -> None:
+    async def test_read_goes_on_page_by_page(self, spool: ShardSpool) -> None:
         """Reading on after ``scanned`` visits every entry once."""
         for i in range(7):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -67,25 +71,39 @@ class LogSuite(SpoolContract):
             after = page.scanned
         assert seen == list(range(1, 8))
 
-    async def test_accepted_is_called_in_order_before_the_waiter(self, spool: Spool) -> None:
-        """``accepted`` is called with every entry in order, before append returns."""
+    async def test_followers_get_entries_in_order_before_the_waiter(
+        self, spool: ShardSpool
+    ) -> None:
+        """Every follower gets every entry in order, before append returns."""
         told: list[str] = []
+        other = follow(spool)
+        spool.follow(lambda item, _events: told.append(item.entry.id))
 
         async def send(name: str) -> None:
-            seq = await spool.append(entry(name, a=(0,)), lambda item: told.append(item.entry.id))
+            seq = await append(spool, entry(name, a=(0,)))
             told.append(f"{name} is {seq}")
 
         await asyncio.gather(*[send(f"r{i}") for i in range(1, 21)])
         assert [t for t in told if " " not in t] == [f"r{i}" for i in range(1, 21)]
         for i in range(1, 21):
             assert told.index(f"r{i}") < told.index(f"r{i} is {i}")
+        assert other == await spool.entries(range(1, 21))
 
-    async def test_position_does_not_run_ahead_of_accepted(self, spool: Spool) -> None:
-        """``accepted`` has been called for everything up to ``position``, at any moment."""
+    async def test_events_pass_through_to_the_followers(self, spool: ShardSpool) -> None:
+        """A follower gets the parsed events that an entry was appended with."""
+        told: list[object] = []
+        spool.follow(lambda _item, events: told.append(events))
+        events = [Event(type="track", name="Product Viewed")]
+        await spool.append(entry("r1", a=(0,)), events)
+        await spool.append(entry("r2", a=(0,)))
+        assert told == [events, None]
+
+    async def test_position_does_not_run_ahead_of_the_followers(self, spool: ShardSpool) -> None:
+        """Followers have got everything up to ``position``, at any moment."""
         handed = 0
         ahead: list[int] = []
 
-        def accepted(item: LogRecord) -> None:
+        def offer(item: LogRecord, _events: object) -> None:
             nonlocal handed
             handed = item.seq
             ahead.append(spool.position() - handed)
@@ -97,44 +115,44 @@ class LogSuite(SpoolContract):
 
         async def send(sender: int) -> None:
             for n in range(50):
-                await spool.append(entry(f"{sender}-{n}", a=(0,)), accepted)
+                await spool.append(entry(f"{sender}-{n}", a=(0,)))
 
+        spool.follow(offer)
         await asyncio.gather(watch(), *[send(sender) for sender in range(8)])
         assert max(ahead) == 0
 
-    async def test_accepted_is_called_for_a_cancelled_waiter(self, spool: Spool) -> None:
-        """If an append is cancelled, workers still get its entry, and those of others."""
-        told: list[int] = []
-        futures = [
-            asyncio.ensure_future(
-                spool.append(entry(f"r{i}", a=(0,)), lambda item: told.append(item.seq))
-            )
-            for i in range(3)
-        ]
+    async def test_followers_get_the_entry_of_a_cancelled_waiter(self, spool: ShardSpool) -> None:
+        """If an append is cancelled, followers still get its entry, and those of others."""
+        told = follow(spool)
+        futures = [asyncio.ensure_future(spool.append(entry(f"r{i}", a=(0,)))) for i in range(3)]
         futures[1].cancel()
-        assert [await futures[0], await futures[2]] == [1, 3]
-        assert told == [1, 2, 3]
+        assert [(await futures[i]).seq for i in (0, 2)] == [1, 3]
+        assert [item.seq for item in told] == [1, 2, 3]
 
-    async def test_failing_callback_stays_alone(self, spool: Spool) -> None:
-        """An exception in ``accepted`` goes to the event loop's exception handler only."""
+    async def test_failing_follower_stays_alone(self, spool: ShardSpool) -> None:
+        """An exception of a follower goes to the event loop's exception handler only."""
         seen: list[BaseException] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
 
-        def fail(_item: LogRecord) -> None:
-            raise KeyError("boom")
+        def fail(item: LogRecord, _events: object) -> None:
+            if item.entry.id == "r1":
+                raise KeyError("boom")
 
-        both = spool.append(entry("r1", a=(0,)), fail), spool.append(entry("r2", a=(0,)))
+        spool.follow(fail)
+        told = follow(spool)
+        both = append(spool, entry("r1", a=(0,))), append(spool, entry("r2", a=(0,)))
         assert [await seq for seq in both] == [1, 2]
         assert [type(e) for e in seen] == [KeyError]
-        assert await spool.append(entry("r3", a=(0,))) == 3
+        assert await append(spool, entry("r3", a=(0,))) == 3
+        assert len(told) == 3
 
-    async def test_unregistered_target_is_refused(self, spool: Spool) -> None:
+    async def test_unregistered_target_is_refused(self, spool: ShardSpool) -> None:
         """An entry with an unregistered destination is rejected; others are not affected."""
         results = await asyncio.gather(
-            spool.append(entry("r1", a=(0,))),
-            spool.append(entry("r2", a=(0,), stranger=(0,))),
-            spool.append(entry("r3", a=(0,))),
+            append(spool, entry("r1", a=(0,))),
+            append(spool, entry("r2", a=(0,), stranger=(0,))),
+            append(spool, entry("r3", a=(0,))),
             return_exceptions=True,
         )
         assert isinstance(results[1], SpoolError)
@@ -142,25 +160,25 @@ class LogSuite(SpoolContract):
         assert [results[0], results[2]] == [1, 2]
         assert await spool.pending("r2") is None
 
-    async def test_unwritable_entry_is_refused_alone(self, spool: Spool) -> None:
+    async def test_unwritable_entry_is_refused_alone(self, spool: ShardSpool) -> None:
         """An entry that cannot be written fails alone; others in its batch are stored."""
         odd = msgspec.structs.replace(entry("odd", a=(0,)), source="\ud800")
         results = await asyncio.gather(
-            spool.append(entry("r1", a=(0,))),
-            spool.append(odd),
-            spool.append(entry("r3", a=(0,))),
+            append(spool, entry("r1", a=(0,))),
+            append(spool, odd),
+            append(spool, entry("r3", a=(0,))),
             return_exceptions=True,
         )
         assert isinstance(results[1], SpoolError)
         assert [results[0], results[2]] == [1, 2]
 
-    async def test_entry_without_targets_is_taken(self, spool: Spool) -> None:
+    async def test_entry_without_targets_is_taken(self, spool: ShardSpool) -> None:
         """An entry without destinations is stored too, and is in nobody's backlog."""
-        assert await spool.append(entry("r1")) == 1
+        assert await append(spool, entry("r1")) == 1
         assert [depth.backlog for depth in (await spool.depths()).values()] == [0, 0]
 
     async def test_acknowledged_survives_a_crash(
-        self, spool: Spool, tmp_path: Path, clock: ManualClock
+        self, spool: ShardSpool, tmp_path: Path, clock: ManualClock
     ) -> None:
         """Acknowledged entries and settled deliveries survive a crash."""
         for i in range(5):
@@ -179,7 +197,7 @@ class LogSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_passed_entries_are_trimmed(self, spool: Spool) -> None:
+    async def test_passed_entries_are_trimmed(self, spool: ShardSpool) -> None:
         """An entry leaves the log when every one of its destinations has passed it, not before."""
         for i in range(10):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
@@ -192,7 +210,7 @@ class LogSuite(SpoolContract):
         await eventually(trimmed)
         assert [item.seq for item in await pending(spool, "b")] == list(range(5, 11))
 
-    async def test_waiting_delivery_pins_its_entry(self, spool: Spool) -> None:
+    async def test_waiting_delivery_pins_its_entry(self, spool: ShardSpool) -> None:
         """An entry stays in the log while one of its deliveries waits."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -223,13 +241,13 @@ class LogSuite(SpoolContract):
         await eventually(freed)
         await spool.close()
         spool = await opened()
-        assert await spool.append(entry("r4", a=(0,))) == 4
+        assert await append(spool, entry("r4", a=(0,))) == 4
         assert [item.seq for item in await pending(spool, "a")] == [4]
 
     async def test_close_finishes_what_is_queued(self, opened: SpoolFactory) -> None:
         """Appends that were queued before closing are durable; later ones are refused."""
         spool = await opened()
-        queued = [asyncio.ensure_future(spool.append(entry(f"r{i}", a=(0,)))) for i in range(5)]
+        queued = [asyncio.ensure_future(append(spool, entry(f"r{i}", a=(0,)))) for i in range(5)]
         await spool.close()
         assert await asyncio.gather(*queued) == [1, 2, 3, 4, 5]
         with pytest.raises(SpoolError, match="closed"):

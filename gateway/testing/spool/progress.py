@@ -5,12 +5,14 @@ import asyncio
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool import DeadLetterFilter, DeliveryRef, PendingRequest, Progress, QueueDepth, Spool
+from gateway.spool import DeadLetterFilter, DeliveryRef, PendingRequest, Progress, QueueDepth
 from gateway.testing.spool.contract import (
     FREE,
     ManualClock,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     eventually,
     failed,
@@ -24,7 +26,7 @@ EVER = 1e12
 class ProgressSuite(SpoolContract):
     """Progress that workers report."""
 
-    async def test_cursor_moves_forward_only(self, spool: Spool) -> None:
+    async def test_cursor_moves_forward_only(self, spool: ShardSpool) -> None:
         """A cursor takes the highest reported value; 0 does not change it."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
@@ -34,7 +36,7 @@ class ProgressSuite(SpoolContract):
         assert spool.cursor("a") == 3
         assert spool.cursor("b") == 0
 
-    async def test_waiting_deliveries_come_by_due_time(self, spool: Spool) -> None:
+    async def test_waiting_deliveries_come_by_due_time(self, spool: ShardSpool) -> None:
         """Due deliveries are returned completely, the earliest first, then by position."""
         await spool.append(entry("r1", a=(0, 1)))
         await spool.append(entry("r2", a=(0,)))
@@ -46,7 +48,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("a", 70.0, 2, after=third) == [second]
         assert await spool.retrying("b", EVER, 10) == []
 
-    async def test_waiting_delivery_is_replaced(self, spool: Spool) -> None:
+    async def test_waiting_delivery_is_replaced(self, spool: ShardSpool) -> None:
         """Reporting a waiting delivery again replaces its due time and whether it is parked."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1, parked=True)]))
@@ -56,7 +58,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 10) == [again]
         assert (await spool.depths())["a"].parked == 0
 
-    async def test_what_is_owed_of_a_request_is_told(self, spool: Spool) -> None:
+    async def test_what_is_owed_of_a_request_is_told(self, spool: ShardSpool) -> None:
         """A request's unread and waiting deliveries are returned; finished ones are not."""
         sent = entry("r1", a=(0, 1, 2), b=(0,))
         await spool.append(sent)
@@ -74,11 +76,11 @@ class ProgressSuite(SpoolContract):
         found = await spool.pending("r1")
         assert found == PendingRequest(sent, {("a", 1): behind})
 
-    async def test_what_is_owed_is_found_by_the_id(self, spool: Spool) -> None:
+    async def test_what_is_owed_is_found_by_the_id(self, spool: ShardSpool) -> None:
         """A request is found by its id anywhere in the log, replayed ones included."""
         places = {}
         for number in range(60):
-            place = await spool.append(entry(f"r{number:02}", a=(0,), b=(0,)))
+            place = await append(spool, entry(f"r{number:02}", a=(0,), b=(0,)))
             places[number] = place
             if number % 3 == 0:
                 await spool.settle("a", Progress(cursor=place, dead=[failed(place)]))
@@ -95,7 +97,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.pending("r100") is None
         assert await spool.pending("") is None
 
-    async def test_parked_and_blocked_are_by_user(self, spool: Spool) -> None:
+    async def test_parked_and_blocked_are_by_user(self, spool: ShardSpool) -> None:
         """A user's parked deliveries are returned in order; users with waiting ones are counted."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -108,7 +110,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.blocked("a") == {"u1": 3, "u2": 1}
         assert await spool.blocked("b") == {}
 
-    async def test_done_ends_waiting(self, spool: Spool) -> None:
+    async def test_done_ends_waiting(self, spool: ShardSpool) -> None:
         """A waiting delivery that succeeds is removed; others are not affected."""
         await spool.append(entry("r1", a=(0, 1), b=(0,)))
         await spool.settle("a", Progress(cursor=1, later=[later(1, 0), later(1, 1)]))
@@ -118,7 +120,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("b", EVER, 10) == [later(1, 0)]
         assert await spool.dead_letters() == []
 
-    async def test_dead_ends_waiting_and_is_kept_whole(self, spool: Spool) -> None:
+    async def test_dead_ends_waiting_and_is_kept_whole(self, spool: ShardSpool) -> None:
         """A delivery that is given up becomes a dead letter with all details."""
         sent = entry("r1", a=(0, 1))
         await spool.append(sent)
@@ -137,7 +139,7 @@ class ProgressSuite(SpoolContract):
         assert (dead.attempts, dead.rendered) == (gone.attempts, gone.rendered)
         assert (dead.event_name, dead.user) == (gone.event_name, gone.user)
 
-    async def test_settling_twice_does_no_harm(self, spool: Spool) -> None:
+    async def test_settling_twice_does_no_harm(self, spool: ShardSpool) -> None:
         """Reporting the same progress again has no effect."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -148,7 +150,7 @@ class ProgressSuite(SpoolContract):
         await spool.settle("a", progress)
         assert (await spool.depths(), await spool.dead_letters()) == before
 
-    async def test_progress_is_all_or_nothing(self, spool: Spool) -> None:
+    async def test_progress_is_all_or_nothing(self, spool: ShardSpool) -> None:
         """Progress that cannot be recorded moves no cursor, and does not affect others."""
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
@@ -156,7 +158,7 @@ class ProgressSuite(SpoolContract):
         results = await asyncio.gather(
             spool.settle("b", Progress(cursor=2)),
             spool.settle("a", bad),
-            spool.append(entry("r4", a=(0,))),
+            append(spool, entry("r4", a=(0,))),
             return_exceptions=True,
         )
         assert isinstance(results[1], SpoolError)
@@ -165,7 +167,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 10) == []
         assert await spool.dead_letters() == []
 
-    async def test_read_omits_what_stands_as_an_exception(self, spool: Spool) -> None:
+    async def test_read_omits_what_stands_as_an_exception(self, spool: ShardSpool) -> None:
         """Waiting and dead deliveries ahead of the cursor are not read again."""
         for name in ("r1", "r2", "r3"):
             await spool.append(entry(name, a=(0, 1, 2), b=(0,)))
@@ -178,14 +180,14 @@ class ProgressSuite(SpoolContract):
         assert [(i.seq, i.numbers) for i in page.items] == [(1, (0, 1, 2)), (2, (1,))]
         assert len(await pending(spool, "b")) == 3
 
-    async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: Spool) -> None:
+    async def test_settling_what_is_not_in_the_log_is_ignored(self, spool: ShardSpool) -> None:
         """Progress of an entry that does not exist is ignored."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(later=[later(77)], dead=[failed(78)]))
         depth = (await spool.depths())["a"]
         assert (depth.retrying, depth.dead_letters) == (0, 0)
 
-    async def test_settling_after_close_is_refused(self, spool: Spool) -> None:
+    async def test_settling_after_close_is_refused(self, spool: ShardSpool) -> None:
         """A closed spool raises an error instead of waiting."""
         await spool.close()
         with pytest.raises(SpoolError, match="closed"):
@@ -203,12 +205,12 @@ class DestinationsSuite(SpoolContract):
         await spool.append(entry("r1", a=(0,)))
         await spool.register({"a": FREE, "b": FREE, "c": FREE})
         assert spool.cursor("c") == 1
-        assert await spool.append(entry("r2", c=(0,))) == 2
+        assert await append(spool, entry("r2", c=(0,))) == 2
         assert [item.seq for item in await pending(spool, "c")] == [2]
         await spool.close()
         assert (await opened(c=FREE)).cursor("c") == 1
 
-    async def test_unknown_destination_is_an_error(self, spool: Spool) -> None:
+    async def test_unknown_destination_is_an_error(self, spool: ShardSpool) -> None:
         """An operation on an unregistered destination raises an error."""
         with pytest.raises(SpoolError, match="stranger"):
             spool.cursor("stranger")
@@ -219,7 +221,7 @@ class DestinationsSuite(SpoolContract):
         with pytest.raises(SpoolError, match="stranger"):
             await spool.retrying("stranger", 0, 1)
 
-    async def test_orphan_keeps_everything(self, spool: Spool, clock: ManualClock) -> None:
+    async def test_orphan_keeps_everything(self, spool: ShardSpool, clock: ManualClock) -> None:
         """A removed destination keeps its cursor and backlog, and is reported."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
@@ -237,7 +239,7 @@ class DestinationsSuite(SpoolContract):
         assert [item.seq for item in await pending(spool, "b")] == [3, 4]
         assert await spool.retrying("b", 1e12, 9) == [later(1)]
 
-    async def test_forget_gives_an_orphan_up(self, spool: Spool) -> None:
+    async def test_forget_gives_an_orphan_up(self, spool: ShardSpool) -> None:
         """Forgetting a destination ends its deliveries, keeps its dead letters, frees the log."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,), b=(0,)))
@@ -284,14 +286,16 @@ class DestinationsSuite(SpoolContract):
         await spool.pause("a", paused=False)
         assert await spool.paused() == frozenset()
 
-    async def test_the_size_grows_with_what_is_kept(self, spool: Spool) -> None:
+    async def test_the_size_grows_with_what_is_kept(self, spool: ShardSpool) -> None:
         """The size includes entries."""
         before = await spool.size()
         for i in range(20):
             await spool.append(entry(f"r{i}", body=b"x" * 50_000, a=(0,)))
         assert await spool.size() >= before + 1_000_000
 
-    async def test_depths_count_what_is_pending(self, spool: Spool, clock: ManualClock) -> None:
+    async def test_depths_count_what_is_pending(
+        self, spool: ShardSpool, clock: ManualClock
+    ) -> None:
         """Depths count backlog, retrying, parked and dead deliveries, and have the oldest age."""
         for i in range(5):
             await spool.append(entry(f"r{i}", a=(0,)))

@@ -1,4 +1,4 @@
-"""The contract of ``Spool.unread``: pending deliveries without their requests."""
+"""The contract of ``Shard.unread``: pending deliveries without their requests."""
 
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from gateway.spool import (
     DeadLetterFilter,
     DeliveryRef,
     Progress,
-    Spool,
     SpoolLimits,
 )
 from gateway.testing.spool.contract import (
     ManualClock,
     Notices,
+    ShardSpool,
     SpoolContract,
     SpoolFactory,
+    append,
     entry,
     failed,
     later,
@@ -26,9 +27,9 @@ from gateway.testing.spool.contract import (
 
 
 class UnreadSuite(SpoolContract):
-    """``Spool.unread``."""
+    """``Shard.unread``."""
 
-    async def test_places_are_told_without_the_requests(self, spool: Spool) -> None:
+    async def test_places_are_told_without_the_requests(self, spool: ShardSpool) -> None:
         """Each pending entry has its source, its deliveries and the hashes of their users."""
         users = tuple(spool.user_hash(key) for key in ("ann", "", "zoë\ud800"))
         assert users[1] == 0
@@ -48,7 +49,7 @@ class UnreadSuite(SpoolContract):
         assert (await spool.entries([1]))[0].entry == one
 
     async def test_users_are_hashed_with_a_secret_of_the_spools_own(
-        self, spool: Spool, clock: ManualClock, tmp_path: Path
+        self, spool: ShardSpool, clock: ManualClock, tmp_path: Path
     ) -> None:
         """A user's hash survives restarts, and cannot be computed outside the spool."""
         keys = ["", "ann", "bob", "zoë\ud800"]
@@ -68,7 +69,7 @@ class UnreadSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_what_is_excepted_is_left_out_and_paging_goes_on(self, spool: Spool) -> None:
+    async def test_what_is_excepted_is_left_out_and_paging_goes_on(self, spool: ShardSpool) -> None:
         """A page without pending deliveries still has the last seq that was examined."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -79,7 +80,7 @@ class UnreadSuite(SpoolContract):
         assert ([x.seq for x in page.items], page.scanned) == ([3, 4, 5], 5)
 
     async def test_what_is_over_ahead_of_the_cursor_is_not_read_again(
-        self, spool: Spool, clock: ManualClock, tmp_path: Path
+        self, spool: ShardSpool, clock: ManualClock, tmp_path: Path
     ) -> None:
         """A delivery that is finished ahead of the cursor is not read again."""
         await spool.append(entry("r0", a=(0, 1, 2)))
@@ -97,7 +98,7 @@ class UnreadSuite(SpoolContract):
             await again.close()
 
     async def test_letters_that_go_ahead_of_the_cursor_do_not_come_again(
-        self, spool: Spool
+        self, spool: ShardSpool
     ) -> None:
         """A dead letter that was deleted or replayed is not read at its old position."""
         await spool.append(entry("r0", a=(0, 1, 2)))
@@ -136,7 +137,7 @@ class UnreadSuite(SpoolContract):
         ]
         assert (await spool.balances())["a"] == Balance(8, 3, 0, 0, 5, 0, 0)
 
-    async def test_forgotten_destination_begins_anew(self, spool: Spool) -> None:
+    async def test_forgotten_destination_begins_anew(self, spool: ShardSpool) -> None:
         """A forgotten destination that is registered again starts at the end of the log."""
         await spool.append(entry("r0", a=(0,)))
         await spool.append(entry("r1", a=(0,)))
@@ -144,5 +145,5 @@ class UnreadSuite(SpoolContract):
         await spool.register({"b": BacklogLimit()})
         await spool.forget("a")
         await spool.register({"a": BacklogLimit(), "b": BacklogLimit()})
-        seq = await spool.append(entry("r2", a=(0,)))
+        seq = await append(spool, entry("r2", a=(0,)))
         assert [item.seq for item in await pending(spool, "a")] == [seq]
