@@ -340,7 +340,7 @@ class Gateway:
 
     def _events_of(self, entry: Entry) -> Sequence[Event]:
         """Return the events of a stored request; none if it can no longer be parsed."""
-        return parse_if_possible(entry, self._inputs)
+        return parse_if_possible(entry, self.parse)
 
     def activate(self, config: Config, router: Router) -> None:
         """Use another configuration for all later requests."""

@@ -238,10 +238,10 @@ class ProgressTracker:
         if self._timer is None and self._task is None and not self._ended:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._start)
 
-    def _start(self) -> None:
+    def _start(self, *, soon: bool = False) -> None:
         self._timer = None
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._record())
+            self._task = asyncio.get_running_loop().create_task(self._record(soon=soon))
             self._task.add_done_callback(self._recorded)
 
     def _recorded(self, task: asyncio.Task[None]) -> None:
@@ -253,27 +253,28 @@ class ProgressTracker:
         return bool(self._later or self._done or self._dead or self._watermark() > self._cursor)
 
     async def flush(self) -> None:
-        """Record all progress so far.
+        """Record all progress so far, at once.
 
         Raises:
             SpoolError: it cannot be recorded now; it is kept and reported again.
         """
         if self._task is not None:
+            self._shard.hurry()
             await asyncio.wait([self._task])
         if self._dirty():
             if self._timer is not None:
                 self._timer.cancel()
-            self._start()
+            self._start(soon=True)
         if self._task is not None:
             await asyncio.wait([self._task])
         if self.stalled:
             raise SpoolError(f"progress of {self.destination} cannot be recorded")
 
-    async def _record(self) -> None:
-        while await self._is_outdated():
+    async def _record(self, *, soon: bool) -> None:
+        while await self._is_outdated(soon=soon):
             pass
 
-    async def _is_outdated(self) -> bool:
+    async def _is_outdated(self, *, soon: bool) -> bool:
         """Report once; return whether the report was outdated and must be repeated."""
         cursor = self._watermark()
         while self._closed and self._closed[0][0] <= cursor:
@@ -293,7 +294,7 @@ class ProgressTracker:
             shadowed=counts["shadowed"],
         )
         try:
-            await self._shard.settle(self.destination, progress)
+            await self._shard.settle(self.destination, progress, soon=soon)
         except SpoolError as error:
             self._keep(later, done, dead)
             self._done_going = 0

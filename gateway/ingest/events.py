@@ -3,7 +3,7 @@
 The receiver, restarts, replays, ``gateway explain`` and traces all use these functions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -125,10 +125,10 @@ def parse_stored(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
     return [without_fields(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]
 
 
-def parse_if_possible(entry: Entry, inputs: Mapping[str, Input]) -> Sequence[Event]:
-    """Return the events of a stored request as `parse_stored` does; none if that fails."""
+def parse_if_possible(entry: Entry, parse: Callable[[Entry], Sequence[Event]]) -> Sequence[Event]:
+    """Return the events of a stored request that *parse* returns; none if it fails."""
     try:
-        return parse_stored(entry, inputs)
+        return parse(entry)
     except Rejected as error:
         log.warning(
             "stored_request_unparsable", request=entry.id, source=entry.source, error=str(error)
