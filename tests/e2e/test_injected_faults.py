@@ -241,9 +241,9 @@ async def test_deliveries_wait_for_a_slow_record(
         vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
         goes_on, settles = asyncio.Event(), shard.settle
 
-        async def waits(*args: Any) -> Any:
+        async def waits(destination: str, progress: Progress, *, soon: bool) -> None:
             await goes_on.wait()
-            return await settles(*args)
+            await settles(destination, progress, soon=soon)
 
         monkeypatch.setattr(shard, "settle", waits)
         await on.send(UNRECORDED + 400)

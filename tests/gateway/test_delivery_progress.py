@@ -141,10 +141,10 @@ async def test_a_delivery_that_ends_during_a_report_is_reported_next(
     settles, goes_on = spool.settle, asyncio.Event()
     reports: asyncio.Queue[Progress] = asyncio.Queue()
 
-    async def slowly(destination: str, progress: Progress) -> None:
+    async def slowly(destination: str, progress: Progress, *, soon: bool) -> None:
         reports.put_nowait(progress)
         await goes_on.wait()
-        await settles(destination, progress)
+        await settles(destination, progress, soon=soon)
 
     monkeypatch.setattr(spool, "settle", slowly)
     tracker.waiting(WaitingDelivery(DeliveryRef(1, 0), due=0))
@@ -323,3 +323,33 @@ async def test_an_entry_opened_late_holds_the_cursor(spool: SqliteSpool) -> None
     await tracker.flush()
     balance = (await spool.balances())["crm"]
     assert (spool.cursor("crm"), balance.delivered) == (2, 1)
+
+
+async def test_what_is_flushed_is_recorded_at_once(
+    spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush reports `soon`, and hurries a report that is under way; the timer does neither."""
+    await append(spool, 2)
+    tracker = ProgressTracker("crm", spool, lambda: 0)
+    settles, said = spool.settle, list[str]()
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(destination: str, progress: Progress, *, soon: bool) -> None:
+        said.append("soon" if soon else "later")
+        begun.set()
+        await goes_on.wait()
+        await settles(destination, progress)
+
+    def hurry() -> None:
+        said.append("hurry")
+        goes_on.set()
+
+    monkeypatch.setattr(spool, "settle", slowly)
+    monkeypatch.setattr(spool, "hurry", hurry)
+    tracker.waiting(WaitingDelivery(DeliveryRef(1, 0), due=0))
+    await begun.wait()
+    tracker.waiting(WaitingDelivery(DeliveryRef(2, 0), due=0))
+    await tracker.flush()
+    assert said == ["later", "hurry", "soon"]
+    assert len(await spool.retrying("crm", 1e12, 9)) == 2
+    tracker.end()
