@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 
 PIECE = 64 * 1024
@@ -30,11 +30,11 @@ class TcpProxy:
 
     def cut(self) -> None:
         """Pass nothing from now on."""
-        self._loop.call_soon_threadsafe(self._open.clear)
+        _done(self._turn(self._open.clear), self._loop)
 
     def heal(self) -> None:
         """Pass everything again, first what waited."""
-        self._loop.call_soon_threadsafe(self._open.set)
+        _done(self._turn(self._open.set), self._loop)
 
     def reset(self) -> None:
         """Abort the open connections."""
@@ -50,6 +50,9 @@ class TcpProxy:
         if self._server:
             self._server.close()
         await self._abort()
+
+    async def _turn(self, how: Callable[[], None]) -> None:
+        how()
 
     async def _abort(self) -> None:
         serving = set(self._serving)

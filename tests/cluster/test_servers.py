@@ -53,6 +53,14 @@ async def connected(
     return client
 
 
+async def hearing(client: Client, subject: str) -> Subscription:
+    """Return a subscription that the server knows; a flush may overtake its registration."""
+    subscription = await client.subscribe(subject)
+    await client.publish(subject, b"")
+    await subscription.next_msg(5)
+    return subscription
+
+
 async def test_servers_end_and_come_back(nats_cluster: NatsServers) -> None:
     """A stream finds another leader when its leader stops, and its messages survive a kill."""
     name = uuid.uuid4().hex
@@ -78,7 +86,7 @@ async def test_servers_end_and_come_back(nats_cluster: NatsServers) -> None:
 async def test_a_paused_server_keeps_its_connections(nats_cluster: NatsServers) -> None:
     """A paused server does nothing, and goes on when it is resumed."""
     client = await connected(nats_cluster.urls[1])
-    heard = await client.subscribe("paused")
+    heard = await hearing(client, "paused")
     nats_cluster.pause(1)
     await client.publish("paused", b"x")
     with pytest.raises(NatsTimeout):
@@ -93,12 +101,9 @@ async def test_parted_servers_do_not_hear_each_other(tmp_path: Path) -> None:
     with nats_servers(tmp_path, parted=True) as servers:
         clients = [await connected(url) for url in servers.urls]
         heard = [await client.subscribe("x") for client in clients]
-        for client in clients:
-            await client.flush()
         await _until_heard(clients, heard)
         servers.part([0], [1, 2])
         await clients[0].publish("x", b"parted")
-        await clients[0].flush()
         assert (await heard[0].next_msg(5)).data == b"parted"
         for other in heard[1:]:
             with pytest.raises(NatsTimeout):
@@ -123,7 +128,6 @@ async def _until_heard(clients: list[Client], heard: list[Subscription]) -> None
                 break
     for client in clients:
         await client.publish("x", b"end")
-        await client.flush()
     for sub in heard:
         ends = 0
         while ends < len(clients):
@@ -137,10 +141,10 @@ async def test_a_client_is_cut_off_by_its_own_proxy(nats_cluster: NatsServers) -
         closed = asyncio.Event()
         mine = await connected(urls[0], closed=closed)
         other = await connected(nats_cluster.urls[0])
-        heard, beside = await mine.subscribe("cut"), await other.subscribe("cut")
-        await mine.flush()
+        heard, beside = await hearing(mine, "cut"), await hearing(other, "beside")
         ways[0].cut()
-        await other.publish("cut", b"x")
+        for subject in ("cut", "beside"):
+            await other.publish(subject, b"x")
         assert (await beside.next_msg(5)).data == b"x"
         with pytest.raises(NatsTimeout):
             await heard.next_msg(BRIEF)
@@ -172,5 +176,5 @@ async def test_servers_admit_only_those_they_know(
         stranger = (
             Access(connect={"tls": trusting}, scheme="tls") if how == "certificate" else ANYBODY
         )
-        with pytest.raises((Error, ssl.SSLError)):
+        with pytest.raises((Error, OSError)):
             await connected(servers.urls[0], stranger)
