@@ -1,0 +1,163 @@
+"""Frames: entries gathered per shard, stored as one message.
+
+A message costs the servers about as much whatever is in it, so entries that come while a frame is
+on its way share the next one.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
+from gateway.spool.rows import pack
+from gateway.spool.values import Entry, SpoolFull
+
+MAX_FRAMES = 4
+"""Frames on their way at a time; one of each shard, which keeps their order."""
+MAX_FRAME_BYTES = 512 * 1024
+"""Bytes of entries at which a frame is full; one larger entry has a frame of its own."""
+MAX_GATHERED = 64 * 1024 * 1024
+"""Bytes of entries that may wait for a frame."""
+_RETRY_AFTER = 1.0
+
+Row = tuple[str, bytes, bytes]
+"""id, meta, body: see `gateway.spool.rows`."""
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """What one message of the log holds."""
+
+    origin: str
+    """The gateway that stored it, named anew at each start."""
+    number: int
+    """Rises with each frame of the origin."""
+    rows: list[Row]
+
+
+class OwnEntry(NamedTuple):
+    """An entry that this gateway stored, with its events if they are parsed."""
+
+    entry: Entry
+    events: Sequence[Event] | None
+
+
+class _Pending(NamedTuple):
+    row: msgspec.Raw
+    size: int
+    own: OwnEntry
+    future: asyncio.Future[int]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_frame = msgspec.msgpack.Decoder(Frame).decode
+
+
+class FrameWriter:
+    """Stores entries in the log.
+
+    Args:
+        connection: of this gateway.
+        layout: names the subjects.
+        origin: names this start of this gateway.
+    """
+
+    def __init__(self, connection: NatsConnection, layout: Layout, origin: str) -> None:
+        self.origin = origin
+        self.connection, self.layout = connection, layout
+        self._gathered: dict[int, deque[_Pending]] = defaultdict(deque)
+        self._size = 0
+        self._number = 0
+        self._free = asyncio.Semaphore(MAX_FRAMES)
+        self._senders: dict[int, asyncio.Task[None]] = {}
+        self._followed: dict[int, dict[int, list[OwnEntry]]] = {}
+
+    def append(
+        self, shard: int, entry: Entry, events: Sequence[Event] | None = None
+    ) -> asyncio.Future[int]:
+        """Return the entry's seq once its frame is stored.
+
+        Raises SpoolFull if too much waits for the servers. The future raises SpoolError if the
+        entry cannot be written, or if NATS did not answer; then it may be stored nevertheless.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        try:
+            row = _encode((entry.id, pack(entry), entry.request.body))
+        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            future.set_exception(SpoolError(f"{entry.id!r} cannot be written: {error}"))
+            return future
+        if self._size and self._size + len(row) > MAX_GATHERED:
+            raise SpoolFull(f"{self._size} bytes wait for NATS", _RETRY_AFTER)
+        self._size += len(row)
+        self._gathered[shard].append(
+            _Pending(msgspec.Raw(row), len(row), OwnEntry(entry, events), future)
+        )
+        if shard not in self._senders:
+            task = asyncio.get_running_loop().create_task(self._send(shard))
+            self._senders[shard] = task
+        return future
+
+    def follow(self, shard: int) -> None:
+        """Remember the entries of the shard's frames from now on, for `take`."""
+        self._followed[shard] = {}
+
+    def unfollow(self, shard: int) -> None:
+        """Forget them."""
+        self._followed.pop(shard, None)
+
+    def take(self, shard: int, frame: Frame) -> list[OwnEntry] | None:
+        """Return the entries of a frame if this gateway stored it, and forget them."""
+        if frame.origin != self.origin:
+            return None
+        return self._followed.get(shard, {}).pop(frame.number, None)
+
+    async def close(self) -> None:
+        """Store what is gathered, or give it up when patience is over."""
+        while self._senders:
+            await asyncio.gather(*self._senders.values(), return_exceptions=True)
+
+    async def _send(self, shard: int) -> None:
+        try:
+            while self._gathered[shard]:
+                async with self._free:
+                    await self._send_frame(shard, self._next_frame(self._gathered[shard]))
+        finally:
+            del self._senders[shard]
+
+    async def _send_frame(self, shard: int, jobs: list[_Pending]) -> None:
+        self._number += 1
+        number = self._number
+        followed = self._followed.get(shard)
+        if followed is not None:
+            followed[number] = [job.own for job in jobs]
+        data = _encode((self.origin, number, [job.row for job in jobs]))
+        try:
+            message = await self.connection.store(
+                self.layout.log(shard), data, message_id=f"{self.origin}.{number}"
+            )
+        except SpoolError as error:
+            if followed is not None:
+                followed.pop(number, None)
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(error)
+            return
+        finally:
+            self._size -= sum(job.size for job in jobs)
+        for index, job in enumerate(jobs):
+            if not job.future.done():
+                job.future.set_result(seq_of(message, index))
+
+    @staticmethod
+    def _next_frame(waiting: deque[_Pending]) -> list[_Pending]:
+        jobs = [waiting.popleft()]
+        size = jobs[0].size
+        while waiting and len(jobs) < MAX_ROWS and size + waiting[0].size <= MAX_FRAME_BYTES:
+            jobs.append(waiting.popleft())
+            size += jobs[-1].size
+        return jobs

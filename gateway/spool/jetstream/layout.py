@@ -1,0 +1,73 @@
+"""The streams and subjects of a cluster, and how a place in the log is numbered."""
+
+from typing import Any, NamedTuple
+
+DUPLICATE_WINDOW = 120
+"""Seconds for which servers know the ids of messages."""
+INDEX_BITS = 8
+MAX_ROWS = 1 << INDEX_BITS
+"""Entries of one frame."""
+
+
+def seq_of(message: int, index: int) -> int:
+    """Return the seq of an entry: number *index* of the frame at sequence *message* of the log."""
+    return message << INDEX_BITS | index
+
+
+def message_of(seq: int) -> int:
+    """Return the sequence of the frame that holds an entry."""
+    return seq >> INDEX_BITS
+
+
+def index_of(seq: int) -> int:
+    """Return the index of an entry in its frame."""
+    return seq & (MAX_ROWS - 1)
+
+
+class Layout(NamedTuple):
+    """The names of one cluster's streams and subjects; ``name`` begins all of them."""
+
+    name: str
+
+    @property
+    def log_stream(self) -> str:
+        """Return the stream of the frames."""
+        return f"{self.name}_LOG"
+
+    @property
+    def state_stream(self) -> str:
+        """Return the stream of journals, dead letters and copies of waiting entries."""
+        return f"{self.name}_STATE"
+
+    def log(self, shard: int) -> str:
+        """Return the subject of a shard's frames."""
+        return f"{self.name}.log.{shard}"
+
+    def journal(self, shard: int) -> str:
+        """Return the subject of a shard's journal."""
+        return f"{self.name}.state.{shard}"
+
+    def dead_letters(self, shard: int) -> str:
+        """Return the subject of a shard's dead letters."""
+        return f"{self.name}.dead.{shard}"
+
+    def waiting(self, shard: int, seq: int | str = "*") -> str:
+        """Return the subject of an entry's copy, which stays when the log is trimmed."""
+        return f"{self.name}.waiting.{shard}.{seq}"
+
+    def streams(self, replicas: int, max_bytes: int | None = None) -> dict[str, dict[str, Any]]:
+        """Return the settings of each stream; *max_bytes* limits the log."""
+        common = {
+            "num_replicas": replicas,
+            "storage": "file",
+            "discard": "new",
+            "allow_direct": True,
+            "allow_atomic": True,
+            "duplicate_window": DUPLICATE_WINDOW * 1_000_000_000,
+        }
+        state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*")]
+        return {
+            self.log_stream: common
+            | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},
+            self.state_stream: common | {"subjects": state},
+        }

@@ -1,0 +1,106 @@
+"""Read a shard's entries: from the log, or their copies once the log is trimmed."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+
+from gateway.spool.jetstream.connection import NatsConnection, StoredMessage, Unanswered
+from gateway.spool.jetstream.frames import Frame, decode_frame
+from gateway.spool.jetstream.layout import Layout, index_of, message_of
+from gateway.spool.rows import unpack
+from gateway.spool.values import Entry
+
+_PAGE = 256
+_NEAR = 64
+"""Frames that are read in one go although not all of them are wanted."""
+_WAIT = 0.05
+
+
+class LogReader:
+    """Reads one shard of the log.
+
+    Any replica answers a read, and may be behind. What it does not have is asked of the leader: an
+    entry that only seems to be missing would be overtaken by the next one of its user.
+
+    Args:
+        connection: of this gateway.
+        layout: names streams and subjects.
+        shard: its number.
+
+    Attributes:
+        trimmed: frames before this sequence are no longer in the log.
+    """
+
+    def __init__(self, connection: NatsConnection, layout: Layout, shard: int) -> None:
+        self._connection, self._layout, self._shard = connection, layout, shard
+        self.trimmed = 0
+
+    async def last(self) -> StoredMessage | None:
+        """Return the newest frame's message, as the leader knows it."""
+        return await self._connection.last(self._layout.log_stream, self._layout.log(self._shard))
+
+    async def frames(self, start: int, end: int) -> AsyncIterator[tuple[StoredMessage, Frame]]:
+        """Yield all frames from sequence *start* to *end*, which must exist."""
+        until = time.monotonic() + self._connection.patience
+        while start <= end:
+            page = await self._read(start, _PAGE)
+            for message in page:
+                if message.seq <= end:
+                    yield message, decode_frame(message.data)
+            if page:
+                start = page[-1].seq + 1
+                until = time.monotonic() + self._connection.patience
+            elif time.monotonic() >= until:
+                raise Unanswered(f"{self._layout.log(self._shard)}: no replica has frame {end}")
+            else:
+                await asyncio.sleep(_WAIT)
+
+    async def entries(self, seqs: Iterable[int]) -> dict[int, Entry]:
+        """Return the entries with these seqs that exist, in the order of the log."""
+        wanted: dict[int, list[int]] = {}
+        found: dict[int, Entry] = {}
+        for seq in sorted(set(seqs)):
+            if message_of(seq) < self.trimmed:
+                if (copy := await self._copy(seq)) is not None:
+                    found[seq] = copy
+            else:
+                wanted.setdefault(message_of(seq), []).append(seq)
+        queue = list(wanted)
+        while queue:
+            first = queue[0]
+            near = sum(number < first + _NEAR for number in queue[:_NEAR])
+            page = await self._read(first, 1 if near == 1 else queue[near - 1] - first + 1)
+            messages = {message.seq: message for message in page}
+            last = page[-1].seq if page else 0
+            for number in queue[:near]:
+                message = messages.get(number)
+                if message is None and number > last:
+                    message = await self._message(number)
+                if message is not None:
+                    found |= _entries_of(message, wanted[number])
+            queue = queue[near:]
+        # What was trimmed meanwhile is among the copies.
+        for seq in [seq for numbers in wanted.values() for seq in numbers if seq not in found]:
+            if (copy := await self._copy(seq)) is not None:
+                found[seq] = copy
+        return dict(sorted(found.items()))
+
+    async def _message(self, number: int) -> StoredMessage | None:
+        return await self._connection.message(
+            self._layout.log_stream, self._layout.log(self._shard), number
+        )
+
+    async def _read(self, start: int, limit: int) -> list[StoredMessage]:
+        return await self._connection.read(
+            self._layout.log_stream, self._layout.log(self._shard), start, limit
+        )
+
+    async def _copy(self, seq: int) -> Entry | None:
+        subject = self._layout.waiting(self._shard, seq)
+        message = await self._connection.last(self._layout.state_stream, subject)
+        return unpack(*decode_frame(message.data).rows[0]) if message else None
+
+
+def _entries_of(message: StoredMessage, seqs: Iterable[int]) -> dict[int, Entry]:
+    rows = decode_frame(message.data).rows
+    return {seq: unpack(*rows[index_of(seq)]) for seq in seqs if index_of(seq) < len(rows)}

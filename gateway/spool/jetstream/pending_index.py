@@ -1,0 +1,54 @@
+"""The entries of a shard that a destination has not passed, by seq."""
+
+from array import array
+from bisect import bisect_right
+
+_COMPACT = 4096
+"""Passed entries at the front of the arrays at which they are deleted."""
+
+
+class PendingIndex:
+    """Entries after a destination's cursor in the order of the log, 20 bytes each."""
+
+    def __init__(self) -> None:
+        self._seqs, self._counts, self._times = array("q"), array("I"), array("d")
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self._seqs) - self._start
+
+    def add(self, seq: int, deliveries: int, at: float) -> None:
+        """Add the newest entry, with its number of deliveries and its time in Unix seconds."""
+        self._seqs.append(seq)
+        self._counts.append(deliveries)
+        self._times.append(at)
+
+    def deliveries(self, seq: int) -> int:
+        """Return how many deliveries an entry has for the destination, 0 if it is not here."""
+        place = bisect_right(self._seqs, seq, self._start) - 1
+        if place < self._start or self._seqs[place] != seq:
+            return 0
+        return self._counts[place]
+
+    def after(self, seq: int, upto: int, limit: int) -> list[int]:
+        """Return up to *limit* seqs after *seq* and not after *upto*."""
+        first = bisect_right(self._seqs, seq, self._start)
+        last = bisect_right(self._seqs, upto, first)
+        return list(self._seqs[first : min(last, first + limit)])
+
+    def first(self) -> tuple[int, float] | None:
+        """Return seq and time of the oldest entry."""
+        if not self:
+            return None
+        return self._seqs[self._start], self._times[self._start]
+
+    def pass_(self, cursor: int) -> int:
+        """Remove the entries at or before *cursor*; return how many deliveries they have."""
+        end = bisect_right(self._seqs, cursor, self._start)
+        passed = sum(self._counts[self._start : end])
+        self._start = end
+        if self._start > _COMPACT and self._start * 2 > len(self._seqs):
+            for column in (self._seqs, self._counts, self._times):
+                del column[: self._start]
+            self._start = 0
+        return passed

@@ -1,0 +1,294 @@
+"""Write workers' reports into the journal: many in one record, one record at a time."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from gateway.errors import SpoolError
+from gateway.spool.jetstream.connection import StreamMessage
+from gateway.spool.jetstream.dead_letters import letter_messages
+from gateway.spool.jetstream.journal import Journal
+from gateway.spool.jetstream.state import Change, Changes, ShardState
+from gateway.spool.values import Entry, FailedDelivery, Fenced, Progress, WaitingDelivery
+
+PACE = 0.15
+"""Seconds between two records that nobody waits for."""
+SNAPSHOT_INTERVAL = 400
+"""Records after which the state is written as a whole."""
+MAX_RECORD_BYTES = 512 * 1024
+"""Bytes of waiting deliveries and dead letters at which a report is written in several records."""
+_MAX_LETTERS = 256
+"""Dead letters of one record; a batch has room for 1,000 messages."""
+_ROW_BYTES = 128
+"""Bytes of a waiting delivery or a dead letter besides its texts and attempts."""
+
+log = structlog.get_logger()
+_encode = msgspec.msgpack.Encoder().encode
+ReadEntries = Callable[[Sequence[int]], Awaitable[Mapping[int, Entry]]]
+
+
+class _Report(NamedTuple):
+    destination: str
+    progress: Progress
+    future: asyncio.Future[None]
+
+
+class Recorder:
+    """The only writer of an owned shard's journal.
+
+    Args:
+        journal: claimed.
+        state: what the journal's records make.
+        read_entries: returns entries of the shard, for dead letters.
+        dead_letters: the subject of dead letters.
+        max_payload: bytes of the largest message.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: ShardState,
+        read_entries: ReadEntries,
+        dead_letters: str,
+        max_payload: int,
+    ) -> None:
+        self._journal, self._state = journal, state
+        self._read_entries, self._dead_letters = read_entries, dead_letters
+        self._max_payload = max_payload
+        self._reports: list[_Report] = []
+        self._open: set[asyncio.Future[None]] = set()
+        self._lock = asyncio.Lock()
+        self._work, self._hurried = asyncio.Event(), asyncio.Event()
+        self._wrote = 0.0
+        self._since_snapshot = 0
+        self._task: asyncio.Task[None] | None = None
+        self._ended: SpoolError | None = None
+
+    def start(self) -> None:
+        """Write reports from now on."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def report(self, destination: str, progress: Progress, *, soon: bool) -> asyncio.Future[None]:
+        """Return a future that is done when the report is in the journal."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._ended:
+            future.set_exception(self._ended)
+            return future
+        self._reports.append(_Report(destination, progress, future))
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        self._work.set()
+        if soon:
+            self._hurried.set()
+        return future
+
+    def hurry(self) -> None:
+        """Write at once what was reported."""
+        if self._reports:
+            self._hurried.set()
+
+    async def finish(self) -> None:
+        """Write all that was reported, then end."""
+        while self._open and not self._ended:
+            self._hurried.set()
+            await asyncio.wait(self._open)
+        await self.stop(SpoolError("the shard is released"))
+
+    async def stop(self, why: SpoolError) -> None:
+        """End; what is not written fails."""
+        self._ended = self._ended or why
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        reports, self._reports = self._reports, []
+        _fail(reports, self._ended)
+
+    async def _run(self) -> None:
+        while not self._ended:
+            await self._work.wait()
+            rest = self._wrote + PACE - time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), max(rest, 0))
+            self._wrote = time.monotonic()
+            reports = self._gather()
+            try:
+                await self._record(reports)
+                await self._snapshot()
+            except asyncio.CancelledError:
+                _fail(reports, SpoolError("the shard is given up; it is not known what is written"))
+                raise
+            except Exception as error:
+                log.exception("record_failed")
+                _fail(reports, SpoolError(f"a report cannot be written: {error!r}"))
+
+    def _gather(self) -> list[_Report]:
+        """Take the oldest report of each destination that one record has room for.
+
+        A report with dead letters is taken alone, since they need a batch of their own.
+        """
+        taken: dict[str, _Report] = {}
+        left: list[_Report] = []
+        size = 0
+        for report in self._reports:
+            first = not taken and not left
+            size += _size(report.progress)
+            fits = first or (size < MAX_RECORD_BYTES and not report.progress.dead)
+            if fits and not left and report.destination not in taken:
+                taken[report.destination] = report
+                if report.progress.dead:
+                    size = MAX_RECORD_BYTES
+            else:
+                left.append(report)
+        self._reports = left
+        if not left:
+            self._work.clear()
+            self._hurried.clear()
+        return list(taken.values())
+
+    async def _record(self, reports: Sequence[_Report]) -> None:
+        pieces = [list(_pieces(report.progress)) for report in reports]
+        try:
+            if len(reports) == 1:
+                for piece in pieces[0]:
+                    await self._write([await self._prepare(reports[0].destination, piece)])
+                _finish(reports)
+                return
+        except SpoolError as error:
+            self._note(error)
+            _fail(reports, error)
+            return
+        prepared, ready = [], []
+        for report in reports:
+            try:
+                prepared.append(await self._prepare(report.destination, report.progress))
+            except SpoolError as error:
+                _fail([report], error)
+            else:
+                ready.append(report)
+        try:
+            await self._write(prepared)
+        except SpoolError as error:
+            self._note(error)
+            _fail(ready, error)
+        else:
+            _finish(ready)
+
+    async def _prepare(
+        self, destination: str, progress: Progress
+    ) -> tuple[Change, list[StreamMessage]]:
+        """Return a report's change, and its dead letters as messages."""
+        if not progress.dead:
+            return self._change(destination, progress), []
+        entries = await self._read_entries([one.mark.seq for one in progress.dead])
+        there = [one for one in progress.dead if one.mark.seq in entries]
+        change = self._change(destination, msgspec.structs.replace(progress, dead=there))
+        marks = set(change.dead)
+        dead = [one for one in there if (one.mark.seq, one.mark.index) in marks]
+        try:
+            messages = list(letter_messages(destination, dead, entries, self._max_payload))
+        except ValueError as error:
+            raise SpoolError(f"{destination}: a dead letter cannot be written: {error}") from error
+        return change, [StreamMessage(self._dead_letters, message) for message in messages]
+
+    def _change(self, destination: str, progress: Progress) -> Change:
+        change = self._state[destination].change(progress)
+        try:
+            _encode(change)
+        except ValueError as error:
+            raise SpoolError(f"{destination}: a report cannot be written: {error}") from error
+        return change
+
+    async def _write(self, prepared: Sequence[tuple[Change, list[StreamMessage]]]) -> None:
+        changes = [change for change, _ in prepared]
+        new = self._state.new - {change.destination for change in changes}
+        changes += [self._state.destinations[name].snapshot() for name in new]
+        body = Changes(self._state.position, changes)
+        await self._store(body, [message for _, messages in prepared for message in messages])
+
+    async def forget(self, destination: str) -> None:
+        """Record that a destination is forgotten."""
+        await self._store(Changes(self._state.position, [], [destination]), [])
+
+    async def _store(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
+        async with self._lock:
+            await self._journal.write("settle", _encode(body), beside=beside)
+            self._state.apply(body)
+        self._since_snapshot += 1
+
+    async def _snapshot(self) -> None:
+        """Write the whole state when it is time, and delete the records before it."""
+        if self._since_snapshot < SNAPSHOT_INTERVAL or self._ended:
+            return
+        try:
+            async with self._lock:
+                first = await self._write_snapshot()
+            self._since_snapshot = 0
+            await self._journal.purge(first)
+        except SpoolError as error:
+            self._note(error)
+            log.warning("snapshot_failed", reason=str(error))
+
+    async def _write_snapshot(self) -> int:
+        """Return the sequence of the snapshot's first part."""
+        parts = self._state.snapshot(MAX_RECORD_BYTES)
+        seqs = [
+            await self._journal.write("snapshot", _encode(part), part=number, parts=len(parts))
+            for number, part in enumerate(parts, 1)
+        ]
+        self._state.new.clear()
+        return seqs[0]
+
+    def _note(self, error: SpoolError) -> None:
+        """End if the shard is somebody else's."""
+        if isinstance(error, Fenced):
+            self._ended = error
+            reports, self._reports = self._reports, []
+            _fail(reports, error)
+
+
+def _pieces(progress: Progress) -> Iterator[Progress]:
+    """Yield the report in pieces that a record has room for; each is right by itself.
+
+    Waiting deliveries and dead letters come first, as exceptions ahead of the cursor.
+    """
+    start, size = 0, 0
+    for end, later in enumerate(progress.later, 1):
+        size += _bytes(later)
+        if size >= MAX_RECORD_BYTES:
+            yield Progress(later=progress.later[start:end])
+            start, size = end, 0
+    rest = progress.later[start:]
+    start = 0
+    for end, failed in enumerate(progress.dead, 1):
+        size += _bytes(failed)
+        if size >= MAX_RECORD_BYTES or end - start == _MAX_LETTERS:
+            yield Progress(later=rest, dead=progress.dead[start:end])
+            start, size, rest = end, 0, ()
+    yield msgspec.structs.replace(progress, later=rest, dead=progress.dead[start:])
+
+
+def _size(progress: Progress) -> int:
+    return sum(map(_bytes, progress.later)) + sum(map(_bytes, progress.dead))
+
+
+def _bytes(one: WaitingDelivery | FailedDelivery) -> int:
+    attempts = sum(64 + len(attempt.response_excerpt) for attempt in one.attempts)
+    rendered = len(one.rendered) if isinstance(one, FailedDelivery) else 0
+    return _ROW_BYTES + attempts + len(one.reason) + rendered
+
+
+def _fail(reports: Sequence[_Report], error: SpoolError) -> None:
+    for report in reports:
+        if not report.future.done():
+            report.future.set_exception(error)
+
+
+def _finish(reports: Sequence[_Report]) -> None:
+    for report in reports:
+        if not report.future.done():
+            report.future.set_result(None)

@@ -1,0 +1,357 @@
+"""A shard of the log that this gateway owns: the spool of the delivery engine."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import structlog
+
+from gateway.errors import SpoolError
+from gateway.spool.interface import Offer
+from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
+from gateway.spool.jetstream.follower import Follower
+from gateway.spool.jetstream.frames import Frame, FrameWriter, OwnEntry, decode_frame
+from gateway.spool.jetstream.journal import Journal, StoredRecord
+from gateway.spool.jetstream.layout import message_of, seq_of
+from gateway.spool.jetstream.log_reader import LogReader
+from gateway.spool.jetstream.recorder import Recorder
+from gateway.spool.jetstream.state import Changes, ShardState
+from gateway.spool.rows import pack, targets_of, unpack
+from gateway.spool.values import (
+    Balance,
+    Fenced,
+    LogRecord,
+    Progress,
+    SpoolNotice,
+    UnreadEntry,
+    UnreadPage,
+    WaitingDelivery,
+    event_index,
+)
+
+TRIM_INTERVAL = 2.0
+"""Seconds between two looks at what of the log nobody needs."""
+TRIM_DELAY = 15.0
+"""Seconds for which passed frames stay: servers forget the ids of deleted messages when they start
+again, and a frame may be repeated for as long as a sender has patience."""
+
+log = structlog.get_logger()
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Changes).decode
+
+
+class JetStreamShard:
+    """A ``Shard`` in the streams of a cluster.
+
+    What is not in the log is in memory: the state that the journal's records make. Every change of
+    it is in the journal first.
+
+    Args:
+        writer: of this gateway; what it stored in this shard is offered with its parsed events.
+            Its connection and its layout are the shard's too.
+        number: of the shard, from 0 on.
+        user_hash: hashes users' keys, alike on all gateways.
+        trim_delay: seconds, see `TRIM_DELAY`.
+
+    Attributes:
+        number: of the shard.
+        state: cursors, waiting deliveries and counts.
+    """
+
+    def __init__(
+        self,
+        writer: FrameWriter,
+        number: int,
+        user_hash: Callable[[str], int],
+        *,
+        trim_delay: float = TRIM_DELAY,
+    ) -> None:
+        self.number = number
+        self.state = ShardState()
+        self._writer = writer
+        self._connection, self._layout = connection, layout = writer.connection, writer.layout
+        self._hash, self._trim_delay = user_hash, trim_delay
+        self._log = LogReader(connection, layout, number)
+        self._journal = Journal(
+            connection, layout.state_stream, layout.journal(number), writer.origin
+        )
+        self._recorder = Recorder(
+            self._journal,
+            self.state,
+            self._log.entries,
+            layout.dead_letters(number),
+            connection.max_payload,
+        )
+        self._followers: list[Offer] = []
+        self._listeners: list[Callable[[SpoolNotice], None]] = []
+        self._follower: Follower | None = None
+        self._trimming: asyncio.Task[None] | None = None
+        self._passed: deque[tuple[float, int]] = deque()
+        """When which frames were no longer needed."""
+        self._copied: set[int] = set()
+        self._closed = "the shard is not claimed"
+
+    # ---- ownership -----------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of the claim; it rises with each."""
+        return self._journal.epoch
+
+    @property
+    def fenced(self) -> bool:
+        """Return whether another gateway has claimed the shard since."""
+        return self._journal.fenced
+
+    async def claim(self, may_take: Callable[[str], bool] = lambda _: True) -> bool:
+        """Take the shard over and read its state; return whether it is ours.
+
+        *may_take* is asked about its owner, unless it was released. Raises SpoolError if NATS lost
+        a part of the shard.
+        """
+        if not await self._journal.claim(may_take):
+            return False
+        for one in await self._journal.records():
+            self._replay(one)
+        await self._read_log()
+        self._copied = await self._copies()
+        self._closed = ""
+        self._recorder.start()
+        return True
+
+    def _replay(self, one: StoredRecord) -> None:
+        """Apply a record; parts of a snapshot that was not finished say nothing new."""
+        if one.record.body:
+            self.state.apply(_decode(one.record.body))
+
+    async def _read_log(self) -> None:
+        """Count the entries that are in the log after the first cursor, up to its end."""
+        state, last = self.state, await self._log.last()
+        if message_of(state.position) > (last.seq if last else 0):
+            raise SpoolError(
+                f"{self._layout.log(self.number)}: NATS lost the end of the log: it has no frame "
+                f"{message_of(state.position)}"
+            )
+        if last is None:
+            return
+        recorded = state.position
+        cursors = [found.cursor for found in state.destinations.values()]
+        start = message_of(min(cursors, default=recorded))
+        async for message, frame in self._log.frames(start, last.seq):
+            for index, (_, meta, _) in enumerate(frame.rows):
+                seq = seq_of(message.seq, index)
+                state.add(seq, targets_of(meta), message.at, begin=seq > recorded)
+                state.position = max(state.position, seq)
+        self._log.trimmed = message_of(state.needed())
+
+    def follow(self, offer: Offer) -> None:
+        """Call *offer* on the loop for each entry after `position` (see ``Shard.follow``)."""
+        self._followers.append(offer)
+
+    def start(self) -> None:
+        """Hand entries over, and trim the log, from now on."""
+        self._writer.follow(self.number)
+        self._follower = Follower(
+            self._connection,
+            self._layout.log_stream,
+            self._layout.log(self.number),
+            message_of(self.state.position) + 1,
+            self._on_frame,
+        )
+        self._follower.start()
+        self._trimming = asyncio.get_running_loop().create_task(self._keep_trimming())
+
+    async def release(self) -> None:
+        """Record what was reported, and give the shard away; a fenced one is abandoned."""
+        await self._stop_reading("the shard is released")
+        await self._recorder.finish()
+        with contextlib.suppress(SpoolError):
+            await self._journal.write("release", b"")
+
+    async def abandon(self) -> None:
+        """End at once, and record nothing."""
+        await self._stop_reading("the shard is given up")
+        await self._recorder.stop(SpoolError(self._closed))
+
+    async def _stop_reading(self, why: str) -> None:
+        self._closed = self._closed or why
+        if self._follower:
+            await self._follower.stop()
+        self._writer.unfollow(self.number)
+        if self._trimming:
+            self._trimming.cancel()
+            await asyncio.gather(self._trimming, return_exceptions=True)
+
+    # ---- the log -------------------------------------------------------------------------
+
+    def _on_frame(self, message: StoredMessage) -> None:
+        frame = decode_frame(message.data)
+        own = self._writer.take(self.number, frame)
+        for index in range(len(frame.rows)):
+            seq = seq_of(message.seq, index)
+            entry, events = own[index] if own else OwnEntry(unpack(*frame.rows[index]), None)
+            self.state.add(seq, entry.targets, message.at)
+            for offer in self._followers:
+                try:
+                    offer(LogRecord(seq, entry), events)
+                except Exception as error:  # noqa: BLE001 - a follower must not stop the others
+                    _report_exception(error)
+            self.state.position = seq
+
+    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
+        """Call ``listener`` on the loop for every notice about the shard."""
+        self._listeners.append(listener)
+
+    def user_hash(self, user: str) -> int:
+        """Return the hash of a user's key (see ``Intake.user_hash``)."""
+        return self._hash(user)
+
+    def position(self) -> int:
+        """Return the seq of the last entry that was handed over."""
+        return self.state.position
+
+    def cursor(self, destination: str) -> int:
+        """Return the destination's cursor."""
+        return self.state[destination].cursor
+
+    async def balances(self) -> dict[str, Balance]:
+        """Return the balance of every known destination, of this shard's deliveries."""
+        self._check()
+        return {name: found.balance() for name, found in self.state.destinations.items()}
+
+    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
+        """Return a page of a destination's pending deliveries (see ``Shard.unread``)."""
+        self._check()
+        found = self.state[destination]
+        seqs = found.pending.after(after, upto, limit)
+        scanned = seqs[-1] if len(seqs) == limit else upto
+        items = []
+        for seq, entry in (await self._log.entries(seqs)).items():
+            numbers = found.open_numbers(seq, entry.targets.get(destination, ()))
+            if numbers and seq > found.cursor:
+                users = tuple([entry.user(event_index(number)) for number in numbers])
+                items.append(UnreadEntry(seq, entry.source, entry.vendor, numbers, users))
+        self._check()
+        return UnreadPage(items, scanned)
+
+    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
+        """Return the entries with these seqs, without missing ones."""
+        self._check()
+        known = [seq for seq in seqs if 0 < seq <= self.state.position]
+        found = await self._log.entries(known)
+        return [LogRecord(seq, found[seq]) for seq in sorted(found)]
+
+    # ---- waiting deliveries --------------------------------------------------------------
+
+    async def retrying(
+        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
+    ) -> list[WaitingDelivery]:
+        """Return retrying deliveries by due time (see ``Shard.retrying``)."""
+        self._check()
+        return self.state[destination].waiting.retrying(due_before, limit, after)
+
+    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
+        """Return a user's parked deliveries, by seq and index."""
+        self._check()
+        return self.state[destination].waiting.parked_of(user, limit)
+
+    async def blocked(self, destination: str) -> dict[str, int]:
+        """Return the number of waiting deliveries per user."""
+        self._check()
+        return dict(self.state[destination].waiting.users)
+
+    # ---- progress ------------------------------------------------------------------------
+
+    def settle(
+        self, destination: str, progress: Progress, *, soon: bool = False
+    ) -> Awaitable[None]:
+        """Record a worker's progress in the journal (see ``Shard.settle``)."""
+        self._check()
+        self.state[destination]  # raises for an unknown one
+        return self._recorder.report(destination, progress, soon=soon)
+
+    def hurry(self) -> None:
+        """Write at once what `settle` was given without *soon*."""
+        self._recorder.hurry()
+
+    async def register(self, destinations: Sequence[str]) -> None:
+        """Add destinations that the shard does not know: they begin at the end of the log."""
+        self._check()
+        new = [name for name in destinations if name not in self.state.destinations]
+        for name in new:
+            self.state.begin(name, self.state.position)
+        await asyncio.gather(*[self._recorder.report(n, Progress(), soon=True) for n in new])
+
+    async def forget(self, destination: str) -> int:
+        """Delete a destination's cursor and pending deliveries; return how many were pending."""
+        self._check()
+        pending = self.state[destination].balance().pending
+        await self._recorder.forget(destination)
+        return pending
+
+    # ---- trimming ------------------------------------------------------------------------
+
+    async def trim(self) -> None:
+        """Delete the frames that no destination needs; copy waiting entries out of their way.
+
+        The frame of the last entry stays, so that the end of the log is known.
+        """
+        now, cut = time.monotonic(), message_of(self.state.needed())
+        self._passed.append((now, cut))
+        while self._passed and self._passed[0][0] <= now - self._trim_delay:
+            cut = self._passed.popleft()[1]
+            await self._trim_before(cut)
+        await self._delete_copies()
+
+    async def _trim_before(self, cut: int) -> None:
+        if cut <= self._log.trimmed:
+            return
+        waiting = {seq for seq in self.state.waiting_seqs() if message_of(seq) < cut}
+        for seq, entry in (await self._log.entries(waiting - self._copied)).items():
+            frame = Frame("", 0, [(entry.id, pack(entry), entry.request.body)])
+            with contextlib.suppress(WrongSequence):  # it is there already
+                await self._connection.store(
+                    self._layout.waiting(self.number, seq), _encode(frame), expected=0
+                )
+            self._copied.add(seq)
+        self._check()
+        self._log.trimmed = cut
+        await self._connection.purge(
+            self._layout.log_stream, self._layout.log(self.number), before=cut
+        )
+
+    async def _delete_copies(self) -> None:
+        for seq in self._copied - self.state.waiting_seqs():
+            await self._connection.purge(
+                self._layout.state_stream, self._layout.waiting(self.number, seq)
+            )
+            self._copied.discard(seq)
+
+    async def _copies(self) -> set[int]:
+        subjects = await self._connection.subjects(
+            self._layout.state_stream, self._layout.waiting(self.number)
+        )
+        return {int(subject.rpartition(".")[2]) for subject in subjects}
+
+    async def _keep_trimming(self) -> None:
+        while True:
+            try:
+                await self.trim()
+            except SpoolError as error:
+                log.warning("trim_failed", shard=self.number, reason=str(error))
+            await asyncio.sleep(TRIM_INTERVAL)
+
+    def _check(self) -> None:
+        """Raise SpoolError unless the shard is ours."""
+        if self.fenced:
+            raise Fenced(f"another gateway has taken shard {self.number} over")
+        if self._closed:
+            raise SpoolError(f"shard {self.number}: {self._closed}")
+
+
+def _report_exception(error: Exception) -> None:
+    context = {"message": "a follower of the spool failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(context)

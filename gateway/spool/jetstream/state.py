@@ -1,0 +1,318 @@
+"""What a shard owes to its destinations: cursors, waiting deliveries, counts; kept in memory.
+
+A worker's report becomes a `Change`, which the journal stores; a stored change is applied. What a
+report repeats is left out of the change, so that a change can be applied without the log.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.errors import SpoolError
+from gateway.spool.jetstream.pending_index import PendingIndex
+from gateway.spool.jetstream.waiting_index import Mark, WaitingIndex
+from gateway.spool.rows import pack_attempts, unpack_attempts
+from gateway.spool.values import (
+    Balance,
+    Deliveries,
+    DeliveryRef,
+    Progress,
+    WaitingDelivery,
+)
+
+
+class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A waiting delivery in the journal."""
+
+    seq: int
+    index: int
+    due: float
+    parked: bool
+    user: str
+    event_name: str
+    reason: str
+    attempts: bytes
+
+
+class Change(msgspec.Struct, array_like=True):
+    """What a record changes for one destination; in a snapshot, all that it has."""
+
+    destination: str
+    cursor: int
+    waiting: list[WaitingRow] = []
+    ended: list[Mark] = []
+    """Finished deliveries that waited or that are after the cursor."""
+    dead: list[Mark] = []
+    """Deliveries that became dead letters."""
+    accepted: int = 0
+    """Deliveries of all entries up to the record's position. This and the counts are totals."""
+    delivered: int = 0
+    declined: int = 0
+    shadowed: int = 0
+    dropped: int = 0
+    dead_letters: int = 0
+
+
+class Changes(msgspec.Struct, array_like=True):
+    """The body of a record: changes, and which destinations are forgotten."""
+
+    position: int
+    """The last entry that the owner had seen."""
+    changes: list[Change]
+    forgotten: list[str] = []
+
+
+class Counts(NamedTuple):
+    """The deliveries of a destination that are not finished."""
+
+    backlog: int
+    retrying: int
+    parked: int
+
+
+class DestinationState:
+    """One destination's part of a shard.
+
+    Attributes:
+        cursor: every delivery at or before it is finished, or an exception.
+        waiting: retrying and parked deliveries.
+        pending: entries after the cursor.
+    """
+
+    def __init__(self, name: str, cursor: int) -> None:
+        self.name, self.cursor = name, cursor
+        self.waiting = WaitingIndex()
+        self.pending = PendingIndex()
+        self.accepted = self.delivered = self.declined = self.shadowed = 0
+        self.dropped = self.dead_letters = 0
+        self._counted = 0
+        """The last entry that ``accepted`` counts."""
+        self._excepted: dict[int, set[int]] = {}
+        """Deliveries after the cursor that are waiting, finished or dead."""
+        self._unread = 0
+        """All others after the cursor."""
+
+    def add(self, seq: int, deliveries: int, at: float) -> None:
+        """Count an entry after the cursor; *at* is its time in Unix seconds."""
+        self.pending.add(seq, deliveries, at)
+        self._unread += deliveries - len(self._excepted.get(seq, ()))
+        if seq > self._counted:
+            self.accepted += deliveries
+            self._counted = seq
+
+    def open_numbers(self, seq: int, numbers: Deliveries) -> Deliveries:
+        """Return those deliveries of an entry that are neither waiting nor finished."""
+        excepted = self._excepted.get(seq)
+        return tuple([n for n in numbers if n not in excepted]) if excepted else numbers
+
+    def is_open(self, mark: DeliveryRef) -> bool:
+        """Return whether a delivery after the cursor is neither waiting nor finished."""
+        return mark.index not in self._excepted.get(mark.seq, ()) and (
+            self.pending.deliveries(mark.seq) > 0
+        )
+
+    def counts(self) -> Counts:
+        """Return how much is pending."""
+        parked = self.waiting.parked
+        return Counts(len(self.pending), len(self.waiting) - parked, parked)
+
+    def balance(self) -> Balance:
+        """Return the balance of accepted deliveries and their outcomes."""
+        return Balance(
+            accepted=self.accepted,
+            delivered=self.delivered,
+            declined=self.declined,
+            shadowed=self.shadowed,
+            dead_letters=self.dead_letters,
+            dropped=self.dropped,
+            pending=self._unread + len(self.waiting),
+        )
+
+    def change(self, progress: Progress) -> Change:
+        """Return what a report changes; what it repeats is left out."""
+        waiting = [_waiting_row(one) for one in progress.later if self._is_pending(one.mark)]
+        new = {(row.seq, row.index) for row in waiting}
+        dead = self._ending((one.mark for one in progress.dead), new)
+        ended = self._ending(progress.done, new)
+        return Change(
+            destination=self.name,
+            cursor=max(self.cursor, progress.cursor),
+            waiting=waiting,
+            ended=[mark for mark in ended if mark not in dead],
+            dead=list(dead),
+            accepted=self.accepted,
+            delivered=max(self.delivered, progress.delivered or 0),
+            declined=max(self.declined, progress.declined or 0),
+            shadowed=max(self.shadowed, progress.shadowed or 0),
+            dropped=self.dropped,
+            dead_letters=self.dead_letters + len(dead),
+        )
+
+    def _is_pending(self, mark: DeliveryRef) -> bool:
+        return (mark.seq, mark.index) in self.waiting or self.is_open(mark)
+
+    def _ending(self, marks: Iterable[DeliveryRef], new: set[Mark]) -> dict[Mark, None]:
+        """Return each of the marks that is pending, or in *new*, once."""
+        return {
+            (mark.seq, mark.index): None
+            for mark in marks
+            if (mark.seq, mark.index) in new or self._is_pending(mark)
+        }
+
+    def apply(self, change: Change, position: int) -> None:
+        """Apply a change that the journal has, of a record with that position."""
+        for row in change.waiting:
+            self.waiting.add(_waiting_delivery(row))
+            self._except(row.seq, row.index)
+        for seq, index in (*change.ended, *change.dead):
+            self.waiting.remove((seq, index))
+            self._except(seq, index)
+        self._advance(change.cursor)
+        if position > self._counted:
+            self.accepted, self._counted = change.accepted, position
+        self.delivered, self.declined = change.delivered, change.declined
+        self.shadowed, self.dropped = change.shadowed, change.dropped
+        self.dead_letters = change.dead_letters
+
+    def _except(self, seq: int, index: int) -> None:
+        if seq <= self.cursor:
+            return
+        excepted = self._excepted.setdefault(seq, set())
+        if index not in excepted:
+            excepted.add(index)
+            self._unread -= self.pending.deliveries(seq) > 0
+
+    def _advance(self, cursor: int) -> None:
+        if cursor <= self.cursor:
+            return
+        gone = 0
+        for seq in [seq for seq in self._excepted if seq <= cursor]:
+            excepted = self._excepted.pop(seq)
+            gone += len(excepted) if self.pending.deliveries(seq) else 0
+        self.cursor = cursor
+        self._unread -= self.pending.pass_(cursor) - gone
+
+    def snapshot(self) -> Change:
+        """Return all of the state but the waiting deliveries, as a change of an empty state."""
+        ended = [
+            (seq, index)
+            for seq, indexes in self._excepted.items()
+            for index in indexes
+            if (seq, index) not in self.waiting
+        ]
+        return Change(
+            destination=self.name,
+            cursor=self.cursor,
+            ended=ended,
+            accepted=self.accepted,
+            delivered=self.delivered,
+            declined=self.declined,
+            shadowed=self.shadowed,
+            dropped=self.dropped,
+            dead_letters=self.dead_letters,
+        )
+
+
+class ShardState:
+    """All destinations of a shard.
+
+    Attributes:
+        destinations: by name.
+        position: the last entry that was handed over.
+        new: destinations that no record names yet; the next record must.
+    """
+
+    def __init__(self) -> None:
+        self.destinations: dict[str, DestinationState] = {}
+        self.position = 0
+        self.new: set[str] = set()
+
+    def begin(self, name: str, cursor: int) -> DestinationState:
+        """Add a destination that begins after *cursor*."""
+        found = self.destinations[name] = DestinationState(name, cursor)
+        self.new.add(name)
+        return found
+
+    def __getitem__(self, destination: str) -> DestinationState:
+        """Return a destination's part; raises SpoolError for an unknown one."""
+        found = self.destinations.get(destination)
+        if found is None:
+            raise SpoolError(f"unknown destination {destination!r}; register it first")
+        return found
+
+    def add(
+        self, seq: int, targets: Mapping[str, Deliveries], at: float, *, begin: bool = True
+    ) -> None:
+        """Count an entry of the log for its destinations.
+
+        A destination that is not known here begins with the first entry that targets it. Without
+        *begin* it is left out: the journal knew the entry, so the destination was forgotten since.
+        """
+        for name, numbers in targets.items():
+            found = self.destinations.get(name)
+            if found is None:
+                if not begin:
+                    continue
+                found = self.begin(name, seq - 1)
+            if seq > found.cursor:
+                found.add(seq, len(numbers), at)
+
+    def apply(self, changes: Changes) -> None:
+        """Apply a record's changes."""
+        for change in changes.changes:
+            name = change.destination
+            if name not in self.destinations:
+                self.destinations[name] = DestinationState(name, change.cursor)
+            self.destinations[name].apply(change, changes.position)
+            self.new.discard(name)
+        for name in changes.forgotten:
+            self.destinations.pop(name, None)
+        self.position = max(self.position, changes.position)
+
+    def needed(self) -> int:
+        """Return the first seq that a destination has not passed, or the end of the log."""
+        firsts = [found.pending.first() for found in self.destinations.values()]
+        return min([self.position, *[first[0] for first in firsts if first]])
+
+    def waiting_seqs(self) -> set[int]:
+        """Return the seqs of all entries with waiting deliveries."""
+        return {one.mark.seq for found in self.destinations.values() for one in found.waiting}
+
+    def snapshot(self, max_bytes: int) -> list[Changes]:
+        """Return the state as records of about *max_bytes* at most."""
+        parts: list[Changes] = []
+        part, size = Changes(self.position, []), 0
+        for found in self.destinations.values():
+            change = found.snapshot()
+            part.changes.append(change)
+            size += 64 + 12 * len(change.ended)
+            for one in found.waiting:
+                row = _waiting_row(one)
+                size += 64 + len(row.user) + len(row.reason) + len(row.event_name)
+                size += len(row.attempts)
+                change.waiting.append(row)
+                if size >= max_bytes:
+                    parts.append(part)
+                    change = msgspec.structs.replace(change, waiting=[], ended=[])
+                    part, size = Changes(self.position, [change]), 0
+        return [*parts, part]
+
+
+def _waiting_row(one: WaitingDelivery) -> WaitingRow:
+    return WaitingRow(
+        one.mark.seq, one.mark.index, one.due, one.parked, one.user, one.event_name, one.reason,
+        pack_attempts(one.attempts),
+    )  # fmt: skip
+
+
+def _waiting_delivery(row: WaitingRow) -> WaitingDelivery:
+    return WaitingDelivery(
+        mark=DeliveryRef(row.seq, row.index),
+        due=row.due,
+        attempts=unpack_attempts(row.attempts),
+        reason=row.reason,
+        user=row.user,
+        event_name=row.event_name,
+        parked=row.parked,
+    )

@@ -1,0 +1,143 @@
+"""The connection to NATS: credentials, repeated calls, and errors."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gateway.errors import SpoolError
+from gateway.spool.jetstream.connection import (
+    NatsAccess,
+    NatsConnection,
+    StreamMessage,
+    TooLarge,
+    Unanswered,
+    WrongSequence,
+)
+from gateway.spool.jetstream.layout import Layout
+from gateway.spool.values import SpoolFull
+from gateway.testing.spool.contract import eventually
+from tests.cluster.access import PASSWORD, USER, by_password
+from tests.cluster.servers import NatsServers, nats_servers
+from tests.gateway.spool.jetstream.faulty_connection import (
+    FaultyConnection,
+    lost_answer,
+    lost_request,
+    refused,
+)
+
+
+async def test_credentials_are_used_and_never_shown(tmp_path: Path) -> None:
+    """User and password of a URL let the gateway in; no text and no log has them."""
+    with nats_servers(tmp_path, 1, access=by_password()) as servers:
+        url = servers.urls[0].replace("//", f"//{USER}:{PASSWORD}@")
+        with structlog.testing.capture_logs() as logged:
+            right = NatsConnection([url], name="gateway")
+            await right.open()
+            assert right.health() is None
+            await right.close()
+            wrong = NatsConnection([url.replace(PASSWORD, "another-secret")], patience=0.5)
+            with pytest.raises(SpoolError, match="refuses the credentials") as refused:
+                await wrong.open()
+            texts = [str(refused.value), str(wrong.health()), repr(vars(right)), repr(logged)]
+            texts.append(repr(NatsAccess(USER, PASSWORD, "SUSEED", "creds")))
+        assert not re.search(f"{PASSWORD}|another-secret|SUSEED|creds", " ".join(texts))
+
+
+async def test_servers_that_are_away_are_named() -> None:
+    """Without a server, opening ends with the addresses and the reason."""
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    connection = NatsConnection([f"nats://127.0.0.1:{port}"], patience=0.3)
+    with pytest.raises(SpoolError, match=f"127.0.0.1:{port}: cannot connect to NATS: .*onnect"):
+        await connection.open()
+    with pytest.raises(SpoolError, match="no connection to NATS"):
+        await connection.store("x", b"", patience=0)
+    await connection.close()
+
+
+async def test_a_repeated_message_is_stored_once(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """A message whose acknowledgement is lost is stored once, at one sequence."""
+    subject = layout.log(0)
+    connection.plan(subject, lost_answer, lost_request, lost_answer)
+    assert await connection.store(subject, b"one", message_id="m1") == 1
+    assert await connection.store(subject, b"two", message_id="m2") == 2
+    found = await connection.read(layout.log_stream, subject, 1, 10)
+    assert [(one.seq, one.data) for one in found] == [(1, b"one"), (2, b"two")]
+
+
+async def test_a_write_in_process_is_no_other_writer(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """Code 10164 says that the write before is not finished: the call is repeated; 10071 is not."""
+    subject = layout.journal(0)
+    connection.plan(subject, refused(400, 10164, "wrong last sequence"))
+    assert await connection.store(subject, b"one", expected=0) == 1
+    with pytest.raises(WrongSequence):
+        await connection.store(subject, b"two", expected=0)
+
+
+async def test_patience_ends(connection: FaultyConnection, layout: Layout) -> None:
+    """A call that nobody answers ends with SpoolError once patience is over."""
+    subject = layout.log(0)
+    connection.plan(subject, *[lost_request] * 100)
+    with pytest.raises(Unanswered, match="lost"):
+        await connection.store(subject, b"one", patience=0.1)
+
+
+async def test_full_streams_and_large_messages_are_told_apart(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """A full stream raises SpoolFull, a message above the servers' limit another SpoolError."""
+    subject = layout.log(0)
+    connection.plan(subject, refused(503, 10077, "maximum bytes exceeded"))
+    with pytest.raises(SpoolFull, match="maximum bytes"):
+        await connection.store(subject, b"one")
+    with pytest.raises(TooLarge, match="max_payload"):
+        await connection.store(subject, b"x" * (connection.max_payload + 1))
+
+
+async def test_a_batch_is_stored_whole_or_not_at_all(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """Of a batch whose expectation fails nothing is stored; otherwise all, one after the other."""
+    letter = StreamMessage(layout.dead_letters(0), b"letter")
+    wrong = [letter, letter, StreamMessage(layout.journal(0), b"record", expected=7)]
+    with pytest.raises(WrongSequence):
+        await connection.store_batch("b1", wrong)
+    assert await connection.last(layout.state_stream, layout.dead_letters(0)) is None
+    right = [letter, letter, StreamMessage(layout.journal(0), b"record", expected=0)]
+    assert await connection.store_batch("b2", right) == 3
+    found = await connection.read(layout.state_stream, f"{layout.name}.>", 1, 10)
+    assert [one.data for one in found] == [b"letter", b"letter", b"record"]
+
+
+async def test_a_stream_that_is_not_there_is_told(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """Calls about a missing stream or message return nothing; a wrong call is an error."""
+    assert await connection.api("STREAM.INFO.nobody") == {}
+    assert await connection.message(layout.log_stream, layout.log(0), 5) is None
+    with pytest.raises(SpoolError, match="does not match"):
+        await connection.api("STREAM.CREATE.odd", {"name": "other"})
+
+
+async def test_a_client_that_gave_up_is_replaced(nats_cluster: NatsServers) -> None:
+    """The connection is made anew when the client closes itself for an error of the server."""
+    connection = NatsConnection(nats_cluster.urls)
+    await connection.open()
+    client = connection._client
+    assert client is not None
+    await client._process_err("'Authentication Timeout'")
+
+    async def reopened() -> bool:
+        return connection._client not in {None, client}
+
+    await eventually(reopened)
+    assert connection.health() is None
+    assert await connection.api("INFO")
+    await connection.close()

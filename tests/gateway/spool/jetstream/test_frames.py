@@ -1,0 +1,126 @@
+"""Frames: what is appended together is stored together, in the order of the calls."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.spool.jetstream import frames
+from gateway.spool.jetstream.frames import FrameWriter, decode_frame
+from gateway.spool.jetstream.layout import MAX_ROWS, Layout, message_of
+from gateway.spool.rows import unpack
+from gateway.spool.values import SpoolFull
+from gateway.testing.spool.contract import entry
+from tests.gateway.spool.jetstream.faulty_connection import (
+    FaultyConnection,
+    lost_answer,
+    lost_request,
+)
+
+
+async def stored(connection: FaultyConnection, layout: Layout, shard: int = 0) -> list[list[str]]:
+    """Return the ids of the entries of each frame."""
+    found = await connection.read(layout.log_stream, layout.log(shard), 1, 1000)
+    return [[unpack(*row).id for row in decode_frame(one.data).rows] for one in found]
+
+
+async def test_entries_share_frames_and_keep_their_order(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """Entries that come while a frame is on its way share the next, up to its bounds."""
+    count = 2 * MAX_ROWS + 10
+    seqs = await asyncio.gather(*[writer.append(0, entry(f"r{n}", a=(0,))) for n in range(count)])
+    assert seqs == sorted(set(seqs))
+    found = await stored(connection, layout)
+    assert [name for ids in found for name in ids] == [f"r{n}" for n in range(count)]
+    assert [len(ids) for ids in found] == [MAX_ROWS, MAX_ROWS, 10]
+    assert [message_of(seq) for seq in (seqs[0], seqs[-1])] == [1, 3]
+
+
+async def test_large_entries_do_not_share_a_frame(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """A frame ends before it exceeds its bytes; one larger entry is alone."""
+    body = b"x" * (frames.MAX_FRAME_BYTES // 2 - 1000)
+    bodies = [body, body, body, b"x" * (2 * frames.MAX_FRAME_BYTES), b"y"]
+    entries = [entry(f"r{n}", body=one) for n, one in enumerate(bodies)]
+    await asyncio.gather(*[writer.append(0, one) for one in entries])
+    assert await stored(connection, layout) == [["r0", "r1"], ["r2"], ["r3"], ["r4"]]
+
+
+async def test_a_frame_is_stored_once_whatever_is_lost(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """A frame whose request or answer is lost is repeated, and keeps its place before the next."""
+    connection.plan(layout.log(0), lost_request, lost_answer, lost_answer)
+    seqs = await asyncio.gather(writer.append(0, entry("r0")), writer.append(0, entry("r1")))
+    assert seqs == [256, 257]
+    assert await writer.append(0, entry("r2")) == 512
+    assert await stored(connection, layout) == [["r0", "r1"], ["r2"]]
+
+
+async def test_an_entry_that_cannot_be_written_fails_alone(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """An entry that cannot be packed fails, and those beside it are stored."""
+    odd = msgspec.structs.replace(entry("odd"), source="\ud800")
+    results = await asyncio.gather(
+        writer.append(0, entry("r0")), writer.append(0, odd), writer.append(0, entry("r2")),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert isinstance(results[1], SpoolError)
+    assert await stored(connection, layout) == [["r0", "r2"]]
+
+
+async def test_a_cancelled_waiter_loses_nothing(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """An entry whose waiter leaves is stored with the others."""
+    futures = [writer.append(0, entry(f"r{n}")) for n in range(3)]
+    futures[1].cancel()
+    assert [await futures[0], await futures[2]] == [256, 258]
+    assert await stored(connection, layout) == [["r0", "r1", "r2"]]
+
+
+async def test_what_waits_is_bounded(writer: FrameWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the bytes that may wait, an entry is refused with SpoolFull, until some are stored."""
+    monkeypatch.setattr(frames, "MAX_GATHERED", 3000)
+    first = [writer.append(0, entry(f"r{n}", body=b"x" * 1000)) for n in range(2)]
+    with pytest.raises(SpoolFull):
+        writer.append(1, entry("r2", body=b"x" * 1000))
+    await asyncio.gather(*first)
+    await writer.append(1, entry("r2", body=b"x" * 1000))
+
+
+async def test_few_frames_are_on_their_way(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """At most four frames are on their way; entries of a shard that waits gather meanwhile."""
+    going = most = 0
+    request = connection.request
+
+    async def counted(*args: object) -> object:
+        nonlocal going, most
+        going += 1
+        most = max(most, going)
+        try:
+            return await request(*args)  # type: ignore[arg-type]
+        finally:
+            going -= 1
+
+    connection.request = counted  # type: ignore[assignment, method-assign]
+    await asyncio.gather(*[writer.append(n % 8, entry(f"r{n}")) for n in range(80)])
+    assert most == frames.MAX_FRAMES
+    ids = [f"r{n}" for n in range(7, 80, 8)]
+    assert await stored(connection, layout, 7) == [ids]
+
+
+async def test_closing_stores_what_is_gathered(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """Closing waits for the frames on their way and for what is gathered behind them."""
+    futures = [writer.append(0, entry(f"r{n}")) for n in range(MAX_ROWS + 1)]
+    await writer.close()
+    assert all(future.done() for future in futures)
+    assert len(await stored(connection, layout)) == 2
