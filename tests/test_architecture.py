@@ -24,7 +24,7 @@ trace
 explain         shadow          sandbox
 ingest          delivery
 losses          routing
-spool/sqlite    testing/spool
+spool/sqlite    spool/jetstream    testing/spool
 spool
 config/loader
 config

@@ -146,6 +146,9 @@ class NatsConnection:
     async def open(self) -> None:
         """Connect; raises SpoolError if no server lets the gateway in within ``patience``."""
         self._closing = False
+        self._client = await self._connect()
+
+    async def _connect(self) -> Client:
         options = {"connect_timeout": 2, **self._access.options()}
         client = Client()
         try:
@@ -163,11 +166,10 @@ class NatsConnection:
                     **options,
                 )
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _close(client)
             why = self._error or _describe(error)
             raise SpoolError(f"{', '.join(self.urls)}: cannot connect to NATS: {why}") from error
-        self._client = client
+        return client
 
     async def close(self) -> None:
         """Disconnect; a second call does nothing."""
@@ -177,8 +179,7 @@ class NatsConnection:
             await asyncio.gather(self._reopening, return_exceptions=True)
         client, self._client = self._client, None
         if client:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await client.close()
+            await _close(client)
 
     def health(self) -> str | None:
         """Return why no server is connected; None if one is."""
@@ -404,12 +405,17 @@ class NatsConnection:
     async def _reopen(self) -> None:
         while not self._closing:
             try:
-                await self.open()
+                self._client = await self._connect()
             except SpoolError as error:
                 log.warning("nats_connection_failed", reason=str(error))
                 await asyncio.sleep(_REOPEN_WAIT)
             else:
                 return
+
+
+async def _close(client: Client) -> None:
+    with contextlib.suppress(nats.errors.Error, OSError):
+        await client.close()
 
 
 def _stored(subject: str, message: Msg) -> int:

@@ -56,6 +56,7 @@ class Follower:
         self._received = 0
         self._heard = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Follow from now on, until `stop`."""
@@ -63,6 +64,7 @@ class Follower:
 
     async def stop(self) -> None:
         """End; nothing is handed over any more."""
+        self._stopped = True
         self._inbox = ""
         if self._task:
             self._task.cancel()
@@ -70,7 +72,8 @@ class Follower:
         await self._unsubscribe()
 
     async def _watch(self) -> None:
-        while True:
+        # A request that is answered in the moment of the cancellation swallows it.
+        while not self._stopped:
             if time.monotonic() - self._heard > SILENCE:
                 try:
                     await self._consume()
@@ -84,7 +87,7 @@ class Follower:
         self._received = 0
 
         async def on_message(message: Msg) -> None:
-            if inbox == self._inbox:
+            if inbox == self._inbox and not self._stopped:
                 await self._on_message(message)
 
         self._subscription = await self._connection.subscribe(inbox, on_message)

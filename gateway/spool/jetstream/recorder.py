@@ -114,6 +114,8 @@ class Recorder:
             rest = self._wrote + PACE - time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), max(rest, 0))
+            if self._ended:
+                return
             self._wrote = time.monotonic()
             reports = self._gather()
             try:

@@ -337,7 +337,7 @@ class JetStreamShard:
         return {int(subject.rpartition(".")[2]) for subject in subjects}
 
     async def _keep_trimming(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 await self.trim()
             except SpoolError as error:

@@ -20,8 +20,8 @@ class FaultyConnection(NatsConnection):
         pages: what the next reads return instead; None for the truth.
     """
 
-    def __init__(self, urls: Sequence[str], **options: float) -> None:
-        super().__init__(urls, **options)
+    def __init__(self, urls: Sequence[str]) -> None:
+        super().__init__(urls)
         self._faults: deque[tuple[str, Fault]] = deque()
         self.requests: list[str] = []
         self.pages: deque[list[StoredMessage] | None] = deque()

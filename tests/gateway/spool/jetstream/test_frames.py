@@ -54,8 +54,8 @@ async def test_a_frame_is_stored_once_whatever_is_lost(
 ) -> None:
     """A frame whose request or answer is lost is repeated, and keeps its place before the next."""
     connection.plan(layout.log(0), lost_request, lost_answer, lost_answer)
-    seqs = await asyncio.gather(writer.append(0, entry("r0")), writer.append(0, entry("r1")))
-    assert seqs == [256, 257]
+    both = writer.append(0, entry("r0")), writer.append(0, entry("r1"))
+    assert [await seq for seq in both] == [256, 257]
     assert await writer.append(0, entry("r2")) == 512
     assert await stored(connection, layout) == [["r0", "r1"], ["r2"]]
 
