@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.errors import SpoolError
+from gateway.spool.interface import Shard
 from gateway.spool.jetstream import recorder
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
@@ -29,7 +30,7 @@ async def append(writer: FrameWriter, shard: JetStreamShard, *sent: object) -> l
     return seqs
 
 
-async def unread(shard: JetStreamShard, destination: str = "a") -> list[int]:
+async def unread(shard: Shard, destination: str = "a") -> list[int]:
     """Return the seqs of a destination's unread entries."""
     page = await shard.unread(destination, 0, shard.position(), 10_000)
     return [item.seq for item in page.items]
@@ -225,10 +226,10 @@ async def test_snapshots_replace_records(
     assert await second.retrying("a", EVER, 100) == [later(seq) for seq in seqs[:23]]
     assert second.cursor("a") == seqs[22]
     assert await unread(second, "b") == seqs[:7] + seqs[8:]
-    assert await second.balances() == await_balances(first)
+    assert await second.balances() == known_balances(first)
 
 
-def await_balances(shard: JetStreamShard) -> dict[str, object]:
+def known_balances(shard: JetStreamShard) -> dict[str, object]:
     """Return the balances of a shard that may be fenced."""
     return {name: found.balance() for name, found in shard.state.destinations.items()}
 
