@@ -53,7 +53,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
 
-class Journal:
+class ShardJournal:
     """Claims a shard, and writes its records.
 
     One call of `write` at a time.

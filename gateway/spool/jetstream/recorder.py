@@ -12,7 +12,7 @@ import structlog
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.connection import StreamMessage
 from gateway.spool.jetstream.dead_letters import letter_messages
-from gateway.spool.jetstream.journal import Journal
+from gateway.spool.jetstream.journal import ShardJournal
 from gateway.spool.jetstream.state import Change, Changes, ShardState
 from gateway.spool.values import Entry, FailedDelivery, Fenced, Progress, WaitingDelivery
 
@@ -38,7 +38,7 @@ class _Report(NamedTuple):
     future: asyncio.Future[None]
 
 
-class Recorder:
+class ProgressRecorder:
     """The only writer of an owned shard's journal.
 
     Args:
@@ -51,7 +51,7 @@ class Recorder:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: ShardJournal,
         state: ShardState,
         read_entries: ReadEntries,
         dead_letters: str,

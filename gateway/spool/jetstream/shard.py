@@ -14,10 +14,10 @@ from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
 from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.frames import Frame, FrameWriter, OwnEntry, decode_frame
-from gateway.spool.jetstream.journal import Journal, StoredRecord
+from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
 from gateway.spool.jetstream.layout import message_of, seq_of
 from gateway.spool.jetstream.log_reader import LogReader
-from gateway.spool.jetstream.recorder import Recorder
+from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.state import Changes, ShardState
 from gateway.spool.rows import pack, targets_of, unpack
 from gateway.spool.values import (
@@ -75,10 +75,10 @@ class JetStreamShard:
         self._connection, self._layout = connection, layout = writer.connection, writer.layout
         self._hash, self._trim_delay = user_hash, trim_delay
         self._log = LogReader(connection, layout, number)
-        self._journal = Journal(
+        self._journal = ShardJournal(
             connection, layout.state_stream, layout.journal(number), writer.origin
         )
-        self._recorder = Recorder(
+        self._recorder = ProgressRecorder(
             self._journal,
             self.state,
             self._log.entries,

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.connection import StreamMessage, Unanswered
-from gateway.spool.jetstream.journal import Journal, Record
+from gateway.spool.jetstream.journal import Record, ShardJournal
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.values import Fenced
 from tests.gateway.spool.jetstream.faulty_connection import (
@@ -27,12 +27,12 @@ def anybody(_: str) -> bool:
     return True
 
 
-def journal(connection: FaultyConnection, layout: Layout) -> Journal:
+def journal(connection: FaultyConnection, layout: Layout) -> ShardJournal:
     """Return the journal of shard 0 for a gateway of its own."""
-    return Journal(connection, layout.state_stream, layout.journal(0), uuid4().hex)
+    return ShardJournal(connection, layout.state_stream, layout.journal(0), uuid4().hex)
 
 
-async def bodies(one: Journal) -> list[bytes]:
+async def bodies(one: ShardJournal) -> list[bytes]:
     """Return what the records say."""
     return [found.record.body for found in await one.records()]
 
