@@ -27,7 +27,8 @@ HEAVY = ("aiohttp", "apsw", "msgspec", "orjson", "pydantic", "rich", "structlog"
 UNUSED_BY_RUN = frozenset({
     "anyio", "cel.cli", "gateway.cli.output", "gateway.config.schema",
     "gateway.spool.jetstream", "gateway.testing", "hypothesis", "nats", "nkeys", "opentelemetry",
-    "prometheus_client", "prompt_toolkit", "pygments", "pytest", "requests", "rich", "typer", "watchfiles",
+    "prometheus_client", "prompt_toolkit", "pygments", "pytest", "requests", "rich", "typer",
+    "watchfiles",
 })  # fmt: skip
 """What `gateway run` needs for one of its options, for the first request of a kind, or never."""
 EXAMPLE = Path(gateway.__file__).parents[1] / "config/gateway.toml"
