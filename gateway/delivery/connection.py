@@ -6,7 +6,8 @@ one with that status, and says why in ``unread``; only without a status line is 
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol, cast
 
 import httptools
@@ -14,14 +15,15 @@ from multidict import CIMultiDict
 
 from gateway.delivery.request_head import Origin
 from gateway.errors import TransportError
-from gateway.http import FINAL, Response, clean_header_text, end_to_end_headers
+from gateway.http import FINAL, NO_HEADERS, Response, clean_header_text, end_to_end_headers
 from gateway.http_client import MOST_INTERIM, StatusLine, unpacked
 
-KEPT_HEADERS = {
-    name: name.decode()
-    for name in (b"content-type", b"retry-after", b"x-ratelimit-reset", b"location")
-}
+_KEPT = ("content-type", "retry-after", "x-ratelimit-reset", "location")
 """Headers of a response that a verdict or a person may need."""
+_CODINGS = ("transfer-encoding", "content-encoding")
+_READ = {name.encode(): name for name in ("content-length", *_CODINGS, *_KEPT)}
+SHORT = 64
+"""Bytes up to which the text of a header is remembered."""
 MAX_BODY = 64 * 1024
 """Bytes of a response that are read; a vendor's response to an event is short."""
 MAX_WHOLE_BODY = 1024 * 1024
@@ -40,6 +42,15 @@ _MULTIPLE_CHOICES, _BAD_REQUEST = 300, 400
 OnEnd = Callable[[Response | TransportError], object]
 
 
+@lru_cache(256)
+def _short_text(value: bytes) -> str:
+    return _text(value)
+
+
+def _text(value: bytes) -> str:
+    return clean_header_text(value.decode("utf-8", "surrogateescape"))
+
+
 class Exchange:
     """A request on its way, and who is told how it ended; told exactly once.
 
@@ -47,22 +58,20 @@ class Exchange:
         origin: the server that it goes to.
         payload: the whole request.
         on_end: called with the response, or with the reason why there is none.
-        whole: keep every header of the response, and more of its body.
-        bodyless: a HEAD request, whose response has no body.
+        deadline: the loop's time at which it ends at the latest.
     """
 
     __slots__ = ("bodyless", "connection", "deadline", "on_end", "origin", "payload", "whole")
 
-    def __init__(  # noqa: PLR0913 - what a request on its way is
-        self, origin: Origin, payload: bytes, on_end: OnEnd, deadline: float, *,
-        whole: bool, bodyless: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, origin: Origin, payload: bytes, on_end: OnEnd, deadline: float) -> None:
         self.origin = origin
         self.payload = payload
         self.on_end = on_end
         self.deadline = deadline
-        self.whole = whole
-        self.bodyless = bodyless
+        self.whole = False
+        """Keep every header of the response, and more of its body."""
+        self.bodyless = False
+        """It is a HEAD request, whose response has no body."""
         self.connection: Connection | None = None
 
     def end(self, end: Response | TransportError) -> None:
@@ -102,18 +111,21 @@ class Connection(asyncio.Protocol):
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
+        self._head = bytearray()
+        """What has come of a head that is not complete."""
         self._reset()
 
     def _reset(self) -> None:
-        self._head = bytearray()
+        if self._head:
+            self._head.clear()
         self._overhead = 0
         self._head_complete = self._complete = self._truncated = self._surplus = False
         self._status = self._interim = self._size = 0
         self._sized = self._chunked = self._persistent = False
         self._body: list[bytes] = []
-        self._coding = ""
-        self._error = ""
+        self._coding = self._error = ""
         self._fields: list[tuple[bytes, bytes]] = []
+        self._headers: Mapping[str, str] = NO_HEADERS
 
     def begin(self, exchange: Exchange) -> None:
         """Send a request, as soon as the connection is open."""
@@ -154,7 +166,8 @@ class Connection(asyncio.Protocol):
 
         It would pass for the response to the next request.
         """
-        if self.exchange is None:
+        exchange = self.exchange
+        if exchange is None:
             self.abort()
             return
         self._overhead += len(data)
@@ -165,7 +178,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._error = self._error or str(error)
         if self._complete or self._truncated:
-            self._finish()
+            self._finish(exchange)
             return
         if not self._head_complete:
             self._head += data
@@ -189,7 +202,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self.exchange is not None:
             if self._head_complete and exc is None and not (self._sized or self._chunked):
-                self._finish()
+                self._finish(self.exchange)
             else:
                 self.fail("reset", f"connection lost: {exc or 'the server closed it'}")
         self._owner.on_connection_lost(self)
@@ -198,7 +211,7 @@ class Connection(asyncio.Protocol):
         """Begin a response, or notice one too many."""
         if self._complete:
             self._surplus = True
-        else:
+        elif self._fields:
             self._fields = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -212,33 +225,44 @@ class Connection(asyncio.Protocol):
             self._error = f"more than {MAX_HEADERS} headers"
 
     def on_headers_complete(self) -> None:
-        """Note the status, and how the body is framed."""
+        """Note the status, how the body is framed, and the headers that somebody may need."""
         if self._surplus or self._error:
             return
         status = self._parser.get_status_code()
         if status < FINAL:
             return
         self._head_complete, self._status = True, status
-        self._head.clear()
+        if self._head:
+            self._head.clear()
+        kept: dict[str, str] = {}
         for name, value in self._fields:
-            low = name.lower()
-            if low == b"content-length":
+            known = _READ.get(name.lower())
+            if known == "content-length":
                 self._sized = True
-            elif low == b"transfer-encoding":
-                self._chunked = value.lower().endswith(b"chunked")
-            elif low == b"content-encoding":
-                self._coding = self._coding or value.decode("latin-1")
+            elif known in _CODINGS:
+                self._note_coding(known, value)
+            elif known is not None and known not in kept:
+                kept[known] = _short_text(value) if len(value) <= SHORT else _text(value)
+        self._headers = kept
         if self.exchange is not None and self.exchange.bodyless:
             self._complete = self._surplus = True
+
+    def _note_coding(self, name: str, value: bytes) -> None:
+        if name == "transfer-encoding":
+            self._chunked = value.lower().endswith(b"chunked")
+        else:
+            self._coding = self._coding or value.decode("latin-1")
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body, up to the limit."""
         if self.exchange is None or self._truncated or self._surplus or self._error:
             return
         self._body.append(data)
-        self._size += len(data)
-        self._overhead -= len(data)
-        self._truncated = self._size > self._limit
+        size = len(data)
+        self._size += size
+        self._overhead -= size
+        if self._size > MAX_BODY:
+            self._truncated = self._size > self._limit
 
     def on_message_complete(self) -> None:
         """Note the end of a response; interim ones are skipped and counted."""
@@ -254,51 +278,42 @@ class Connection(asyncio.Protocol):
     def _limit(self) -> int:
         return MAX_WHOLE_BODY if self.exchange is not None and self.exchange.whole else MAX_BODY
 
-    def _finish(self) -> None:
-        limit = self._limit
+    def _finish(self, exchange: Exchange) -> None:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         unread, truncated = "", self._truncated
         if self._coding or truncated:
+            limit = self._limit
             plain = unpacked(body[:limit], self._coding, limit)
             body, unread, truncated = plain.body, plain.unread, truncated or plain.cut
         keep = (
             self._complete
+            and self._persistent
             and not (self._truncated or self._surplus or self._error or self.closed)
             and (self._sized or self._chunked or self._status in _BODYLESS)
-            and self._persistent
-            and self._is_sent
+            and self._is_sent(exchange)
         )
-        headers = self._headers(whole=self.exchange is not None and self.exchange.whole)
+        headers = self._every_header() if exchange.whole else self._headers
         response = Response(self._status, headers, body, truncated, unread)
         self._end(response, keep=keep)
 
-    @property
-    def _is_sent(self) -> bool:
+    def _is_sent(self, exchange: Exchange) -> bool:
         """Tell whether the whole request has gone out.
 
         An answer may come before. What is left of a request would delay the next one for as long
         as the vendor does not read it. With TLS nobody says what is left, so that large requests
         that were refused count as not sent.
         """
-        if self._transport is None or self.exchange is None:
+        if self._transport is None or self._transport.get_write_buffer_size():
             return False
-        large = self.origin.tls and len(self.exchange.payload) > MAX_UNSURE_PAYLOAD
         refused = self._status >= _BAD_REQUEST
-        return not (self._transport.get_write_buffer_size() or (large and refused))
+        return not (refused and self.origin.tls and len(exchange.payload) > MAX_UNSURE_PAYLOAD)
 
-    def _headers(self, *, whole: bool) -> CIMultiDict[str] | dict[str, str]:
-        if whole:
-            every = CIMultiDict(
-                (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-                for name, value in self._fields
-            )
-            return end_to_end_headers(every, _REWRITTEN)
-        kept: dict[str, str] = {}
-        for name, value in self._fields:
-            if known := KEPT_HEADERS.get(name.lower()):
-                text = clean_header_text(value.decode("utf-8", "surrogateescape"))
-                kept.setdefault(known, text)
-        return kept
+    def _every_header(self) -> CIMultiDict[str]:
+        every = CIMultiDict(
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._fields
+        )
+        return end_to_end_headers(every, _REWRITTEN)
 
     def fail(self, cause: str, message: str) -> None:
         """End the request for *cause*; with the status, where its line has come."""
@@ -307,10 +322,9 @@ class Connection(asyncio.Protocol):
             self._end(TransportError(cause, message), keep=False)
             return
         limit = self._limit
-        headers = self._headers(whole=False) if self._head_complete else {}
         refused = status >= _MULTIPLE_CHOICES
         body = unpacked(b"".join(self._body)[:limit], self._coding, limit).body if refused else b""
-        self._end(Response(status, headers, body, truncated=True, unread=message), keep=False)
+        self._end(Response(status, self._headers, body, truncated=True, unread=message), keep=False)
 
     def _end(self, end: Response | TransportError, *, keep: bool) -> None:
         exchange, self.exchange = self.exchange, None

@@ -77,6 +77,7 @@ class HttpTransport:
         proxy: Proxy | None = None,
         headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._most = connections
         self._tls = tls
@@ -102,7 +103,7 @@ class HttpTransport:
         Raises:
             TransportError: no status line came in time.
         """
-        ended: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[Response] = self._loop.create_future()
 
         def on_end(end: Response | TransportError) -> None:
             if ended.done():
@@ -126,7 +127,7 @@ class HttpTransport:
         Returns:
             What `cancel` takes; None where the request cannot be sent, which *on_end* learns soon.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if self._closed:
             loop.call_soon(on_end, TransportError("reset", CLOSED))
             return None
@@ -136,15 +137,17 @@ class HttpTransport:
             why = TransportError("protocol", f"the request cannot be sent: {error}")
             loop.call_soon(on_end, why)
             return None
-        payload = b"%b%d\r\n\r\n%b" % (head.start, len(request.body), request.body)
-        exchange = Exchange(
-            head.origin, payload, on_end, loop.time() + self._timeout,
-            whole=whole, bodyless=request.method == "HEAD",
-        )  # fmt: skip
+        body, now = request.body, loop.time()
+        payload = b"%b%d\r\n\r\n%b" % (head.start, len(body), body)
+        exchange = Exchange(head.origin, payload, on_end, now + self._timeout)
+        if whole:
+            exchange.whole = True
+        if request.method == "HEAD":
+            exchange.bodyless = True
         self._under_way[exchange] = None
         if self._timer is None:
             self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
-        if self._waiting or not self._begin(exchange, loop):
+        if self._waiting or not self._begin(exchange, now):
             self._waiting.append(exchange)
         return exchange
 
@@ -156,10 +159,9 @@ class HttpTransport:
         elif exchange in self._waiting:
             self._waiting.remove(exchange)
 
-    def _begin(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> bool:
+    def _begin(self, exchange: Exchange, now: float) -> bool:
         """Send *exchange*; return False if it has to wait for a connection."""
         idle = self._idle.get(exchange.origin)
-        now = loop.time()
         while idle:
             connection = idle.pop()
             rested = now - connection.idle_since
@@ -172,7 +174,7 @@ class HttpTransport:
             return False
         connection = Connection(self, exchange.origin)
         connection.begin(exchange)
-        self._open[connection] = loop.create_task(self._connect(connection))
+        self._open[connection] = self._loop.create_task(self._connect(connection))
         return True
 
     def _drop_idle(self) -> bool:
@@ -192,7 +194,7 @@ class HttpTransport:
     async def _connect(self, connection: Connection) -> None:
         origin, proxy = connection.origin, self._proxy
         dialled = Origin(proxy.host, proxy.port, tls=False) if proxy else origin
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             found = await self._addresses.of(dialled)
             made = await aiohappyeyeballs.start_connection(
@@ -221,19 +223,18 @@ class HttpTransport:
     def on_exchange_end(self, connection: Connection, exchange: Exchange, *, keep: bool) -> None:
         """Take *connection* back from *exchange*, and begin what waits for one."""
         self._under_way.pop(exchange, None)
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         if keep and not self._closed and now < connection.opened_at + MAX_AGE:
             connection.idle_since = now
             self._idle.setdefault(connection.origin, []).append(connection)
         else:
             self._forget(connection)
         if self._waiting:
-            loop.call_soon(self._begin_next)
+            self._loop.call_soon(self._begin_next)
 
     def _begin_next(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting and self._begin(self._waiting[0], loop):
+        now = self._loop.time()
+        while self._waiting and self._begin(self._waiting[0], now):
             self._waiting.popleft()
 
     def on_connection_lost(self, connection: Connection) -> None:
@@ -244,8 +245,7 @@ class HttpTransport:
             idle.remove(connection)
 
     def _end_overdue(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         message = f"no response in {self._timeout:g} s"
         while self._under_way:
             exchange = next(iter(self._under_way))
@@ -261,7 +261,7 @@ class HttpTransport:
         # Only now: the end of one request often begins another, which must start no second timer.
         self._timer = None
         if self._under_way:
-            self._timer = loop.call_later(self._timeout / 10, self._end_overdue)
+            self._timer = self._loop.call_later(self._timeout / 10, self._end_overdue)
 
     async def close(self) -> None:
         """Close every connection, and end what is under way."""
