@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 
 import structlog
 
@@ -10,18 +11,30 @@ from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.dead_letters import DeadLetterWriter
 from gateway.delivery.job import Job, StepsOf, steady_time
 from gateway.delivery.job_builder import JobBuilder, Parse
+from gateway.delivery.log_tail import LogTail
 from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.queue import JobQueue
 from gateway.delivery.unread import NOBODY, Unread, UnreadIndex
 from gateway.delivery.waiting import DOUBT, WaitingReader
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.spool import DeadLettersReplayed, DeliveryRef, Entry, LogRecord, Shard, SpoolNotice
+from gateway.spool import (
+    DeadLettersReplayed,
+    DeliveryRef,
+    Entry,
+    LogRecord,
+    Shard,
+    SpoolNotice,
+    UnreadEntry,
+)
 
 PAGE = 100
 """Entries read at once."""
-SCANNED = 10_000
-"""Entries whose seqs are read at once."""
+SCANNED = 1000
+"""Entries whose places are read at once."""
+MAX_INDEXED = 50_000
+"""Unread deliveries whose places are in memory; above it those of further entries stay in the log.
+Once half of them are left, the next ones are read."""
 TICK = 1.0
 """Seconds after which an idle destination's cursor follows the log, so that it can be trimmed."""
 OVERTAKEN = 1024
@@ -35,8 +48,8 @@ class BacklogReader:
     """Makes jobs of a destination's pending deliveries, and adds them to its queue.
 
     A new entry becomes jobs at once if there is room and its users have no older unread events.
-    All others stay in the log. Only their places are kept in memory (`UnreadIndex`), and they are
-    read back source by source.
+    All others stay in the log. The places of the first ones are kept in memory (`UnreadIndex`), and
+    they are read back source by source. Those after them are not in memory at all (`LogTail`).
 
     Args:
         name: name of the destination.
@@ -75,10 +88,10 @@ class BacklogReader:
         self._retry_max = retry_max
         self._whole = whole
         self._unread = UnreadIndex()
+        self._tail = LogTail()
         self._loaded = False
         self._ready = asyncio.Event()
-        self._early: list[tuple[Unread, bool]] = []
-        self._began = self._reached = self._evicted_to = 0
+        self._reached = self._evicted_to = 0
         self._loading: Counter[int] = Counter()
         self._swept = 0.0
         self._wake = asyncio.Event()
@@ -99,7 +112,7 @@ class BacklogReader:
         self._tracker = tracker
         self._maker.start(dead_letters)
         self.waiting.start(tracker)
-        self._began = self._reached = self._shard.position()
+        self._reached = self._shard.position()
         self._wake.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{self._name}/log")
 
@@ -115,12 +128,13 @@ class BacklogReader:
 
     @property
     def unread(self) -> int:
-        """Return the number of deliveries in the log without a job."""
-        return len(self._unread) + len(self._early)
+        """Return the number of deliveries in the log without a job whose places are in memory."""
+        return len(self._unread)
 
     def _first_unread(self, user: int) -> int | None:
-        """Return the lowest seq of a user's unread deliveries."""
-        return self._unread.first_of(user)
+        """Return the lowest seq that a user's unread deliveries may have."""
+        first = self._unread.first_of(user)
+        return self._tail.after + 1 if first is None and self._tail.may_have(user) else first
 
     # Called by the worker
 
@@ -132,7 +146,9 @@ class BacklogReader:
         if not self._loaded:
             return 0
         first = self._unread.first()
-        return self._reached if first is None else first - 1
+        if first is not None:
+            return first - 1
+        return self._tail.after if self._tail else self._reached
 
     def offer(self, item: LogRecord, events: Sequence[Event]) -> None:
         """Accept a new entry; entries must come in the order of the log."""
@@ -140,20 +156,29 @@ class BacklogReader:
         if seq <= self._reached:
             return
         self._reached = seq
+        if not self._loaded:
+            return
         numbers = entry.targets[self._name]
         whole = self._whole(entry.vendor)
-        if not self._loaded:
-            self._early += [(one, whole) for one in self._places(seq, entry, numbers)]
-            return
         going = self._going(entry, numbers, whole=whole)
         if len(going) < len(numbers):
             taken = set(going)
-            for one in self._places(seq, entry, [n for n in numbers if n not in taken]):
-                self._unread.add(one, whole=whole)
+            left = [number for number in numbers if number not in taken]
+            users = [entry.user(number) for number in left]
+            self._leave(UnreadEntry(seq, entry.source, entry.vendor, tuple(left), tuple(users)))
             self.request_more()
         if going:
-            self._open(seq, going, ahead=bool(self._unread))
-            self._admit(seq, entry, going, events, ahead=bool(self._unread))
+            ahead = bool(self._unread or self._tail)
+            self._open(seq, going, ahead=ahead)
+            self._admit(seq, entry, going, events, ahead=ahead)
+
+    def _leave(self, entry: UnreadEntry) -> None:
+        """Leave deliveries in the log, and index them if there is room and no tail before them."""
+        if self._tail or len(self._unread) >= MAX_INDEXED:
+            for user in entry.users:
+                self._tail.add(entry.seq, user)
+            return
+        self._index(entry, entry.numbers, entry.users)
 
     def _going(self, entry: Entry, numbers: Sequence[int], *, whole: bool) -> Sequence[int]:
         """Return the deliveries of a new entry that become jobs at once."""
@@ -180,7 +205,7 @@ class BacklogReader:
             return True
         if self._queue.room_for(user) <= 0 or user in self._loading:
             return False
-        return not self._unread.holds(user)
+        return not (self._unread.holds(user) or self._tail.may_have(user))
 
     def _takes_live(self, source: str) -> bool:
         if self._queue.closed:
@@ -189,11 +214,12 @@ class BacklogReader:
 
     def prompt(self) -> bool:
         """Return whether a new entry would become jobs that can be sent at once."""
-        return self._loaded and not (self._unread or self._queue.closed or self._breaker.opened)
+        behind = self._unread or self._tail
+        return self._loaded and not (behind or self._queue.closed or self._breaker.opened)
 
     def request_more(self) -> None:
         """Continue reading if there is anything to read."""
-        if (self._unread and not self._queue.closed) or self.waiting.due:
+        if ((self._unread or self._tail) and not self._queue.closed) or self.waiting.due:
             self._wake.set()
 
     def freed(self, user: int) -> None:
@@ -209,7 +235,7 @@ class BacklogReader:
         self._in_flight.on_evicted(notice)
         self._evicted_to = max(self._evicted_to, notice.cursor)
         self._unread.evict(self._evicted_to)  # the reader evicts the rest in steps
-        self._early = [(one, whole) for one, whole in self._early if one.seq > notice.cursor]
+        self._tail.advance(self._evicted_to)
         self._reached = max(self._reached, notice.cursor)
         self.waiting.count_in(DOUBT)
         self._tracker.on_evicted(notice.cursor, notice.marks)
@@ -251,25 +277,53 @@ class BacklogReader:
             SpoolError: the spool cannot be read.
         """
         balance = (await self._shard.balances())[self._name]
-        index = UnreadIndex()
-        upto, after = self._began, self._shard.cursor(self._name)
-        while after < upto:
-            page = await self._shard.unread(self._name, after, upto, SCANNED)
-            for found in page.items:
-                whole = self._whole(found.vendor)
-                for number, user in zip(found.numbers, found.users, strict=True):
-                    index.add(Unread(found.seq, number, user, found.source), whole=whole)
-            after = page.scanned
         await self.waiting.count()
         # The system clock may have been set back since the retries were scheduled.
         await self.waiting.retry_by(steady_time() + self._retry_max)
-        for one, whole in self._early:
-            index.add(one, whole=whole)
-        self._unread, self._early = index, []
+        after = self._shard.cursor(self._name)
+        self._unread, self._tail = UnreadIndex(), LogTail()
+        while after < (upto := self._reached):
+            page = await self._shard.unread(self._name, after, upto, SCANNED)
+            for entry in page.items:
+                self._leave(entry)
+            after = page.scanned
         self._evicted_to = max(self._evicted_to, self._shard.cursor(self._name))
+        self._tail.advance(self._evicted_to)
         self._tracker.begin(balance.delivered, balance.declined, balance.shadowed)
         self._loaded = True
         self._ready.set()
+
+    async def _read_tail(self) -> bool:
+        """Index the next entries of the tail if the index is half empty; return whether it was.
+
+        Deliveries that overtook the tail are left out: the spool leaves out those that ended, and
+        the others are in flight.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        if not self._tail or len(self._unread) > MAX_INDEXED // 2:
+            return False
+        await self._tracker.flush()
+        with self._tracker.watch_moves() as moved:
+            tail = self._tail
+            page = await self._shard.unread(self._name, tail.after, tail.upto, SCANNED)
+            read = page.scanned
+            for entry in page.items:
+                if len(self._unread) >= MAX_INDEXED:
+                    read = entry.seq - 1
+                    break
+                marks = [DeliveryRef(entry.seq, number) for number in entry.numbers]
+                left = [not (moved(one) or self._in_flight.is_ahead(one)) for one in marks]
+                self._index(entry, compress(entry.numbers, left), compress(entry.users, left))
+        self._tail.advance(read)
+        return True
+
+    def _index(self, entry: UnreadEntry, numbers: Iterable[int], users: Iterable[int]) -> None:
+        """Add deliveries of an entry to the index."""
+        whole = self._whole(entry.vendor)
+        for number, user in zip(numbers, users, strict=True):
+            self._unread.add(Unread(entry.seq, number, user, entry.source), whole=whole)
 
     async def _bring(self) -> None:
         """Read a part of each kind of pending deliveries, so that none blocks the others."""
@@ -280,8 +334,9 @@ class BacklogReader:
             self.waiting.look_at_held()
         if self._unread.evict(self._evicted_to):
             self._again()
-        elif self._unread and not self._queue.closed:
-            more = await self._bring_unread()
+        elif (self._unread or self._tail) and not self._queue.closed:
+            more = await self._read_tail()
+            more |= await self._bring_unread()
             if self._tracker.overtaken > OVERTAKEN:
                 await self._park_lowest()
                 self._tracker.overtaken -= PAGE
@@ -394,6 +449,3 @@ class BacklogReader:
         self._tracker.waiting(job.to_waiting(steady_time(), parked=True))
         self._closed(job.mark.seq, ahead=job.ahead)
         self.waiting.continue_user(job.user)
-
-    def _places(self, seq: int, entry: Entry, numbers: Sequence[int]) -> list[Unread]:
-        return [Unread(seq, n, entry.user(n), entry.source) for n in numbers]

@@ -171,6 +171,10 @@ class InFlight:
         """Return whether a waiting delivery has a job."""
         return mark in self._restored
 
+    def is_ahead(self, mark: DeliveryRef) -> bool:
+        """Return whether a delivery that overtook the backlog has a job."""
+        return mark in self._ahead
+
     def take(self, job: Job) -> None:
         """Add *job*, from the log or restored."""
         source = job.entry.source

@@ -1,4 +1,4 @@
-"""The index of one destination's deliveries in the log that have no job yet.
+"""The index of the first of one destination's deliveries in the log that have no job yet.
 
 They are grouped by source, and within a source by user if a user has many, so that the backlog of
 one source or user does not delay others. A delivery costs 24 bytes, and no single step takes longer
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 SHARE = 32
 """Most deliveries of one user in a source's common flow; further ones get the user's own flow."""
-SLOTS = 1 << 16
+SLOTS = 1 << 14
 """Number of hash chains: users whose hashes have the same remainder share one."""
 COMPACT = 4096
 """Removed places at the front of a flow at which its arrays are compacted."""
@@ -274,7 +274,7 @@ class _Source:
 
 
 class UnreadIndex:
-    """All unread deliveries, and the choice of those that become jobs next.
+    """The first unread deliveries, and the choice of those that become jobs next.
 
     Deliveries of one user are taken in the order of the log, across all sources.
     """
