@@ -5,7 +5,6 @@ from itertools import islice
 import apsw
 
 from gateway.spool.sqlite.cursors import DestinationCursors
-from gateway.spool.sqlite.reader import size
 from gateway.sqlite import fetch
 
 STEP = 256
@@ -57,10 +56,16 @@ class SpaceGauge:
         """Bytes below ``max_bytes`` at which the store counts as full. They leave room for any
         accepted request and for the outcomes of deliveries."""
         self.bytes = 0
+        self.pages = self.free_pages = 0
+        """Pages of the file, and those of them that are free, by the last measurement."""
+        self._page_size = 0
 
     def measure(self, connection: apsw.Connection) -> None:
-        """Read the number of used pages."""
-        self.bytes = size(connection)
+        """Read the numbers of pages."""
+        self._page_size = self._page_size or connection.pragma("page_size")
+        self.pages = connection.pragma("page_count")
+        self.free_pages = connection.pragma("freelist_count")
+        self.bytes = (self.pages - self.free_pages) * self._page_size
 
     @property
     def free(self) -> int:
@@ -94,13 +99,13 @@ class SpaceGauge:
         return True
 
 
-def shrink(connection: apsw.Connection, *, all_of_it: bool = False) -> bool:
+def shrink(connection: apsw.Connection, gauge: SpaceGauge, *, all_of_it: bool = False) -> bool:
     """Return some free pages at the file's end to the disk; return whether there are more.
 
     Some free pages stay for the next appends, unless the disk is full and needs ``all_of_it``.
+    The *gauge* has just measured the file.
     """
-    free, pages = connection.pragma("freelist_count"), connection.pragma("page_count")
-    if free <= (0 if all_of_it else max(4 * PAGES, pages // 8)):
+    if gauge.free_pages <= (0 if all_of_it else max(4 * PAGES, gauge.pages // 8)):
         return False
     fetch(connection, f"PRAGMA incremental_vacuum({PAGES})")
     return True

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -197,8 +197,9 @@ class Writer:
                 continue
             try:
                 entry, refused, mask = self._admitted(job.kept)
-                meta = pack(entry)
-                self._make_room(connection, size + len(meta) + len(entry.request.body))
+                meta, body = pack(entry), entry.request.body
+                length = len(meta) + len(body)
+                self._make_room(connection, size + length)
             except apsw.Error:
                 raise
             except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
@@ -207,8 +208,8 @@ class Writer:
                 if job.ids:
                     sieve.note(job)
                 job.kept = entry
-                taken.append(_Taking(job, entry, len(meta) + len(entry.request.body), refused))
-                rows.append((mask, now, entry.id, meta, entry.request.body))
+                taken.append(_Taking(job, entry, length, refused))
+                rows.append((mask, now, entry.id, meta, body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
         sieve.remember()
@@ -217,16 +218,17 @@ class Writer:
 
     def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
         """Record in memory the entries that were inserted from *seq* on."""
-        by_name, accepted = self._lanes.by_name, Counter[str]()
-        for taking in taken:
-            taking.job.result = self._lanes.new_position = seq
-            for name, numbers in taking.entry.targets.items():
-                by_name[name].add(seq, len(numbers), taking.size)
+        by_name, accepted = self._lanes.by_name, defaultdict[str, int](int)
+        for job, entry, size, refused in taken:
+            job.result = seq
+            for name, numbers in entry.targets.items():
+                by_name[name].add(seq, len(numbers), size)
                 accepted[name] += len(numbers)
-            for refusal in taking.refused:
+            for refusal in refused:
                 accepted[refusal.lane.name] += len(refusal.numbers)
                 self.evictions.refuse(connection, seq, refusal)
             seq += 1
+        self._lanes.new_position = seq - 1
         counts = ((count, by_name[name].number) for name, count in accepted.items())
         connection.executemany(_ACCEPT, counts)
 
@@ -238,15 +240,16 @@ class Writer:
         """
         refused: list[RefusedEntry] = []
         lanes: list[DestinationCursor] = []
-        takes, mask = False, 0
+        takes, mask, by_name = False, 0, self._lanes.by_name
         for name, numbers in entry.targets.items():
-            lane = self._lanes[name]
+            lane = by_name.get(name) or self._lanes[name]
             if lane.bounds is None:
                 raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
-            if why := self.room.refusal(lane):
+            overflow = lane.bounds.overflow
+            if overflow == "refuse" and (why := self.room.refusal(lane)):
                 refused.append(RefusedEntry(lane, numbers, why))
                 continue
-            takes = takes or lane.bounds.overflow != "drop"
+            takes = takes or overflow != "drop"
             lanes.append(lane)
             mask |= lane.bit
         if refused:
@@ -338,7 +341,7 @@ class Writer:
         with self._session.using() as connection:
             self._gauge.measure(connection)
             self.room.look(connection)
-            shrunk = shrink(connection, all_of_it=self._session.short is not None)
+            shrunk = shrink(connection, self._gauge, all_of_it=self._session.short is not None)
         if idle:
             self._session.checkpoint(1)  # only a checkpoint truncates the file
         return shrunk
