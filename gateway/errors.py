@@ -111,6 +111,8 @@ class RefusalCause(StrEnum):
     """Too many parallel calls to the vendor."""
     RELAY_FAILED = "relay_failed"
     """The vendor sent no response to a relayed call."""
+    INTERNAL = "internal"
+    """A bug in the gateway or in a plugin."""
 
 
 _CAUSES = {

@@ -110,7 +110,7 @@ class IngestObserver(Protocol):
         """Count a request for no source."""
 
     def failed(self, arrival: RequestContext) -> None:
-        """Count a request that failed with an internal error."""
+        """Count a relayed request that failed because of a bug."""
 
     def received(self, arrival: RequestContext) -> None:
         """Record a request whose response is ready."""

@@ -156,6 +156,16 @@ class ClientConnection(RequestLoop):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
+    def eof_received(self) -> bool:
+        """Keep the connection until all complete requests have responses, then close it.
+
+        The client may have closed only its own half. A relayed call ends, as an incomplete body
+        does: the client has most likely left.
+        """
+        stays = self._owed > 0 and not self._in_body and self.left is None
+        self._deaf = self._deaf or stays
+        return stays
+
     def data_received(self, data: bytes) -> None:
         """Parse and count data, and limit the size of a request's head."""
         if self._force_close or self._close or self._deaf:

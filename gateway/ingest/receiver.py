@@ -80,7 +80,7 @@ async def _pass_through(
 
 
 QUIET = 10.0
-"""Seconds between two log lines about events of a source that cannot be stored."""
+"""Seconds between two log lines about requests of a source that cannot be stored, or that fail."""
 TOO_LARGE_HEAD = "the request line and headers are too large"
 
 
@@ -131,6 +131,7 @@ class Receiver:
         self._ids = RequestIdGenerator()
         self._off_loop = OffLoop()
         self._not_stored = LogLimit(1, QUIET)
+        self._failed = LogLimit(1, QUIET)
 
     async def receive(self, http: web.BaseRequest) -> Answer | web.StreamResponse:
         """Return the response to one HTTP request, in the format of its source's vendor."""
@@ -201,13 +202,27 @@ class Receiver:
             return await _pass_through(http, found, request, self._off_loop)
         except Rejected as error:
             arrival.refused, arrival.relayed = error, False
-            response = source.input.refuse(request, error)
-            if error.fault is Fault.UNAVAILABLE:
-                response = _with_header(response, "retry-after", str(error.value))
-            return response
-        except Exception:
-            self._services.observer.failed(arrival)
-            raise
+            return _refusal(source, request, error)
+        except Exception as error:
+            if arrival.relayed:  # a part of the response may have been sent
+                self._services.observer.failed(arrival)
+                raise
+            arrival.refused = refused = self._report(arrival, error)
+            return _refusal(source, request, refused)
+
+    def _report(self, arrival: RequestContext, error: Exception) -> Rejected:
+        """Log a bug that a request met; return why the request is refused, to try again."""
+        source = arrival.source
+        if times := self._failed.take(source.name):
+            log.error(
+                "request_failed",
+                source=source.name,
+                plugin=source.input.name,
+                request=arrival.request.id,
+                times=times,
+                exc_info=error,
+            )
+        return Unavailable("the request cannot be handled now; try again", RefusalCause.INTERNAL)
 
     async def _ingest(
         self, http: web.BaseRequest, found: SourceMatch, arrival: RequestContext
@@ -402,5 +417,10 @@ def _plain(response: Response) -> Answer:
     return Answer(response.status, lines, response.body)
 
 
-def _with_header(response: Response, name: str, value: str) -> Response:
-    return Response(response.status, {**response.headers, name: value}, response.body)
+def _refusal(source: Source, request: Request, error: Rejected) -> Response:
+    """Return the vendor's response to a refused request; it says when to try again, if ever."""
+    response = source.input.refuse(request, error)
+    if error.fault is not Fault.UNAVAILABLE:
+        return response
+    headers = {**response.headers, "retry-after": str(error.value)}
+    return Response(response.status, headers, response.body)

@@ -143,15 +143,13 @@ class Observer:
         self.counts.closed[why] += 1
 
     def failed(self, arrival: RequestContext) -> None:
-        """Count a request that failed because of a bug."""
+        """Count a relayed request that failed because of a bug."""
         self.counts.requests[arrival.source.name, "error"] += 1
 
     def received(self, arrival: RequestContext) -> None:
         """Count, log and trace a request whose response is ready."""
         counts, source, refused = self.counts, arrival.source.name, arrival.refused
-        outcome = "accepted" if refused is None else refused.fault.value
-        if arrival.relayed:
-            outcome = "relayed"
+        outcome = _outcome(arrival)
         counts.requests[source, outcome] += 1
         counts.answers[source].observe(arrival.seconds)
         if refused is not None:
@@ -220,6 +218,16 @@ class Observer:
         ):
             raw = snapshot_attempt(job, to, outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)
+
+
+def _outcome(arrival: RequestContext) -> str:
+    """Return the outcome of a request, as the metric says it."""
+    refused = arrival.refused
+    if arrival.relayed:
+        return "relayed"
+    if refused is None:
+        return "accepted"
+    return "error" if refused.cause is RefusalCause.INTERNAL else refused.fault.value
 
 
 class DestinationObserver:

@@ -506,6 +506,26 @@ async def test_the_rest_of_a_body_is_not_awaited_from_a_client_that_left(tmp_pat
             await until(lambda: not serving())
 
 
+@pytest.mark.parametrize("count", [1, 3, 40])
+async def test_a_client_that_closed_its_half_gets_its_responses(tmp_path: Path, count: int) -> None:
+    """A client that sends no more after its requests gets all their responses."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, (head() + TRACK) * count)
+        kept[1].write_eof()
+        assert (await answered(kept)).count(b"HTTP/1.1 200 ") == count
+        await until(lambda: not run.gateway.guard.held and not len(run.gateway.guard))
+
+
+async def test_a_body_that_ends_too_early_closes_the_connection(tmp_path: Path) -> None:
+    """A client that closes its half within a body gets responses to the requests before it only."""
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, head() + TRACK[:-1])
+        await until(lambda: run.gateway.guard.held > 0)
+        kept[1].write_eof()
+        assert await answered(kept) == b""
+        await until(lambda: not run.gateway.guard.held and not len(run.gateway.guard))
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from gateway.errors import RefusalCause
+from plugins.segment.input import SegmentInput
 from tests.e2e.configs import destination
 from tests.e2e.raw_http import OK, Got, vendor
 from tests.e2e.running import Running, running
@@ -137,6 +139,30 @@ async def test_a_failing_spool_is_counted(tmp_path: Path) -> None:
         await run.gateway.spool.close()
         assert b"retry-after" in (await answered(await connected(run.url, call()))).lower()
         assert run.gateway.observer.counts.refused == {("site", RefusalCause.SPOOL_FAILED): 1}
+
+
+@pytest.mark.parametrize("method", ["decode", "credential", "read", "accept"])
+async def test_a_bug_of_a_plugin_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A plugin that raises gets its sender "try again" in the vendor's words, and a log line."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with limited(tmp_path) as run:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(SegmentInput, method, fails)
+            answer = await answered(await connected(run.url, call()))
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after" in answer
+        assert b"too_many_requests" in answer
+        (line,) = (line for line in logs if line["event"] == "request_failed")
+        assert (line["plugin"], line["source"], line["times"]) == ("segment", "site", 1)
+        assert isinstance(line["exc_info"], ZeroDivisionError)
+        await refused(run, "site", RefusalCause.INTERNAL)
+        assert run.gateway.observer.counts.requests["site", "error"] == 1
+        assert b" 200 OK" in await answered(await connected(run.url, call()))
 
 
 async def test_a_vendor_that_is_down_is_counted(tmp_path: Path) -> None:
