@@ -156,7 +156,7 @@ class ClientConnection(RequestLoop):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
         """Keep the connection until all complete requests have responses, then close it.
 
         The client may have closed only its own half. A relayed call ends, as an incomplete body
