@@ -78,9 +78,8 @@ class CircuitBreaker:
         Args:
             now: monotonic seconds.
         """
-        until = self.resumes_at(now)
-        if until is not None:
-            return until - now
+        if self._until > now or self._paused_until > now:
+            return max(self._until, self._paused_until) - now
         return self._high if self.state == "half_open" else 0.0
 
     def begin_attempt(self) -> None:

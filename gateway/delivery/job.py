@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import structlog
@@ -192,11 +192,11 @@ def steady_time() -> float:
     return _ORIGIN + time.monotonic()
 
 
-class Shadowed(NamedTuple):
+class Shadowed(msgspec.Struct, frozen=True):
     """A shadow destination handled the event; nothing was sent."""
 
 
-class AttemptResult(NamedTuple):
+class AttemptResult(msgspec.Struct, frozen=True):
     """The result of one attempt."""
 
     verdict: Verdict | Declined | Shadowed

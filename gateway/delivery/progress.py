@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,9 @@ class ProgressTracker:
         self._shard = shard
         self._reached = reached
         self._open: dict[int, _Entry] = {}
+        self._order: deque[int] = deque()
+        """The seqs of these, ascending. To find the first key of a dict takes a step per key that
+        was removed before it."""
         self._opened = 0
         self._left = 0
         self._closed: deque[tuple[int, _Entry]] = deque()
@@ -88,10 +92,12 @@ class ProgressTracker:
         self.newest = max(self.newest, seq)
         entry = self._open.get(seq)
         if entry is None:
-            again = self._open and seq < next(reversed(self._open))
+            order = self._order
+            if order and seq < order[-1]:  # an earlier read of it failed
+                insort(order, seq)
+            else:
+                order.append(seq)
             self._open[seq] = _Entry(self._opened, deliveries)
-            if again:  # an earlier read of it failed
-                self._open = dict(sorted(self._open.items()))
         else:
             entry.left += deliveries
         self._opened += deliveries
@@ -104,15 +110,19 @@ class ProgressTracker:
         self._left -= 1
         if ended is not None:
             entry.ended.append(ended)
-        while self._open:
-            first = next(iter(self._open))
-            if self._open[first].left:
-                break
+        if not entry.left and seq == self._order[0]:
+            self._pass_closed()
+        if self._timer is None:
+            self._soon()
+
+    def _pass_closed(self) -> None:
+        """Move the first entries, as far as they are finished, from the open to the closed."""
+        while self._order and not self._open[self._order[0]].left:
+            first = self._order.popleft()
             again = self._closed and first < self._closed[-1][0]
             self._closed.append((first, self._open.pop(first)))
             if again:
                 self._closed = deque(sorted(self._closed, key=itemgetter(0)))
-        self._soon()
 
     def open_ahead(self, seq: int) -> None:
         """Open a delivery of the entry at *seq* that overtakes others."""
@@ -140,8 +150,8 @@ class ProgressTracker:
         An older delivery, or another one of the same entry, is in flight.
         """
         count = 0
-        if self._open:
-            count = self._opened - next(iter(self._open.values())).before - self._left
+        if self._order:
+            count = self._opened - self._open[self._order[0]].before - self._left
         if self._ahead_seqs:
             blocked = (entry for seq, entry in self._closed if seq >= self._ahead_seqs[0])
             count += sum(len(entry.ended) for entry in blocked)
@@ -191,7 +201,8 @@ class ProgressTracker:
                 self._count(entry)
 
     def _count(self, entry: _Entry) -> None:
-        self._counts.update(entry.ended)
+        for ended in entry.ended:
+            self._counts[ended] += 1
         entry.ended.clear()
 
     @contextmanager
@@ -222,8 +233,8 @@ class ProgressTracker:
 
     def _watermark(self) -> int:
         firsts = [self._reached()]
-        if self._open:
-            firsts.append(next(iter(self._open)) - 1)
+        if self._order:
+            firsts.append(self._order[0] - 1)
         if self._ahead_seqs:
             firsts.append(self._ahead_seqs[0] - 1)
         return min(firsts)

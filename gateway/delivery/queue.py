@@ -6,7 +6,7 @@ log ──┘   (one event of a user    └─ retries ────────�
 at a time)
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.delivery.job import Job
@@ -23,7 +23,8 @@ SOURCE_JOBS = 64
 ISOLATED_SHARE = 4
 """At most one of this many parallel attempts is of an event that failed while others succeeded."""
 MET = 4096
-"""Number of users to remember whose event the vendor answered recently."""
+"""Least number of users to remember whose event the vendor answered recently, at most twice as many
+are."""
 RETRIES = "\0retries"
 """The flow of retried jobs of all sources; no source can have this name."""
 ISOLATED = "\0isolated"
@@ -104,6 +105,10 @@ class UserOrder:
             return queue.popleft()
         self._active.pop(user, None)
         return None
+
+    def has_followers(self, user: str) -> bool:
+        """Return whether further jobs of the user wait for the one in flight."""
+        return bool(self._active.get(user))
 
     def followers(self, user: str, most: int) -> list[Job]:
         """Remove and return the user's next jobs, to send them together with the one in flight."""
@@ -286,10 +291,10 @@ class InFlight:
 
     def is_evicted(self, job: Job) -> bool:
         """Return whether the spool evicted *job*; if so, set its ``had_trouble``."""
-        evicted = job.mark.seq <= self._evicted_to
-        if job.waiting:
-            evicted = job.mark in self._evicted
-        job.had_trouble = job.had_trouble or evicted
+        mark = job.mark
+        evicted = mark in self._evicted if job.waiting else mark.seq <= self._evicted_to
+        if evicted:
+            job.had_trouble = True
         return evicted
 
     def on_evicted(self, notice: Evicted) -> None:
@@ -318,7 +323,9 @@ class JobQueue:
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
         self._isolated_out: set[DeliveryRef] = set()
         """Those of `ISOLATED` whose attempt is under way."""
-        self._met: OrderedDict[int, None] = OrderedDict()
+        self._met: set[int] = set()
+        """Users whose event the vendor answered; once it is full, it becomes `_met_before`."""
+        self._met_before: set[int] = set()
 
     def __len__(self) -> int:
         """Return the number of jobs that may be sent now."""
@@ -362,7 +369,7 @@ class JobQueue:
         A *probe* prefers a job without attempts: the newest of a user whose event the vendor
         answered recently, else the newest of all, since older ones may have opened the circuit.
         """
-        for flow in self._order(probe=probe):
+        for flow in sorted(self._flows, key=_tried) if probe else list(self._flows):
             if flow == ISOLATED and len(self._isolated_out) >= self._most_isolated:
                 continue
             jobs = self._flows.pop(flow)
@@ -378,24 +385,18 @@ class JobQueue:
     def _probe(self, jobs: deque[Job]) -> Job:
         """Remove and return the job that says most about the vendor's health."""
         for back, job in enumerate(reversed(jobs), 1):
-            if job.user_hash in self._met:
+            if job.user_hash in self._met or job.user_hash in self._met_before:
                 del jobs[-back]
                 return job
         return jobs.pop()
 
     def passed(self, job: Job) -> None:
         """Record that the vendor answered an attempt of *job*."""
-        user, met = job.user_hash, self._met
-        if not user:
+        if not job.user_hash:
             return
-        met[user] = None
-        met.move_to_end(user)
-        if len(met) > MET:
-            met.popitem(last=False)
-
-    def _order(self, *, probe: bool) -> list[str]:
-        flows = list(self._flows)
-        return sorted(flows, key=_tried) if probe else flows
+        self._met.add(job.user_hash)
+        if len(self._met) >= MET:
+            self._met, self._met_before = set(), self._met
 
     def tried(self, job: Job) -> None:
         """Record the end of an attempt of *job*."""

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
@@ -30,7 +31,7 @@ FIELD = "field"
 log = structlog.get_logger()
 
 
-class PreparedRequest(NamedTuple):
+class PreparedRequest(Struct, frozen=True):
     """A request that is ready to be sent."""
 
     request: Request
@@ -40,7 +41,7 @@ class PreparedRequest(NamedTuple):
     """Whether it is the received request, with only the key replaced."""
 
 
-class RenderFailure(NamedTuple):
+class RenderFailure(Struct, frozen=True):
     """The first of the jobs cannot be rendered."""
 
     reason: str
@@ -188,9 +189,10 @@ class Renderer:
         return replace(forwarded, headers={**forwarded.headers, self._client_ip: ip})
 
     def _forwards(self, job: Job) -> bool:
-        same = self.passthrough and job.entry.vendor == self.output.name
+        if not self.passthrough or job.entry.vendor != self.output.name:
+            return False
         as_it_came = not (job.entry.request.client_id or job.entry.dropped) and job.steps is None
-        if not (same and as_it_came and not job.unbatched and job.mark.index == 0):
+        if not as_it_came or job.unbatched or job.mark.index:
             return False
         within = self.output.forward_max_age
         return within is None or self.client_input is not None or self._age(job) <= within

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
 
 import orjson
 import structlog
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.delivery.job import AttemptResult, Job
@@ -56,7 +56,7 @@ OnResult = Callable[[AttemptResult], object]
 """Called once with the result of an attempt."""
 
 
-class _Posted(NamedTuple):
+class _Posted(Struct, frozen=True):
     """A request that was posted."""
 
     jobs: Sequence[Job]
@@ -127,8 +127,8 @@ class Sender:
         return True
 
     def _post(self, jobs: Sequence[Job], prepared: PreparedRequest, on_result: OnResult) -> None:
-        request, covers, forwarded = prepared
-        for job in jobs[:covers]:
+        request, forwarded = prepared.request, prepared.forwarded
+        for job in jobs[: prepared.covers]:
             job.sent, job.forwarded = request, forwarded
         asked = forwarded and self.answers.asked(jobs[0])
         posted = _Posted(jobs, prepared, on_result, asked, time.time(), time.monotonic())
@@ -141,7 +141,7 @@ class Sender:
             also = posted.prepared.request.also
             if also and isinstance(outcome.verdict, Delivered):
                 request = replace(also[0], also=also[1:])
-                following = posted.prepared._replace(request=request)
+                following = replace(posted.prepared, request=request)
                 self._post(posted.jobs, following, posted.on_result)
                 return
         except Exception as error:  # neither this user nor others may get stuck
@@ -149,21 +149,22 @@ class Sender:
             outcome = internal_failure(error)
         posted.on_result(outcome)
 
-    def _outcome(self, posted: "_Posted", end: Response | TransportError) -> AttemptResult:
-        jobs, (_, covers, forwarded), _, asked, at, began = posted
-        job, latency = jobs[0], time.monotonic() - began
+    def _outcome(self, posted: _Posted, end: Response | TransportError) -> AttemptResult:
+        ended = time.monotonic()
+        jobs, covers, latency = posted.jobs, posted.prepared.covers, ended - posted.began
+        job = jobs[0]
         if isinstance(end, TransportError):
             self.answers.resolve(jobs[:covers], None)
             said = self.rendering.redactor(job).text_short(str(end))
-            attempt = Attempt(at, None, latency, said)
+            attempt = Attempt(posted.at, None, latency, said)
             return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
         verdict = self._judge(self._redacted(end, job))
-        final = asked and not end.truncated and not isinstance(verdict, RetryLater)
+        final = posted.asked and not end.truncated and not isinstance(verdict, RetryLater)
         self.answers.resolve(jobs[:covers], end if final else None)
         said = ""
         if isinstance(verdict, Delivered):
-            if not forwarded:
-                self.losses.offer(lambda: job.outgoing_event)
+            if not posted.prepared.forwarded and self.losses.is_due(ended):
+                self.losses.offer(partial(getattr, job, "outgoing_event"))
         else:
             redactor = self.rendering.redactor(job)
             verdict = self._bounded(replace(verdict, reason=redactor.text_short(verdict.reason)))
@@ -171,7 +172,7 @@ class Sender:
         if end.unread:
             unread = self.rendering.redactor(job).text_short(end.unread)
             said = f"{said} (unreadable: {unread})".lstrip()
-        attempt = Attempt(at, end.status, latency, said)
+        attempt = Attempt(posted.at, end.status, latency, said)
         return AttemptResult(verdict, attempt, covers=covers, told=final)
 
     def _redacted(self, response: Response, job: Job) -> Response:
@@ -199,8 +200,9 @@ class Sender:
         except Exception as error:
             log.exception("plugin_failed", vendor=output.name, step="verdict")
             return Refused(f"HTTP {response.status}, but the plugin failed to judge it: {error!r}")
-        client_key = self.rendering.client_input is not None
-        if client_key and isinstance(verdict, RetryLater) and verdict.cause == "credential":
+        if self.rendering.client_input is None or not isinstance(verdict, RetryLater):
+            return verdict
+        if verdict.cause == "credential":
             return Refused(verdict.reason)  # the client's key: other clients must not wait for it
         return verdict
 

@@ -275,7 +275,7 @@ class Worker:
     def _begin(self, job: Job) -> None:
         jobs = [job]
         try:
-            if job.user and (most := self.sender.batch_room(job)):
+            if self.queue.users.has_followers(job.user) and (most := self.sender.batch_room(job)):
                 jobs += self.queue.users.followers(job.user, most)
             self.sender.send(jobs, partial(self._on_result, jobs))
         except Exception as error:  # neither this user nor others may get stuck
@@ -386,22 +386,29 @@ class Worker:
         return False, ended
 
     def _count(self, job: Job, how: EndedWell, ended: Completion, attempt: Attempt | None) -> None:
-        self.delivered += isinstance(how, Delivered)
-        self.declined += isinstance(how, Declined)
-        self.shadowed += isinstance(how, Shadowed)
-        self._observer.on_attempt(job, ended, getattr(how, "reason", ""), attempt)
+        reason = ""
+        if type(how) is Delivered:
+            self.delivered += 1
+        elif type(how) is Declined:
+            self.declined += 1
+            reason = how.reason
+        else:
+            self.shadowed += 1
+        self._observer.on_attempt(job, ended, reason, attempt)
 
     def _on_response(self, job: Job) -> None:
-        opened, trouble = self.breaker.opened, self.breaker.reason
-        self.breaker.record_success(time.monotonic())
-        self.breaker.forget(job.mark)
+        breaker = self.breaker
+        opened, trouble = breaker.opened, breaker.reason
+        breaker.record_success(time.monotonic())
+        breaker.forget(job.mark)
         self.queue.passed(job)
+        if trouble is None and not opened:
+            return
         if opened:
             log.info("circuit_closed", destination=self.name, reason=trouble)
         if opened >= OUTAGE:
             self.backlog.waiting.recover()
-        if trouble is not None:
-            self._pump.wake_all()
+        self._pump.wake_all()
 
     def _retry(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
         """Schedule a retry of *job*, or give it up; return whether it is retried."""
@@ -472,8 +479,10 @@ class Worker:
         if job.waiting:
             self.queue.in_flight.settle(job.mark)
         self._release(job, ended, leave=leave)
-        self._spill(AHEAD)
-        self.backlog.waiting.continue_user(job.user)
+        if self.tracker.completed_ahead >= AHEAD:
+            self._spill(AHEAD)
+        if self.queue.users.blocked(job.user):
+            self.backlog.waiting.continue_user(job.user)
 
     def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Remove *job*."""

@@ -237,10 +237,14 @@ class LossCounter:
         self._share = share
         self._next = 0.0
 
+    def is_due(self, now: float) -> bool:
+        """Return whether rate and share permit to examine an event at monotonic *now*."""
+        return now >= self._next
+
     def offer(self, event: Callable[[], Event]) -> None:
         """Examine a delivered event if rate and share permit it."""
         now = time.monotonic()
-        if now < self._next:
+        if not self.is_due(now):
             return
         began = time.thread_time()
         self._examine(event)
