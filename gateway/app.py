@@ -375,8 +375,8 @@ class Gateway:
                 self._hook_calls.put(partial(call, event=event, source=source))
 
     def _settled(self, event: Event, destination: str, verdict: Verdict | Declined) -> None:
-        if self.shadows.beside.wanted:
-            self.shadows.beside.settled(destination, event.id, verdict, time.time())
+        if self.shadows.comparison.wanted:
+            self.shadows.comparison.settled(destination, event.id, verdict, time.time())
         if self._on_settled:
             call = self.registry.manager.hook.delivery_settled
             self._hook_calls.put(

@@ -81,7 +81,7 @@ def test_better_outcomes_must_be_recorded(after: dict[str, Any]) -> None:
     assert len(other) == 1
 
 
-def test_a_vendor_that_says_less_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_that_is_no_longer_sent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that an output no longer sends fails with its pair, event and name."""
     output = load_plugins().outputs["chrts"]
     original = output.losses

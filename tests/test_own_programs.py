@@ -26,7 +26,7 @@ def test_one_turn_is_too_few_to_compare(tmp_path: Path) -> None:
     assert "argument --turns: must be at least 2" in done.stderr
 
 
-def test_help_takes_no_pictures(tmp_path: Path) -> None:
+def test_help_has_no_screenshots(tmp_path: Path) -> None:
     """``--help`` of the pictures explains the folder and makes none."""
     done = ended(tmp_path, "tests.console.screenshots", "--help")
     assert (done.returncode, "folder" in done.stdout) == (0, True)

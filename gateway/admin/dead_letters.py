@@ -209,7 +209,7 @@ async def _page(context: AdminContext, which: DeadLetterFilter, after: int) -> l
     return [dead.id for dead in await context.gateway.spool.dead_letters(which, after, MOST)]
 
 
-async def held_of(
+async def spool_records(
     context: AdminContext, trace: Trace, events: Iterable[EventRecord]
 ) -> SpoolRecords:
     """Return the spool's records of a request, with the dead letters of *events*."""

@@ -207,7 +207,7 @@ def _event(
         violations=[f"{what}{LEFT_OUT if gone else ''}" for what, gone in planned.told()]
         if planned
         else [],
-        dropped_fields=left_out(mapped, was_received, explained.came, planned.dropped)
+        dropped_fields=left_out(mapped, was_received, explained.parsed, planned.dropped)
         if mapped and planned
         else [],
     )

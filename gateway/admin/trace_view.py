@@ -11,7 +11,7 @@ import orjson
 from msgspec.structs import replace
 
 from gateway.admin.context import AdminContext
-from gateway.admin.dead_letters import held_of
+from gateway.admin.dead_letters import spool_records
 from gateway.delivery import Worker
 from gateway.event import Event, as_json
 from gateway.http import Request
@@ -245,34 +245,34 @@ _LIST_INDEX = re.compile(r"\[(\d+)\]")
 
 
 def left_out(
-    mapped: EventMapping, received: Payload, came: Event, paths: Collection[FieldPath]
+    mapped: EventMapping, received: Payload, before: Event, paths: Collection[FieldPath]
 ) -> list[str]:
     """Return the paths of the fields in a request that were dropped.
 
     Args:
         mapped: the mapping that parsed the request.
         received: the request.
-        came: the event before fields were dropped.
+        before: the event before fields were dropped.
         paths: the dropped paths of the event.
     """
     if not (paths and received.fields):
         return []
-    gone = list(_spelt(mapped, received.body, came, paths))
+    gone = list(_spelt(mapped, received.body, before, paths))
     return [
         field.path
         for field in received.fields
         if any(_below(_LIST_INDEX.sub(r".\1", field.path), path) for path in gone)
-        or (field.link.startswith("extra.") and came.extra)
+        or (field.link.startswith("extra.") and before.extra)
     ]
 
 
 def _spelt(
-    mapped: EventMapping, body: str, came: Event, paths: Collection[FieldPath]
+    mapped: EventMapping, body: str, before: Event, paths: Collection[FieldPath]
 ) -> Iterator[str]:
     payload = loads(body)
-    index = int(came.id.rpartition("-")[2])
+    index = int(before.id.rpartition("-")[2])
     for path in paths:
-        yield wire_path(mapped, payload, came, index, path)
+        yield wire_path(mapped, payload, before, index, path)
 
 
 def _below(path: str, above: str) -> bool:
@@ -309,7 +309,7 @@ class ViewBuilder:
             SpoolError: the dead letters cannot be read.
         """
         trace, received = self._trace, self._trace.received
-        self._held = await held_of(self._context, trace, self._shown)
+        self._held = await spool_records(self._context, trace, self._shown)
         count = max(len(trace.events), received.events if received else 0)
         return RequestView(
             request=trace.request,
@@ -345,9 +345,11 @@ class ViewBuilder:
         return []
 
     def _event(self, parsed: EventRecord) -> EventView:
-        came = self._events.get(parsed.event)
+        before = self._events.get(parsed.event)
         event = (
-            without_fields(came, parsed.dropped_fields) if came and parsed.dropped_fields else came
+            without_fields(before, parsed.dropped_fields)
+            if before and parsed.dropped_fields
+            else before
         )
         ended = delivery_statuses(self._trace, parsed, self._held)
         return EventView(
@@ -358,7 +360,7 @@ class ViewBuilder:
             fields=event_fields(as_json(event)) if event else [],
             decisions=list(parsed.decisions),
             violations=list(parsed.violations),
-            dropped_fields=self._left_out(came, parsed),
+            dropped_fields=self._left_out(before, parsed),
             deliveries=[self._delivery(event, end) for end in ended],
         )
 
@@ -400,10 +402,10 @@ class ViewBuilder:
             omitted_changes=tries[-1].omitted_changes,
         )
 
-    def _left_out(self, came: Event | None, parsed: EventRecord) -> list[str]:
-        if came is None or self._mapped is None or self._received is None:
+    def _left_out(self, before: Event | None, parsed: EventRecord) -> list[str]:
+        if before is None or self._mapped is None or self._received is None:
             return []
-        return left_out(self._mapped, self._received, came, parsed.dropped_fields)
+        return left_out(self._mapped, self._received, before, parsed.dropped_fields)
 
     def _rows_out(self, event: Event | None, tried: AttemptRecord) -> list[Row]:
         config = self._gateway.config.destinations.get(tried.destination)

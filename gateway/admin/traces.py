@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from gateway.admin.context import HEADERS, AdminContext, ApiProblem, with_heartbeat
-from gateway.admin.dead_letters import held_of
+from gateway.admin.dead_letters import spool_records
 from gateway.admin.endpoint import Endpoint, Limit, Number, Seconds, Text, endpoint
 from gateway.admin.trace_view import RequestView, ViewBuilder
 from gateway.spool import DeadLetter
@@ -60,15 +60,15 @@ async def _untraced(context: AdminContext, identity: str) -> list[Trace]:
         if pending is not None:
             return [
                 await asyncio.to_thread(
-                    trace_from_spool, pending.entry, _maker(context), whole=pending.whole
+                    trace_from_spool, pending.entry, _builder(context), whole=pending.whole
                 )
             ]
     return []
 
 
-def _maker(context: AdminContext) -> RecordBuilder:
+def _builder(context: AdminContext) -> RecordBuilder:
     gateway = context.gateway
-    return RecordBuilder(gateway.observer.recorder.maker.setting, gateway.config.trace.max_body)
+    return RecordBuilder(gateway.observer.recorder.builder.setting, gateway.config.trace.max_body)
 
 
 def _both(trace: Trace, from_letters: Trace) -> Trace:
@@ -79,13 +79,13 @@ def _both(trace: Trace, from_letters: Trace) -> Trace:
 
 def _trace(context: AdminContext, found: list[DeadLetter]) -> Trace:
     gateway = context.gateway
-    maker = _maker(context)
+    builder = _builder(context)
     received: RequestRecord | None = None
     events: dict[str, EventRecord] = {}
     tries: list[AttemptRecord] = []
     for dead in found:
         trial = snapshot_of_dead_letter(dead, gateway.parse, gateway.output_of(dead.destination))
-        for record in maker.tried(trial, whole=True):
+        for record in builder.tried(trial, whole=True):
             if isinstance(record, RequestRecord):
                 received = record
             elif isinstance(record, EventRecord):
@@ -193,7 +193,7 @@ async def show_trace(context: AdminContext, query: TraceLookup) -> TraceResult:
     found = await traced(context, query.id)
     if not found:
         raise _no_trace(context, query.id)
-    held = [await held_of(context, trace, trace.events) for trace in found]
+    held = [await spool_records(context, trace, trace.events) for trace in found]
     letters = [letter for one in held for letter in one.dead_letters]
     return TraceResult(found, letters, [state for one in held for state in one.delivery_states])
 

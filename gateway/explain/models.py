@@ -100,7 +100,7 @@ class EventExplanation:
 
     event: Event
     """The event as routed, without the fields that the tracking plan removed."""
-    came: Event
+    parsed: Event
     """The event as parsed, with those fields."""
     planned: PlanResult | None
     """The result of the tracking plan."""

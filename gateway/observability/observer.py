@@ -94,13 +94,13 @@ class Observer:
 
     def reconfigure(self, setting: RecordSettings) -> None:
         """Make later records with another *setting*."""
-        self.recorder.maker.setting = setting
+        self.recorder.builder.setting = setting
         redaction.redactor = setting.redactor
 
     @property
     def redactor(self) -> Redactor:
         """Return the redactor of the configuration in effect."""
-        return self.recorder.maker.setting.redactor
+        return self.recorder.builder.setting.redactor
 
     def sample(self, source: str) -> bool:
         """Return whether the next request, which is for *source*, is traced."""

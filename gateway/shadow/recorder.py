@@ -37,7 +37,7 @@ class ShadowRecorder:
         self._hides = hides
         self.file = ShadowStore(folder)
         self.tally = ShadowTally()
-        self.beside = LiveComparison(self.tally)
+        self.comparison = LiveComparison(self.tally)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,7 +79,7 @@ class ShadowRecorder:
             SpoolError: the file cannot be written.
         """
         shadows = {name for name, config in destinations.items() if config.shadow}
-        self.beside.wanted = any(config.shadow == "send" for config in destinations.values())
+        self.comparison.wanted = any(config.shadow == "send" for config in destinations.values())
         fresh = shadows - await self.known() if shadows else shadows
         await asyncio.to_thread(self.file.name, shadows, set(destinations) - shadows)
         depths = await spool.depths() if fresh else {}
@@ -101,9 +101,11 @@ class ShadowRecorder:
         self, name: str, config: DestinationConfig, rendering: Renderer, transport: Transport
     ) -> Sender:
         """Return the sender of a shadow."""
-        beside = self.beside if config.shadow == "send" else None
+        comparison = self.comparison if config.shadow == "send" else None
         longest = config.retry_after_max
-        return ShadowSender(name, rendering, transport, self.tally, beside, longest_pause=longest)
+        return ShadowSender(
+            name, rendering, transport, self.tally, comparison, longest_pause=longest
+        )
 
     def noticed(self, notice: SpoolNotice, at: float) -> None:
         """Count the deliveries that the spool dropped because a shadow was too slow."""

@@ -51,7 +51,7 @@ class LiveComparison:
         sides = self._sides(event_id)
         sides.shadows[shadow] = how
         for other, verdict in sides.others.items():
-            self._tally.beside(shadow, other, f"{verdict}, {how}", at)
+            self._tally.pair(shadow, other, f"{verdict}, {how}", at)
 
     def settled(
         self, destination: str, event_id: str, verdict: Verdict | Declined, at: float
@@ -63,7 +63,7 @@ class LiveComparison:
         sides = self._sides(event_id)
         sides.others[destination] = outcome
         for shadow, how in sides.shadows.items():
-            self._tally.beside(shadow, destination, f"{outcome}, {how}", at)
+            self._tally.pair(shadow, destination, f"{outcome}, {how}", at)
 
     def _sides(self, event_id: str) -> _Sides:
         sides = self._events.get(event_id)
@@ -92,7 +92,7 @@ class ShadowSender(Sender):
         rendering: makes the requests.
         transport: sends them.
         tally: counts the results.
-        beside: gets the test account's responses; None if events are not sent.
+        comparison: gets the test account's responses; None if events are not sent.
         longest_pause: the longest pause in seconds that the account can request.
     """
 
@@ -102,7 +102,7 @@ class ShadowSender(Sender):
         rendering: Renderer,
         transport: Transport,
         tally: ShadowTally,
-        beside: LiveComparison | None = None,
+        comparison: LiveComparison | None = None,
         *,
         longest_pause: float = HOUR,
     ) -> None:
@@ -111,14 +111,14 @@ class ShadowSender(Sender):
         self._output = rendering.output
         self._name = name
         self._tally = tally
-        self._beside = beside
+        self._comparison = comparison
         self._again = 0.0
 
     def send(self, jobs: Sequence[Job], on_result: OnResult) -> None:
         """Examine the first of *jobs*; its outcome, which comes later, is always "shadowed"."""
         job = jobs[0]
         request = self._look(job)
-        if request is None or self._beside is None:
+        if request is None or self._comparison is None:
             # not at once: nothing else in here waits, so other work would starve
             asyncio.get_running_loop().call_soon(on_result, LOOKED)
         elif time.monotonic() < self._again:
@@ -162,8 +162,8 @@ class ShadowSender(Sender):
     def _answered(self, job: Job, how: str, why: str) -> None:
         now = time.time()
         self._tally.answer(self._name, job.event, how, now, why)
-        if self._beside is not None and how in {"accepted", "refused"}:
-            self._beside.answered(self._name, job.event.id, how, now)
+        if self._comparison is not None and how in {"accepted", "refused"}:
+            self._comparison.answered(self._name, job.event.id, how, now)
 
     def _told(self, end: Response | TransportError, redactor: Redactor) -> tuple[str, str]:
         """Return the outcome of a request to the test account, and its reason."""

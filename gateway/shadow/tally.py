@@ -163,7 +163,7 @@ class ShadowTally:
                 seen.add(key)
                 self._add(key, at)
 
-    def beside(self, destination: str, other: str, how: str, at: float) -> None:
+    def pair(self, destination: str, other: str, how: str, at: float) -> None:
         """Count the outcomes of an event at another destination and in the test account."""
         self._add(Key(destination, "", "", "beside", other, how), at)
 

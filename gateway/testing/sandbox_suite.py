@@ -64,13 +64,13 @@ class SandboxSuite(PluginSuite):
             metafunc.parametrize("sample", found.values(), ids=found.keys())
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda e: f"{e.type}-{e.name}")
-    def test_takes_what_goes_out(self, event: Event, output: Output) -> None:
+    def test_accepts_every_rendered_request(self, event: Event, output: Output) -> None:
         """The sandbox accepts every rendered request, whatever the event's origin."""
         for told in (event, replace(event, origin=output.name)):
             for request in _requests(output, told):
                 self._check_accepted(output, request)
 
-    def test_takes_what_goes_back(self, sample: Sample, output: Output) -> None:
+    def test_accepts_the_samples(self, sample: Sample, output: Output) -> None:
         """The sandbox accepts the samples' events, parsed from requests if there is an input."""
         own = self.input
         for event in events_of(sample) if own is None else own.parse(request_of(sample)):

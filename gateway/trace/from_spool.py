@@ -119,23 +119,23 @@ def _event(dead: DeadLetter, parse: Parse) -> Event:
         return Event(type="track", name=name, id=f"{dead.entry.id}-{dead.index}")
 
 
-def trace_from_spool(entry: Entry, maker: RecordBuilder, *, whole: bool) -> Trace:
+def trace_from_spool(entry: Entry, builder: RecordBuilder, *, whole: bool) -> Trace:
     """Return the trace of a request from its entry in the spool.
 
     Args:
         entry: the entry.
-        maker: makes the records.
+        builder: makes the records.
         whole: the entry has all targets of the request. Other destinations in the routes' decisions
             got nothing: the event was a duplicate, or the routes were different then.
     """
     events: Sequence[Event] = ()
     try:
-        events = parse_stored(entry, maker.setting.inputs)
+        events = parse_stored(entry, builder.setting.inputs)
     except Exception:  # noqa: BLE001 - the plugin rejects it now, or is not installed
         events = ()
     received: RequestRecord | None = None
     parsed: list[EventRecord] = []
-    for record in maker.stored(entry, dict(enumerate(events))):
+    for record in builder.stored(entry, dict(enumerate(events))):
         if isinstance(record, RequestRecord):
             received = record
         elif isinstance(record, EventRecord):

@@ -73,7 +73,7 @@ class Recorder:
     """Records what happens.
 
     Args:
-        maker: builds records.
+        builder: builds records.
         hub: the live viewers.
         store: opens the file; None stores nothing.
         spans: starts the export to a collector; None exports nothing.
@@ -87,7 +87,7 @@ class Recorder:
 
     def __init__(
         self,
-        maker: RecordBuilder,
+        builder: RecordBuilder,
         hub: LiveFeed,
         store: "TraceFile | None",
         spans: Callable[[], SpanSink] | None = None,
@@ -95,7 +95,7 @@ class Recorder:
         self.dropped = 0
         self.recorded = 0
         self.cpu = 0.0
-        self.maker = maker
+        self.builder = builder
         self._hub = hub
         self._opens = store
         self._store: TraceWriter | None = None
@@ -247,8 +247,8 @@ class Recorder:
 
     def _made(self, raw: Raw) -> Sequence[Record]:
         if isinstance(raw, RequestContext):
-            return list(self.maker.arrived(raw))
-        return list(self.maker.tried(raw))
+            return list(self.builder.arrived(raw))
+        return list(self.builder.tried(raw))
 
     def _say(self, event: str, what: str) -> None:
         now = time.monotonic()

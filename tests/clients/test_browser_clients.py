@@ -192,7 +192,7 @@ async def test_a_page_that_sends_rudderstacks_beacons(tmp_path: Path) -> None:
     ("library", "kind", "header"),
     [("segment", "Fetch", "x-retry-count"), ("rudderstack", "XHR", "rsa-retry-attempt")],
 )
-async def test_a_page_is_asked_to_come_back_and_does(
+async def test_a_page_retries_after_a_refusal(
     tmp_path: Path, library: str, kind: str, header: str
 ) -> None:
     """A further try carries headers of its own, which pages may send, and arrives."""

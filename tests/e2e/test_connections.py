@@ -422,7 +422,7 @@ async def test_every_head_of_a_pipeline_is_measured(tmp_path: Path) -> None:
         assert [one[:3] for one in answer.split(b"HTTP/1.1 ")[1:]] == [b"431", b"200"] * 2
 
 
-async def test_a_head_that_comes_in_pieces_is_measured_whole(tmp_path: Path) -> None:
+async def test_the_size_of_a_head_is_that_of_all_its_pieces(tmp_path: Path) -> None:
     """A head that is too large is refused before its last line has come."""
     async with running(tmp_path, limited(tmp_path)) as run:
         kept = await connected(run.url, head("origin: https://shop.example")[:-2])

@@ -81,7 +81,9 @@ async def test_one_bad_event_in_a_quiet_hour_delays_no_others(tmp_path: Path) ->
         await vendor.until(lambda v: v.disliked["500"] > 1, SOON)
 
 
-async def test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on(tmp_path: Path) -> None:
+async def test_a_permanent_failure_becomes_a_dead_letter_and_its_user_continues(
+    tmp_path: Path,
+) -> None:
     """After exactly ``max_attempts`` attempts an event is a dead letter; its user's next go on."""
     bad = EventMark(user=4, number=3)
     async with several(tmp_path, ("403", "500", "hang"), HASTY) as (on, vendors):

@@ -68,7 +68,7 @@ async def batch(admin: Admin, *messages: str) -> str:
         return answer.headers["x-gateway-request-id"]
 
 
-async def test_an_id_without_data_tells_its_time(tmp_path: Path) -> None:
+async def test_an_id_without_data_shows_its_time(tmp_path: Path) -> None:
     """When nothing else is left, an id shows when its request arrived and if it was sampled."""
     plain, chosen = RequestIdGenerator().next(), RequestIdGenerator().next(traced=True)
     at = time_of_id(plain)

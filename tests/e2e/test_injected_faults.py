@@ -324,7 +324,7 @@ async def test_delivered_events_do_not_overflow(tmp_path: Path) -> None:
         assert not letters["chrts"].keys() & vendor.accepted.keys()
 
 
-async def test_a_user_goes_on_after_an_overflow_of_the_retry(tmp_path: Path) -> None:
+async def test_a_user_continues_after_its_retry_is_evicted(tmp_path: Path) -> None:
     """When an overflow gives up a user's retry, the events parked behind it are delivered."""
     more = PROMPT + 'max_backlog = 10\non_full = "dead_letter"'
     async with in_process_harness(tmp_path, "chrts", delivery=more, users=4) as on:
@@ -499,7 +499,7 @@ async def test_a_backlog_that_no_longer_parses_is_read_without_a_wait(
         await until(lambda: on.gateway.workers["chrts"].dead_letters.count == 250)
 
 
-async def test_a_parked_event_goes_on_after_an_unparsable_one(
+async def test_a_parked_event_continues_after_an_unparsable_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A parked event is delivered when the event before it turns out to be unparsable."""

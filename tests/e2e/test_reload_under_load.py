@@ -169,7 +169,7 @@ async def test_an_end_takes_one_drain_timeout_whoever_hangs(tmp_path: Path, how:
         assert {line["destination"] for line in said} == set(names)
 
 
-async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> None:
+async def test_a_replay_under_load_delivers_each_dead_letter_once(tmp_path: Path) -> None:
     """Dead letters replayed under load are delivered once, and leave the list."""
     async with process_harness(tmp_path, "chrts", delivery=PROMPT.replace("1s", "20s")) as on:
         vendor = on.vendors["chrts"]
@@ -188,7 +188,7 @@ async def test_a_replay_under_load_delivers_each_letter_once(tmp_path: Path) -> 
             assert not box.dead_letters()
 
 
-async def test_nothing_new_goes_after_a_pause(tmp_path: Path) -> None:
+async def test_a_paused_destination_gets_nothing_new(tmp_path: Path) -> None:
     """After the call that pauses a destination returns, no attempt begins."""
     async with process_harness(tmp_path, "chrts", users=64, delivery='timeout = "30s"') as on:
         vendor = on.vendors["chrts"]

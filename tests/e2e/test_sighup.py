@@ -76,7 +76,7 @@ async def test_hangups_at_its_end_are_no_failure(tmp_path: Path) -> None:
         assert await running.ended() == 0
 
 
-async def test_a_command_that_ends_by_itself_ends_at_a_hangup(tmp_path: Path) -> None:
+async def test_a_short_command_ends_at_sighup(tmp_path: Path) -> None:
     """A command other than ``run`` ends at SIGHUP."""
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG.format(folder=tmp_path))

@@ -282,7 +282,7 @@ async def test_records_past_the_limit_are_dropped(tmp_path: Path) -> None:
     """A recorder holds a limited number of records and bytes; it drops and counts the rest."""
     async with running(tmp_path, configured(tmp_path)) as run:
         observed = run.gateway.observer
-        recorder = Recorder(observed.recorder.maker, observed.hub, None)
+        recorder = Recorder(observed.recorder.builder, observed.hub, None)
         recorder.start()
         raw: Any = "what no record can be made of"
         for _ in range(MOST + 10):

@@ -77,7 +77,7 @@ def test_a_viewed_cart_is_the_whole_cart() -> None:
 
 
 @pytest.mark.parametrize("products", [[], [{"name": "no id"}]])
-def test_a_cart_of_which_nothing_is_known_is_not_emptied(products: list[Any]) -> None:
+def test_a_cart_of_unknown_content_is_not_emptied(products: list[Any]) -> None:
     """A cart without known products is no cart event, which would clear the user's cart."""
     body = {**CART, "properties": {"cart_id": "c1", "products": products}}
     path, said = translated("segment", "/v1/track", body, "personaclick")
@@ -384,7 +384,7 @@ def test_traits_of_other_spellings_have_their_fields() -> None:
     }  # fmt: skip
 
 
-def test_a_reserved_name_is_spelt_otherwise() -> None:
+def test_a_reserved_name_is_written_differently() -> None:
     """A property with the name of a PersonaClick field is sent under a prefixed name."""
     event = Event(
         type="track", name="Invited", user_id="u1", origin="segment",

@@ -72,7 +72,7 @@ def test_a_change_of_consent_says_which_categories(source: str, path: str, body:
 
 
 @pytest.mark.parametrize(("source", "path", "body"), PROFILES)
-def test_a_profile_says_what_was_withdrawn(source: str, path: str, body: Any) -> None:
+def test_a_profile_has_withdrawn_consent(source: str, path: str, body: Any) -> None:
     """The consent of a profile is among its attributes, granted or not."""
     _, chrts = translated(source, path, body, "chrts")
     assert GIVEN.items() <= chrts["attributes"].items()

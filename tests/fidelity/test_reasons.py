@@ -100,7 +100,7 @@ def test_whatever_a_reason_proposes_sends_the_field(vendor: str) -> None:
         ("quartic", "Order Completed", "consent.ads"),
     ],
 )
-def test_nothing_is_proposed_where_it_would_not_help(vendor: str, name: str, path: str) -> None:
+def test_no_setting_is_suggested_without_effect(vendor: str, name: str, path: str) -> None:
     """A call with fixed fields proposes no ``include``."""
     event = dict(full_events())[name]
     lost = next(f for f in field_outcomes(OUTPUTS[vendor], event) if membered_free(f.path) == path)

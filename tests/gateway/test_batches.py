@@ -36,7 +36,7 @@ def test_lists_are_joined_in_order(ours: list[Any], theirs: list[Any], around: A
     assert orjson.loads(merged.body) == {**orjson.loads(one.body), "events": ours + theirs}
 
 
-def test_a_list_may_stand_within_objects() -> None:
+def test_a_list_can_be_nested_in_objects() -> None:
     """A dotted path leads to the list; the values beside the path must be equal."""
     one = request_with({"a": {"b": [1], "c": 2}})
     merged = merge_lists(one, request_with({"a": {"b": [3], "c": 2}}), "a.b")

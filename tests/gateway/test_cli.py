@@ -321,7 +321,7 @@ def test_translate_shows_event_request_and_loss(body: Path) -> None:
     assert "properties.products[].price kept 3 items[].price" in fields
 
 
-def test_translate_tells_a_reason_once() -> None:
+def test_translate_prints_a_reason_once() -> None:
     """A reason that several fields share is told for the first; the others name that field."""
     traits = {"username": "ada", "title": "Countess", "avatar": "https://a.example/ada.png"}
     body = orjson.dumps({"userId": "u1", "traits": {"email": "ada@shop.example", **traits}})

@@ -224,7 +224,7 @@ def test_recorded_consent_needs_retention(tmp_path: Path) -> None:
     assert "consented: needs retention in [consent]; set it" in shown.output
 
 
-def test_tests_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
+def test_tests_can_have_a_file_of_their_own(tmp_path: Path) -> None:
     """A test file can include the configuration, and read bodies from files beside it."""
     config(tmp_path)
     (tmp_path / "order.json").write_text(BODY)

@@ -115,7 +115,7 @@ def read_by_tables(reads: Input, request: Request) -> list[tuple[Table, Any, Sta
 
 
 @pytest.mark.parametrize("vendor", INPUTS)
-def test_samples_are_read_alike(vendor: str) -> None:
+def test_samples_are_read_the_same(vendor: str) -> None:
     """A reader makes the events of each sample that the walk makes."""
     for sample in load_samples(FOLDERS[vendor]).values():
         reads = read_by_tables(INPUTS[vendor], request_of(sample))
@@ -127,7 +127,7 @@ def test_samples_are_read_alike(vendor: str) -> None:
 @pytest.mark.parametrize("vendor", INPUTS)
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
-def test_spoilt_samples_are_read_alike(vendor: str, data: st.DataObject) -> None:
+def test_corrupted_samples_are_read_the_same(vendor: str, data: st.DataObject) -> None:
     """For a sample with hostile values, a reader has the events or the error of the walk."""
     sample = data.draw(st.sampled_from([*load_samples(FOLDERS[vendor]).values()]))
     request = request_of(sample)
@@ -141,7 +141,7 @@ def test_spoilt_samples_are_read_alike(vendor: str, data: st.DataObject) -> None
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
-def test_payloads_of_every_type_are_read_alike(endpoint: str, data: st.DataObject) -> None:
+def test_payloads_of_every_type_are_read_the_same(endpoint: str, data: st.DataObject) -> None:
     """For payloads that the types allow, and others, a reader has the result of the walk."""
     mapped = ENDPOINTS[endpoint]
     payload = data.draw(bodies(mapped))
@@ -331,7 +331,7 @@ def test_of_two_rows_with_one_field_the_later_counts() -> None:
         ({"inner": [], "count": "x"}, "inner"),
     ],
 )
-def test_the_first_fault_of_the_payload_is_told(payload: Any, path: str) -> None:
+def test_the_first_fault_of_the_payload_is_reported(payload: Any, path: str) -> None:
     """Of several values that the vendor refuses, the error has the first one in the payload."""
     rows = [
         Row("a", "name"),

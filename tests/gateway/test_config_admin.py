@@ -61,7 +61,7 @@ def test_a_token_may_be_a_reference(tmp_path: Path) -> None:
         ("port = 1", "port: unknown key"),
     ],
 )
-def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
+def test_mistakes_are_reported(tmp_path: Path, lines: str, said: str) -> None:
     """Each mistake in [admin] is reported with its key, without the token."""
     (found,) = problems(tmp_path, admin(lines))
     assert said in found

@@ -36,7 +36,7 @@ def test_only_the_url_is_required(tmp_path: Path) -> None:
         (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is not a duration"),
     ],
 )
-def test_mistakes_are_told(tmp_path: Path, lines: str, said: str) -> None:
+def test_mistakes_are_reported(tmp_path: Path, lines: str, said: str) -> None:
     """Each mistake in [alerts] is reported with its key, without the URL."""
     (found,) = problems(tmp_path, f"{FINE}[alerts]\n{lines}\n")
     assert said in found

@@ -17,7 +17,7 @@ identify = true
 )
 
 
-def test_schemas_stand_inline_or_in_files(tmp_path: Path) -> None:
+def test_schemas_are_inline_or_in_files(tmp_path: Path) -> None:
     """A schema is a table, a boolean, or a path relative to the configuration file."""
     (tmp_path / "plan").mkdir()
     (tmp_path / "plan" / "order.json").write_text('{"required": ["user_id"]}')

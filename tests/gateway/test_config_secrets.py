@@ -71,7 +71,7 @@ def test_a_broken_reference_is_a_problem(tmp_path: Path) -> None:
     assert "the default of KEY contains a reference, which is not resolved" in problem
 
 
-def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_a_secret_can_be_in_a_file(tmp_path: Path) -> None:
     """``file:`` reads a credential and strips white space, also inside a variable's value."""
     (tmp_path / "token").write_text(f"\n {CANARY} \n")
     assert token(tmp_path, f"file:{tmp_path}/token") == CANARY

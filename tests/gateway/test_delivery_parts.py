@@ -162,7 +162,7 @@ def test_in_an_outage_no_event_is_isolated() -> None:
     assert not any(fail(breaker, "u", number=-1) for _ in range(100))
 
 
-def test_a_probe_that_meets_a_limit_is_followed_by_another() -> None:
+def test_a_rate_limited_probe_is_followed_by_another() -> None:
     """A probe that gets 429 leaves the circuit open, and the next probe waits for Retry-After."""
     breaker = CircuitBreaker(low=1, high=60)
     for user in range(THRESHOLD):
@@ -250,7 +250,7 @@ def test_a_vendors_limit_is_honoured_to_the_second() -> None:
     assert breaker.paused_until(107) is None
 
 
-def test_a_limit_that_meets_one_user_alone_holds_others_for_seconds() -> None:
+def test_a_limit_of_one_user_delays_others_for_seconds_only() -> None:
     """A 429 that only one event gets pauses other events for a short time only."""
     breaker = CircuitBreaker(low=1, high=60)
     for _ in range(5):

@@ -245,7 +245,7 @@ async def test_a_body_nested_deeper_than_json_is_written_can_be_read_back(client
         assert page.status == 200
 
 
-async def test_the_stream_tells_new_entries_as_they_come(client: Client) -> None:
+async def test_the_stream_has_new_entries_at_once(client: Client) -> None:
     """The stream sends each new entry as one event with its number and journal JSON."""
     following = asyncio.create_task(lines_until(client, "?after=0", b"second"))
     await track(client, name="first")

@@ -190,7 +190,7 @@ async def test_a_carriage_return_cannot_end_a_line_of_the_stream(client: Client)
     assert fields == [b"id", *[b"data"] * (len(fields) - 2), b"event"]
 
 
-async def test_the_stream_tells_that_the_journal_was_cleared(client: Client) -> None:
+async def test_the_stream_reports_a_cleared_journal(client: Client) -> None:
     """Clearing the journal sends an event that empties open pages."""
     await track(client, "Signed Up")
     async with asyncio.timeout(5), client.get("/_sandbox/events?as=page") as stream:

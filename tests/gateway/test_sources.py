@@ -55,7 +55,7 @@ def test_a_source_serves_its_vendors_paths() -> None:
     assert found(index, "/") is None
 
 
-def test_a_mount_sets_a_source_apart() -> None:
+def test_a_mount_distinguishes_sources() -> None:
     """A source with a mount serves every path below it."""
     index = SourceIndex([source("a"), source("b", mount="/shop-b")])
     assert found(index, TRACK) == ("a", TRACK)
@@ -64,7 +64,7 @@ def test_a_mount_sets_a_source_apart() -> None:
     assert found(index, "/shop-bb/other") is None
 
 
-def test_hosts_set_a_source_apart() -> None:
+def test_hosts_distinguish_sources() -> None:
     """A source with hosts serves only them, without regard to case and port."""
     index = SourceIndex([source("any"), source("a", hosts=("a.example",))])
     assert found(index, TRACK, "A.example:8443") == ("a", TRACK)
@@ -81,7 +81,7 @@ def test_the_longest_mount_is_used() -> None:
     assert found(index, "/m/other") == ("a", "/other")
 
 
-def test_keys_tell_sources_at_one_place_apart() -> None:
+def test_keys_distinguish_sources_at_one_path() -> None:
     """Sources of one vendor may share a path and hosts; the key selects the source."""
     index = SourceIndex(
         [

@@ -80,7 +80,7 @@ async def test_a_broken_disk_causes_no_busy_loop(
     spool: SqliteSpool, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the disk fails, the writer retries at intervals, and not in a busy loop."""
-    looks, keep = [0], writer.Writer._keep_house
+    looks, keep = [0], writer.Writer._maintain
 
     def counted(self: writer.Writer, *, idle: bool) -> bool:
         looks[0] += 1
@@ -89,7 +89,7 @@ async def test_a_broken_disk_causes_no_busy_loop(
     disk.writing = apsw.IOError
     with pytest.raises(SpoolError):
         await spool.append(entry("lost", a=(0,)))
-    monkeypatch.setattr(writer.Writer, "_keep_house", counted)
+    monkeypatch.setattr(writer.Writer, "_maintain", counted)
 
     async def some() -> bool:
         return looks[0] >= 3

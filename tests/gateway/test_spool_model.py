@@ -159,7 +159,7 @@ class SpoolModel(RuleBasedStateMachine):
             delivered=self.delivered[name],
         )
 
-    def buried(self, key: Delivery) -> None:
+    def dead_lettered(self, key: Delivery) -> None:
         """Remove a dead letter from the model; it does not return if it is ahead of the cursor."""
         del self.dead[key]
         if self.ahead(*key[:2]):
@@ -176,7 +176,7 @@ class SpoolModel(RuleBasedStateMachine):
             sent = self.dead[group[0]]
             self.log[seq] = msgspec.structs.replace(sent, targets={name: indexes})
             for key in group:
-                self.buried(key)
+                self.dead_lettered(key)
                 self.waiting[name, seq, key[2]] = later(seq, key[2])
             self.fresh.add(seq)
 
@@ -274,7 +274,7 @@ class SpoolModel(RuleBasedStateMachine):
             ids = data.draw(st.sets(st.sampled_from(sorted(numbers))))
             assert self.run(self.spool.delete_dead_letters(sorted(ids))) == len(ids)
             for number in ids:
-                self.buried(numbers[number])
+                self.dead_lettered(numbers[number])
                 self.dropped[numbers[number][0]] += 1
 
     @rule(data=st.data())
@@ -305,7 +305,7 @@ class SpoolModel(RuleBasedStateMachine):
         with DeadLetterStore(self.folder) as box:
             assert box.drop(DeadLetterFilter(destination=name)) == len(keys)
         for key in keys:
-            self.buried(key)
+            self.dead_lettered(key)
             self.dropped[name] += 1
 
     @rule()

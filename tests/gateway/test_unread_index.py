@@ -33,7 +33,7 @@ def test_a_source_alone_is_read_in_the_order_of_the_log() -> None:
     assert (len(index), index.first(), list(index.sources)) == (0, None, [])
 
 
-def test_a_backlog_of_one_user_does_not_stand_before_others() -> None:
+def test_a_backlog_of_one_user_delays_no_other() -> None:
     """An event after 100,000 events of one other user is taken in the first turns."""
     index = UnreadIndex()
     fill(index, [(7, "a")] * 100_000 + [(8, "a")])
@@ -42,7 +42,7 @@ def test_a_backlog_of_one_user_does_not_stand_before_others() -> None:
     assert index.first() is not None
 
 
-def test_a_backlog_of_one_source_does_not_stand_before_others() -> None:
+def test_a_backlog_of_one_source_delays_no_other() -> None:
     """An event after 100,000 events of another source is taken in the first turn."""
     index = UnreadIndex()
     fill(index, [(n + 10, "a") for n in range(100_000)] + [(1, "b")])
@@ -212,7 +212,7 @@ def test_a_large_eviction_runs_in_steps() -> None:
     assert (len(index), index.first()) == (0, None)
 
 
-def test_a_turn_that_finds_nothing_is_bounded() -> None:
+def test_a_search_without_result_is_bounded() -> None:
     """A turn that finds nothing stops after a bounded search, and continues later."""
     index = UnreadIndex()
     users = range(1, 4 * LOOKED)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 G, E = "tests/gateway/test_", "tests/e2e/test_"
 DISLIKED = (
-    f"{E}disliked_events.py::test_what_always_fails_ends_as_a_dead_letter_and_its_user_goes_on",
+    f"{E}disliked_events.py::test_a_permanent_failure_becomes_a_dead_letter_and_its_user_continues",
     f"{E}disliked_events.py::test_probes_of_an_outage_are_spaced",
 )
 UNDER_LOAD = (
-    f"{E}reload_under_load.py::test_a_replay_under_load_delivers_each_letter_once",
-    f"{E}reload_under_load.py::test_nothing_new_goes_after_a_pause",
+    f"{E}reload_under_load.py::test_a_replay_under_load_delivers_each_dead_letter_once",
+    f"{E}reload_under_load.py::test_a_paused_destination_gets_nothing_new",
     f"{E}reload_under_load.py::test_an_end_takes_one_drain_timeout_whoever_hangs",
 )
 WORKER = (

@@ -14,23 +14,23 @@ log = structlog.get_logger()
 _COUNTS = "SELECT name, accepted, delivered, declined, shadowed, dropped FROM destination"
 
 
-def balances(connection: apsw.Connection, lanes: DestinationCursors) -> dict[str, Balance]:
+def balances(connection: apsw.Connection, places: DestinationCursors) -> dict[str, Balance]:
     """Return the balances of all known destinations, within the caller's transaction.
 
-    Pending deliveries and dead letters come from ``lanes``, which counts rows. The other counts are
-    columns that the transactions themselves updated.
+    Pending deliveries and dead letters come from ``places``, which counts rows. The other counts
+    are columns that the transactions themselves updated.
     """
     found = {}
     for name, accepted, delivered, declined, shadowed, dropped in fetch(connection, _COUNTS):
-        lane = lanes[name]
+        place = places[name]
         found[name] = Balance(
             accepted=accepted,
             delivered=delivered,
             declined=declined,
             shadowed=shadowed,
-            dead_letters=lane.new_dead,
+            dead_letters=place.new_dead,
             dropped=dropped,
-            pending=lane.new_pending + lane.new_waiting,
+            pending=place.new_pending + place.new_waiting,
         )
     return found
 

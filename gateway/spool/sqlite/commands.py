@@ -134,97 +134,99 @@ _LEFT = "SELECT seq FROM log WHERE seq > ? AND mask & ? <> 0"
 
 
 def register(
-    connection: apsw.Connection, lanes: DestinationCursors, destinations: Mapping[str, BacklogLimit]
+    connection: apsw.Connection,
+    places: DestinationCursors,
+    destinations: Mapping[str, BacklogLimit],
 ) -> TransactionResult:
     """Add new destinations with a cursor at the end of the log."""
     added: list[DestinationCursor] = []
     for name in destinations:
-        if name not in lanes.by_name:
+        if name not in places.by_name:
             query = "SELECT count(*) FROM letter WHERE destination = ?"
             ((dead,),) = fetch(connection, query, (name,))  # from before it was forgotten
             connection.execute(
                 "INSERT INTO destination(name, cursor, accepted) VALUES (?, ?, ?)",
-                (name, lanes.position, dead),
+                (name, places.position, dead),
             )
-            lane = DestinationCursor(name, connection.last_insert_rowid(), lanes.position)
-            lane.dead = lane.new_dead = dead
-            added.append(lane)
+            place = DestinationCursor(name, connection.last_insert_rowid(), places.position)
+            place.dead = place.new_dead = dead
+            added.append(place)
 
     def then() -> None:
-        lanes.by_name = lanes.by_name | {lane.name: lane for lane in added}
-        for name, lane in lanes.by_name.items():
-            lane.bounds = destinations.get(name)
+        places.by_name = places.by_name | {place.name: place for place in added}
+        for name, place in places.by_name.items():
+            place.bounds = destinations.get(name)
 
     return TransactionResult(then=then)
 
 
-def secret(connection: apsw.Connection, _lanes: DestinationCursors) -> TransactionResult:
+def secret(connection: apsw.Connection, _places: DestinationCursors) -> TransactionResult:
     """Return the secret of the store."""
     ((found,),) = fetch(connection, "SELECT bytes FROM secret")
     return TransactionResult(found)
 
 
-def forget(connection: apsw.Connection, lanes: DestinationCursors, name: str) -> TransactionResult:
+def forget(connection: apsw.Connection, places: DestinationCursors, name: str) -> TransactionResult:
     """Delete an orphan's cursor and its pending deliveries."""
-    lane = lanes[name]
-    if lane.bounds is not None:
+    place = places[name]
+    if place.bounds is not None:
         raise SpoolError(f"destination {name!r} is registered; remove it from the config first")
     for query in _FORGET:
-        connection.execute(query, (lane.number,))
-    given_up = lane.backlog + lane.waiting
+        connection.execute(query, (place.number,))
+    given_up = place.backlog + place.waiting
 
     def then() -> None:
-        lanes.by_name = {n: other for n, other in lanes.by_name.items() if n != name}
-        behind = (max(lane.cursor, lanes.passed()), lane.bit)
-        lanes.loose.extend(seq for (seq,) in fetch(connection, _LEFT, behind))
-        lanes.rescan(connection)
+        places.by_name = {n: other for n, other in places.by_name.items() if n != name}
+        behind = (max(place.cursor, places.passed()), place.bit)
+        places.loose.extend(seq for (seq,) in fetch(connection, _LEFT, behind))
+        places.rescan(connection)
 
     return TransactionResult(given_up, then=then)
 
 
 def pause(
-    connection: apsw.Connection, lanes: DestinationCursors, name: str, *, paused: bool
+    connection: apsw.Connection, places: DestinationCursors, name: str, *, paused: bool
 ) -> TransactionResult:
     """Store whether an operator paused a destination."""
-    number = lanes[name].number
+    number = places[name].number
     connection.execute("UPDATE destination SET paused = ? WHERE number = ?", (paused, number))
     return TransactionResult()
 
 
 def drop_some(
-    connection: apsw.Connection, lanes: DestinationCursors, ids: Sequence[int]
+    connection: apsw.Connection, places: DestinationCursors, ids: Sequence[int]
 ) -> TransactionResult:
     """Delete dead letters."""
     dropped = drop(connection, ids)
-    _take_from_dead(lanes, dropped)
+    _take_from_dead(places, dropped)
     return TransactionResult(dropped.total())
 
 
 def replay_some(
-    connection: apsw.Connection, lanes: DestinationCursors, ids: Sequence[int], now: float
+    connection: apsw.Connection, places: DestinationCursors, ids: Sequence[int], now: float
 ) -> TransactionResult:
     """Replay dead letters and notify their workers."""
     moved = replay(connection, ids, now)
-    _take_from_dead(lanes, moved)
+    _take_from_dead(places, moved)
     for name, count in moved.items():
-        lanes[name].new_waiting += count
+        places[name].new_waiting += count
     if moved:
-        lanes.new_position = connection.last_insert_rowid()
+        places.new_position = connection.last_insert_rowid()
     return TransactionResult(moved.total(), [DeadLettersReplayed(name) for name in moved])
 
 
 def balance(
-    connection: apsw.Connection, lanes: DestinationCursors, session: WriterSession
+    connection: apsw.Connection, places: DestinationCursors, session: WriterSession
 ) -> TransactionResult:
     """Return the balances of all known destinations."""
     session.count_again(connection)
-    return TransactionResult(balances(connection, lanes))
+    return TransactionResult(balances(connection, places))
 
 
-def _take_from_dead(lanes: DestinationCursors, gone: Mapping[str, int]) -> None:
+def _take_from_dead(places: DestinationCursors, gone: Mapping[str, int]) -> None:
     for name, count in gone.items():
-        if name in lanes.by_name:
-            lanes[name].new_dead -= count
+        if name in places.by_name:
+            places[name].new_dead -= count
 
 
 class CommandQueue:

@@ -149,8 +149,8 @@ class DestinationCursor:
         after = self._seqs[-1]
         rows = fetch(connection, _NEXT, (self.name, after, self.bit, PAGE))
         if rows:
-            places = (self.number, self.name, after, rows[-1][0])
-            exceptions = Counter(seq for (seq,) in fetch(connection, _EXCEPTIONS_OF, places))
+            values = (self.number, self.name, after, rows[-1][0])
+            exceptions = Counter(seq for (seq,) in fetch(connection, _EXCEPTIONS_OF, values))
             for seq, deliveries, size in rows:
                 self._append(seq, deliveries - exceptions[seq], size)
         if len(rows) < PAGE:  # a row that vanished must show in the balance
@@ -242,19 +242,19 @@ class DestinationCursors:
     def load(self, connection: apsw.Connection) -> None:
         """Read everything from the store; the registered limits stay.
 
-        The loop may read the lanes meanwhile, so they are replaced once the new ones are complete.
+        The loop may read the places meanwhile, so they are replaced once the new ones are complete.
         """
         rows = fetch(connection, "SELECT name, number, cursor FROM destination")
-        lanes = {name: DestinationCursor(name, number, cursor) for name, number, cursor in rows}
-        for lane in lanes.values():
-            known = self.by_name.get(lane.name)
+        places = {name: DestinationCursor(name, number, cursor) for name, number, cursor in rows}
+        for place in places.values():
+            known = self.by_name.get(place.name)
             if known is not None:
-                lane.bounds, lane.new_evicted = known.bounds, known.evicted
-                lane.new_reported = known.reported
-        self.loose = deque(_fill(connection, lanes))
-        for lane in lanes.values():
-            lane.commit()
-        self.by_name = lanes
+                place.bounds, place.new_evicted = known.bounds, known.evicted
+                place.new_reported = known.reported
+        self.loose = deque(_fill(connection, places))
+        for place in places.values():
+            place.commit()
+        self.by_name = places
         self.recount(connection)
         self.rescan(connection)
         self.commit()
@@ -269,9 +269,9 @@ class DestinationCursors:
         dead: dict[str, int] = dict(
             fetch(connection, "SELECT destination, count(*) FROM letter GROUP BY destination")
         )
-        for lane in self.by_name.values():
-            lane.waiting = lane.new_waiting = waiting.get(lane.number, 0)
-            lane.dead = lane.new_dead = dead.get(lane.name, 0)
+        for place in self.by_name.values():
+            place.waiting = place.new_waiting = waiting.get(place.number, 0)
+            place.dead = place.new_dead = dead.get(place.name, 0)
 
     def rescan(self, connection: apsw.Connection) -> None:
         """Start trimming again at the first row of the log."""
@@ -284,27 +284,27 @@ class DestinationCursors:
 
         The last row of the log always stays, so that SQLite never assigns a seq twice.
         """
-        firsts = [first for lane in self.by_name.values() if (first := lane.first()) is not None]
+        firsts = [first for place in self.by_name.values() if (first := place.first()) is not None]
         return min([*firsts, self.position]) - 1
 
     def needing(self, seq: int) -> int:
         """Return the bits of the destinations that still need the entry if they are its targets."""
         bits = 0
-        for lane in self.by_name.values():
-            if lane.new_cursor < seq:
-                bits |= lane.bit
+        for place in self.by_name.values():
+            if place.new_cursor < seq:
+                bits |= place.bit
         return bits
 
-    def evict(self, lane: DestinationCursor) -> None:
+    def evict(self, place: DestinationCursor) -> None:
         """Record an eviction of deliveries of a destination."""
         self.new_evictions += 1
-        lane.new_evicted = self.new_evictions
+        place.new_evicted = self.new_evictions
 
     def commit(self) -> None:
         """Accept the changes of the transaction."""
         self.evictions = self.new_evictions
         self.trimmed, self.position = self.new_trimmed, self.new_position
-        passed = [lane.commit() for lane in self.by_name.values()]
+        passed = [place.commit() for place in self.by_name.values()]
         behind = self.passed()
         for seqs in passed:
             self.loose.extend(seq for seq in seqs if seq > behind)
@@ -319,8 +319,8 @@ class DestinationCursors:
         self.new_trimmed, self.new_position = self.trimmed, self.position
         self.new_evictions = self.evictions
         self._forget_looks()
-        for lane in self.by_name.values():
-            lane.rollback()
+        for place in self.by_name.values():
+            place.rollback()
 
 
 _EXCEPTIONS = [
@@ -333,9 +333,9 @@ _EXCEPTIONS = [
 """Exceptions after the cursors, without replays and entries that a destination refused."""
 
 
-def _fill(connection: apsw.Connection, lanes: dict[str, DestinationCursor]) -> list[int]:
-    """Add all pending entries to the lanes; return the entries that no lane needs."""
-    start = min((lane.cursor for lane in lanes.values()), default=None)
+def _fill(connection: apsw.Connection, places: dict[str, DestinationCursor]) -> list[int]:
+    """Add all pending entries to the places; return the entries that no place needs."""
+    start = min((place.cursor for place in places.values()), default=None)
     if start is None:
         return []
     query = "SELECT seq, meta, length(body) FROM log WHERE seq > ? AND mask <> 0 ORDER BY seq"
@@ -346,12 +346,12 @@ def _fill(connection: apsw.Connection, lanes: dict[str, DestinationCursor]) -> l
     for seq, meta, body in connection.execute(query, (start,)):  # row by row: there can be many
         pending = False
         for target, numbers in targets_of(meta).items():
-            if target in lanes:
-                pending |= lanes[target].add(seq, len(numbers), len(meta) + body)
+            if target in places:
+                pending |= places[target].add(seq, len(numbers), len(meta) + body)
         if not pending:
             loose.append(seq)
     name: Any
     for query in _EXCEPTIONS:
         for name, seq in connection.execute(query):
-            lanes[name].leave(seq)
+            places[name].leave(seq)
     return loose

@@ -286,9 +286,9 @@ class DeadLetterStore:
         with self._explained():
             self._open.execute("BEGIN")  # one snapshot; it does not block the writer
             try:
-                lanes = DestinationCursors()
-                lanes.load(self._open)
-                return balances(self._open, lanes)
+                places = DestinationCursors()
+                places.load(self._open)
+                return balances(self._open, places)
             finally:
                 self._open.execute("COMMIT")
 

@@ -70,7 +70,7 @@ class Deduplicator:
                 done += size
         return found
 
-    def sift(self, job: AppendEntry) -> int:
+    def drop_duplicates(self, job: AppendEntry) -> int:
         """Remove duplicates from the job's entry; return the bytes that its new ids need.
 
         If nothing is left, the job's result is 0.
@@ -90,7 +90,7 @@ class Deduplicator:
         return ROOM * len(new)
 
     def note(self, job: AppendEntry) -> None:
-        """Keep the new ids of the last job passed to `sift`: its entry is accepted."""
+        """Keep the new ids of the last job passed to `drop_duplicates`: its entry is accepted."""
         self._met.update(self._new)
         self._noted.append((job, self._new))
 

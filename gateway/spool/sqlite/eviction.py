@@ -38,7 +38,7 @@ log = structlog.get_logger()
 class RefusedEntry(NamedTuple):
     """The deliveries of an entry that a destination refuses."""
 
-    lane: DestinationCursor
+    place: DestinationCursor
     numbers: Deliveries
     why: str
 
@@ -59,50 +59,50 @@ class Evictions:
         given_up: evicted deliveries since the start, by destination.
     """
 
-    def __init__(self, lanes: DestinationCursors, room: Room, clock: Clock) -> None:
+    def __init__(self, places: DestinationCursors, room: Room, clock: Clock) -> None:
         self.given_up: dict[str, GivenUp] = {}
         self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
-        self._lanes, self._room, self._clock = lanes, room, clock
+        self._places, self._room, self._clock = places, room, clock
 
-    def overflow(self, connection: apsw.Connection, lane: DestinationCursor) -> list[SpoolNotice]:
+    def overflow(self, connection: apsw.Connection, place: DestinationCursor) -> list[SpoolNotice]:
         """Evict a destination's oldest deliveries above its limits, unless its policy is refuse."""
-        bounds = lane.bounds
+        bounds = place.bounds
         if bounds is None or bounds.overflow == "refuse":
             return []
         at = self._clock.now() + self._clock.ahead
-        if (excess := lane.excess()) > 0:
+        if (excess := place.excess()) > 0:
             reason = f"more than max_backlog ({bounds.max_backlog}) pending"
             why = FailedDelivery(NOWHERE, "overflow", reason, at)
-            return self.evict(connection, lane, why, min(excess, STEP), math.inf)
-        return self._keep_to_share(connection, lane, at) if self._room.is_past(lane) else []
+            return self.evict(connection, place, why, min(excess, STEP), math.inf)
+        return self._keep_to_share(connection, place, at) if self._room.is_past(place) else []
 
     def _keep_to_share(
-        self, connection: apsw.Connection, lane: DestinationCursor, at: float
+        self, connection: apsw.Connection, place: DestinationCursor, at: float
     ) -> list[SpoolNotice]:
         """Free the bytes that a destination uses above its share, the oldest first.
 
         Pending deliveries become dead letters, which frees nothing, so as many bytes of dead
         letters are dropped. In the long run half of the share is pending, half is dead letters.
         """
-        size, reason = self._room.excess(lane), self._room.past_share(lane)
+        size, reason = self._room.excess(place), self._room.past_share(place)
         if not size:
             return []
         notices: list[SpoolNotice] = []
-        dead = lane.bounds is not None and lane.bounds.overflow == "dead_letter"
-        if 2 * self._room.letters(lane) <= self._room.held(lane):
+        dead = place.bounds is not None and place.bounds.overflow == "dead_letter"
+        if 2 * self._room.letters(place) <= self._room.held(place):
             why = FailedDelivery(NOWHERE, "overflow", reason, at)
-            count = lane.count_of(2 * size if dead else size, STEP)
-            notices = self.evict(connection, lane, why, count, math.inf)
+            count = place.count_of(2 * size if dead else size, STEP)
+            notices = self.evict(connection, place, why, count, math.inf)
         if dead:
-            dropped = drop_oldest(connection, lane.name, size, STEP)
-            lane.new_dead -= dropped
-            self._count(lane, "overflow", 0, dropped, reason)
+            dropped = drop_oldest(connection, place.name, size, STEP)
+            place.new_dead -= dropped
+            self._count(place, "overflow", 0, dropped, reason)
         return notices
 
     def evict(
         self,
         connection: apsw.Connection,
-        lane: DestinationCursor,
+        place: DestinationCursor,
         why: FailedDelivery,
         count: int,
         before: float,
@@ -111,47 +111,47 @@ class Evictions:
 
         Args:
             connection: in a transaction of the writer.
-            lane: of the destination.
+            place: of the destination.
             why: cause, reason and time of the dead letters.
             count: evict at most so many.
             before: Unix seconds; evict only deliveries of earlier requests.
         """
-        progress, waiting = evict(connection, lane, why, count, before)
+        progress, waiting = evict(connection, place, why, count, before)
         if progress == NOTHING:
             return []
-        bounds, dropped = lane.bounds, 0
+        bounds, dropped = place.bounds, 0
         marks = [failed.mark for failed in progress.dead]
         if bounds is not None and bounds.overflow == "drop":
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
-            count_dropped(connection, lane, dropped)
-        apply_progress(connection, lane, progress, self._lanes.ended, terse=True)
-        note_taken(connection, lane, marks, set(waiting), dropped=dropped > 0)
-        self._lanes.evict(lane)
-        self._count(lane, why.cause, len(progress.dead), dropped, why.reason)
-        return [eviction_notice(connection, lane, progress, waiting, dropped)]
+            count_dropped(connection, place, dropped)
+        apply_progress(connection, place, progress, self._places.ended, terse=True)
+        note_taken(connection, place, marks, set(waiting), dropped=dropped > 0)
+        self._places.evict(place)
+        self._count(place, why.cause, len(progress.dead), dropped, why.reason)
+        return [eviction_notice(connection, place, progress, waiting, dropped)]
 
     def refuse(self, connection: apsw.Connection, seq: int, refusal: RefusedEntry) -> None:
         """Evict the deliveries that a destination refuses of an entry that others accept.
 
         They become dead letters, or are dropped if the destination exceeds its share of the store.
         """
-        lane, numbers, why = refusal
-        if self._room.is_past(lane):
-            count_dropped(connection, lane, len(numbers))
-            self._count(lane, "overflow", 0, len(numbers), why)
+        place, numbers, why = refusal
+        if self._room.is_past(place):
+            count_dropped(connection, place, len(numbers))
+            self._count(place, "overflow", 0, len(numbers), why)
             return
         at = self._clock.now() + self._clock.ahead
         dead = [FailedDelivery(DeliveryRef(seq, number), "overflow", why, at) for number in numbers]
-        refuse(connection, lane, dead)
-        self._count(lane, "overflow", len(dead), 0, why)
+        refuse(connection, place, dead)
+        self._count(place, "overflow", len(dead), 0, why)
 
     def _count(
-        self, lane: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
+        self, place: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
     ) -> None:
         """Count evicted deliveries, and keep them to be logged."""
-        known = self.given_up.get(lane.name, GivenUp())
-        self.given_up[lane.name] = GivenUp(known.dead + dead, known.dropped + dropped)
-        unsaid = self._unsaid.setdefault((lane.name, cause), Unsaid(reason))
+        known = self.given_up.get(place.name, GivenUp())
+        self.given_up[place.name] = GivenUp(known.dead + dead, known.dropped + dropped)
+        unsaid = self._unsaid.setdefault((place.name, cause), Unsaid(reason))
         unsaid.dead += dead
         unsaid.dropped += dropped
 

@@ -47,7 +47,7 @@ _LEFT = "DELETE FROM taken WHERE destination = ? AND waited = 0 AND seq <= ?"
 _LONG_AGO = "DELETE FROM taken WHERE id <= (SELECT max(id) FROM taken) - ?"
 _KEEP = "INSERT OR IGNORE INTO kept SELECT seq, id, meta, body FROM log WHERE seq = ?"
 _UNKEEP = "DELETE FROM kept WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM letter WHERE seq = ?1)"
-_BURY = """
+_INSERT_DEAD_LETTER = """
     INSERT INTO letter(destination, seq, idx, cause, reason, at, attempts, rendered,
                        event_name, user)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE EXISTS (SELECT 1 FROM kept WHERE seq = ?2)
@@ -86,13 +86,13 @@ _FORGET = """
 
 def apply_progress(
     connection: apsw.Connection,
-    lane: DestinationCursor,
+    place: DestinationCursor,
     progress: Progress,
     ended: set[int],
     *,
     terse: bool,
 ) -> None:
-    """Record the progress in the store and in the lane's ``new_`` fields.
+    """Record the progress in the store and in the place's ``new_`` fields.
 
     Adds to ``ended`` the seqs where a delivery no longer waits. Deliveries that the spool evicted
     meanwhile stay evicted, unless they ended. A delivery that is not waiting, not after the cursor
@@ -100,99 +100,99 @@ def apply_progress(
     letters without the rendered request, because the store is full.
     """
     for later in progress.later:
-        _wait(connection, lane, later)
+        _wait(connection, place, later)
     for failed in progress.dead:
-        _end_badly(connection, lane, failed, ended, terse=terse)
-    _advance(connection, lane, progress)
+        _end_badly(connection, place, failed, ended, terse=terse)
+    _advance(connection, place, progress)
     for mark in progress.done:
-        _end(connection, lane, mark, ended)
+        _end(connection, place, mark, ended)
 
 
-def _advance(connection: apsw.Connection, lane: DestinationCursor, progress: Progress) -> None:
+def _advance(connection: apsw.Connection, place: DestinationCursor, progress: Progress) -> None:
     counts = (progress.delivered, progress.declined, progress.shadowed)
-    if lane.advance(connection, progress.cursor) or any(counts):
-        values = (progress.cursor, *(count or 0 for count in counts), lane.number)
+    if place.advance(connection, progress.cursor) or any(counts):
+        values = (progress.cursor, *(count or 0 for count in counts), place.number)
         connection.execute(_RECORD, values)
 
 
 def _end(
-    connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef, ended: set[int]
+    connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef, ended: set[int]
 ) -> None:
     """Record that a delivery ended; a repeat changes nothing."""
-    if _unwait(connection, lane, mark, ended):
-        if lane.has(connection, mark.seq):
-            _remember(connection, lane, mark)
-    elif (dropped := _claim(connection, lane, mark)) is not None:
-        if not _withdraw(connection, lane, mark):
-            _count_claim(connection, lane, dropped=dropped)
-        elif lane.has(connection, mark.seq):
-            _remember(connection, lane, mark)
-    elif lane.has(connection, mark.seq) and _remember(connection, lane, mark):
-        lane.leave(mark.seq)
+    if _unwait(connection, place, mark, ended):
+        if place.has(connection, mark.seq):
+            _remember(connection, place, mark)
+    elif (dropped := _claim(connection, place, mark)) is not None:
+        if not _withdraw(connection, place, mark):
+            _count_claim(connection, place, dropped=dropped)
+        elif place.has(connection, mark.seq):
+            _remember(connection, place, mark)
+    elif place.has(connection, mark.seq) and _remember(connection, place, mark):
+        place.leave(mark.seq)
 
 
-def _remember(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool:
+def _remember(connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef) -> bool:
     """Store that a delivery ended, until the cursor passes it; return whether that is new."""
-    connection.execute(_END, (lane.number, lane.name, mark.seq, mark.index))
+    connection.execute(_END, (place.number, place.name, mark.seq, mark.index))
     return connection.changes() > 0
 
 
 def note_taken(
     connection: apsw.Connection,
-    lane: DestinationCursor,
+    place: DestinationCursor,
     marks: Iterable[DeliveryRef],
     waited: Collection[DeliveryRef],
     *,
     dropped: bool,
 ) -> None:
     """Store the evicted deliveries, since the worker may have them in flight."""
-    rows = ((lane.number, mark in waited, mark.seq, mark.index, dropped) for mark in marks)
+    rows = ((place.number, mark in waited, mark.seq, mark.index, dropped) for mark in marks)
     connection.executemany(_TAKE, rows)
 
 
-def _claim(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool | None:
+def _claim(connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef) -> bool | None:
     """Undo an eviction; return whether the delivery was dropped, None if it was not evicted."""
-    for (dropped,) in fetch(connection, _CLAIM, (lane.number, mark.seq, mark.index)):
+    for (dropped,) in fetch(connection, _CLAIM, (place.number, mark.seq, mark.index)):
         return bool(dropped)
     return None
 
 
-def _withdraw(connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef) -> bool:
-    connection.execute(_WITHDRAW, (lane.name, mark.seq, mark.index))
+def _withdraw(connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef) -> bool:
+    connection.execute(_WITHDRAW, (place.name, mark.seq, mark.index))
     if not connection.changes():
         return False
     unkeep(connection, [mark.seq])
-    lane.new_dead -= 1
+    place.new_dead -= 1
     return True
 
 
-def _count_claim(connection: apsw.Connection, lane: DestinationCursor, *, dropped: bool) -> None:
+def _count_claim(connection: apsw.Connection, place: DestinationCursor, *, dropped: bool) -> None:
     """Correct the balance for an evicted delivery that ended and has no dead letter.
 
     If it was dropped, it no longer counts as dropped. Otherwise its dead letter was dropped or
     replayed meanwhile, and so counted already: the delivery counts as accepted once more.
     """
     if dropped:
-        connection.execute(_DROPPED, (-1, lane.number))
+        connection.execute(_DROPPED, (-1, place.number))
     else:
-        connection.execute(_ONE_MORE, (lane.number,))
+        connection.execute(_ONE_MORE, (place.number,))
 
 
-def count_dropped(connection: apsw.Connection, lane: DestinationCursor, count: int) -> None:
+def count_dropped(connection: apsw.Connection, place: DestinationCursor, count: int) -> None:
     """Count dropped deliveries."""
-    connection.execute(_DROPPED, (count, lane.number))
+    connection.execute(_DROPPED, (count, place.number))
 
 
-def forget_ended(connection: apsw.Connection, lane: DestinationCursor, count: int) -> bool:
+def forget_ended(connection: apsw.Connection, place: DestinationCursor, count: int) -> bool:
     """Delete up to ``count`` records that the cursor has passed; return whether more may exist."""
-    connection.execute(_FORGET, (lane.number, lane.new_cursor, count))
+    connection.execute(_FORGET, (place.number, place.new_cursor, count))
     return connection.changes() >= count
 
 
-def forget_taken(connection: apsw.Connection, lanes: Iterable[DestinationCursor]) -> None:
+def forget_taken(connection: apsw.Connection, places: Iterable[DestinationCursor]) -> None:
     """Delete the records of evicted deliveries that cannot be in flight any more."""
-    for lane in lanes:
-        connection.execute(_LEFT, (lane.number, lane.new_reported))
+    for place in places:
+        connection.execute(_LEFT, (place.number, place.new_reported))
     connection.execute(_LONG_AGO, (IN_FLIGHT,))
 
 
@@ -201,17 +201,17 @@ def unkeep(connection: apsw.Connection, seqs: Iterable[int]) -> None:
     connection.executemany(_UNKEEP, ((seq,) for seq in seqs))
 
 
-def _wait(connection: apsw.Connection, lane: DestinationCursor, later: WaitingDelivery) -> None:
+def _wait(connection: apsw.Connection, place: DestinationCursor, later: WaitingDelivery) -> None:
     seq, index = later.mark.seq, later.mark.index
-    connection.execute(_UNWAIT, (lane.number, seq, index))
+    connection.execute(_UNWAIT, (place.number, seq, index))
     waited = connection.changes()
-    if not waited and not lane.has(connection, seq):
-        connection.execute(_KEEP_TAKEN, (lane.number, seq, index))
+    if not waited and not place.has(connection, seq):
+        connection.execute(_KEEP_TAKEN, (place.number, seq, index))
         return
     connection.execute(
         _WAIT,
         (
-            lane.number,
+            place.number,
             seq,
             index,
             later.parked,
@@ -220,69 +220,69 @@ def _wait(connection: apsw.Connection, lane: DestinationCursor, later: WaitingDe
             later.event_name,
             later.reason,
             pack_attempts(later.attempts),
-            lane.name,
+            place.name,
         ),
     )
     waits = connection.changes()
-    lane.new_waiting += waits - waited
+    place.new_waiting += waits - waited
     if waits > waited:
-        lane.leave(seq)
+        place.leave(seq)
 
 
 def _unwait(
-    connection: apsw.Connection, lane: DestinationCursor, mark: DeliveryRef, ended: set[int]
+    connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef, ended: set[int]
 ) -> bool:
-    connection.execute(_UNWAIT, (lane.number, mark.seq, mark.index))
+    connection.execute(_UNWAIT, (place.number, mark.seq, mark.index))
     if not connection.changes():
         return False
-    lane.new_waiting -= 1
+    place.new_waiting -= 1
     ended.add(mark.seq)
     return True
 
 
 def _end_badly(
     connection: apsw.Connection,
-    lane: DestinationCursor,
+    place: DestinationCursor,
     failed: FailedDelivery,
     ended: set[int],
     *,
     terse: bool,
 ) -> None:
     mark = failed.mark
-    waited, ahead = _unwait(connection, lane, mark, ended), lane.has(connection, mark.seq)
-    place = (lane.number, mark.seq, mark.index)
-    if not waited and fetch(connection, _HAS_ENDED, place):
+    waited, ahead = _unwait(connection, place, mark, ended), place.has(connection, mark.seq)
+    key = (place.number, mark.seq, mark.index)
+    if not waited and fetch(connection, _HAS_ENDED, key):
         return
-    known = fetch(connection, _LETTER, (lane.name, mark.seq, mark.index))
-    dropped = None if waited or known else _claim(connection, lane, mark)
+    known = fetch(connection, _LETTER, (place.name, mark.seq, mark.index))
+    dropped = None if waited or known else _claim(connection, place, mark)
     if not (waited or known or ahead or dropped is not None):
         return
-    _bury(connection, lane.name, failed, b"" if terse else failed.rendered)
+    _write_dead_letter(connection, place.name, failed, b"" if terse else failed.rendered)
     if known or not connection.changes():
         return
-    lane.new_dead += 1
+    place.new_dead += 1
     if dropped is not None:
-        _count_claim(connection, lane, dropped=dropped)
+        _count_claim(connection, place, dropped=dropped)
     elif not waited:
-        lane.leave(mark.seq)
+        place.leave(mark.seq)
 
 
 def refuse(
-    connection: apsw.Connection, lane: DestinationCursor, refused: Iterable[FailedDelivery]
+    connection: apsw.Connection, place: DestinationCursor, refused: Iterable[FailedDelivery]
 ) -> None:
     """Store the deliveries that a destination refuses as dead letters."""
     for failed in refused:
-        _bury(connection, lane.name, failed, b"")
-        lane.new_dead += 1
+        _write_dead_letter(connection, place.name, failed, b"")
+        place.new_dead += 1
 
 
-def _bury(
+def _write_dead_letter(
     connection: apsw.Connection, destination: str, failed: FailedDelivery, rendered: bytes
 ) -> None:
     seq = failed.mark.seq
     connection.execute(_KEEP, (seq,))
     connection.execute(
-        _BURY,
+        _INSERT_DEAD_LETTER,
         (
             destination,
             seq,
@@ -300,7 +300,7 @@ def _bury(
 
 def evict(
     connection: apsw.Connection,
-    lane: DestinationCursor,
+    place: DestinationCursor,
     why: FailedDelivery,
     count: int,
     before: float,
@@ -312,14 +312,14 @@ def evict(
     those that waited.
     """
     found: list[tuple[int, bool, list[FailedDelivery]]] = []
-    for at, mark, rest in _oldest_waiting(connection, lane, count):
+    for at, mark, rest in _oldest_waiting(connection, place, count):
         if at >= before:
             break
         reason = f"{why.reason}; {rest['reason']}" if rest["reason"] else why.reason
         failed = msgspec.structs.replace(why, **{**rest, "mark": mark, "reason": reason})
         found.append((mark.seq, False, [failed]))
-    for seq in lane.ahead(connection, count):
-        at, indexes = _open(connection, lane, seq)
+    for seq in place.ahead(connection, count):
+        at, indexes = _open(connection, place, seq)
         if at >= before:
             break
         marks = [DeliveryRef(seq, index) for index in indexes]
@@ -333,7 +333,7 @@ def evict(
 
 def eviction_notice(
     connection: apsw.Connection,
-    lane: DestinationCursor,
+    place: DestinationCursor,
     progress: Progress,
     waited: tuple[DeliveryRef, ...],
     dropped: int,
@@ -342,30 +342,32 @@ def eviction_notice(
     letters = tuple(
         number
         for failed in progress.dead[:NAMED]
-        for (number,) in fetch(connection, _LETTER, (lane.name, failed.mark.seq, failed.mark.index))
+        for (number,) in fetch(
+            connection, _LETTER, (place.name, failed.mark.seq, failed.mark.index)
+        )
     )
-    return Evicted(lane.name, lane.new_cursor, waited, dropped, letters, len(progress.dead))
+    return Evicted(place.name, place.new_cursor, waited, dropped, letters, len(progress.dead))
 
 
-def taken_again(connection: apsw.Connection, lane: DestinationCursor) -> Evicted | None:
+def taken_again(connection: apsw.Connection, place: DestinationCursor) -> Evicted | None:
     """Return a notice of all evictions whose deliveries may be in flight; None if there are none.
 
     The worker may not know them: a commit that was reported as failed may have reached the file
     nevertheless.
     """
-    rows = fetch(connection, _TAKEN, (lane.number,))
+    rows = fetch(connection, _TAKEN, (place.number,))
     if not rows:
         return None
     cursor = max((seq for waited, seq, _ in rows if not waited), default=0)
     return Evicted(
-        lane.name, cursor, tuple(DeliveryRef(seq, idx) for waited, seq, idx in rows if waited)
+        place.name, cursor, tuple(DeliveryRef(seq, idx) for waited, seq, idx in rows if waited)
     )
 
 
 def _oldest_waiting(
-    connection: apsw.Connection, lane: DestinationCursor, count: int
+    connection: apsw.Connection, place: DestinationCursor, count: int
 ) -> Iterator[tuple[float, DeliveryRef, dict[str, Any]]]:
-    rows = fetch(connection, _OLDEST, (lane.number, count))
+    rows = fetch(connection, _OLDEST, (place.number, count))
     for at, seq, index, reason, attempts, user, event_name in rows:
         yield (
             at,
@@ -380,9 +382,9 @@ def _oldest_waiting(
 
 
 def _open(
-    connection: apsw.Connection, lane: DestinationCursor, seq: int
+    connection: apsw.Connection, place: DestinationCursor, seq: int
 ) -> tuple[float, list[int]]:
     """Return the time an entry was appended, and its deliveries that are not exceptions."""
     at, meta = fetch(connection, "SELECT at, meta FROM log WHERE seq = ?", (seq,))[0]
-    excepted = {index for (index,) in fetch(connection, _EXCEPTED, (lane.number, lane.name, seq))}
-    return at, [index for index in targets_of(meta)[lane.name] if index not in excepted]
+    excepted = {index for (index,) in fetch(connection, _EXCEPTED, (place.number, place.name, seq))}
+    return at, [index for index in targets_of(meta)[place.name] if index not in excepted]

@@ -30,10 +30,10 @@ class Room:
         refusing: by destination, why it accepts nothing new; only refusing ones are listed.
     """
 
-    def __init__(self, lanes: DestinationCursors, gauge: SpaceGauge, folder: Path) -> None:
+    def __init__(self, places: DestinationCursors, gauge: SpaceGauge, folder: Path) -> None:
         self.full: str | None = None
         self.refusing: Mapping[str, str] = {}
-        self._lanes, self._gauge, self._folder = lanes, gauge, folder
+        self._places, self._gauge, self._folder = places, gauge, folder
         self._past: set[str] = set()
         self._letters: dict[str, int] = {}
         self._waiting: dict[str, int] = {}
@@ -49,9 +49,9 @@ class Room:
         else:
             self._past.clear()
         refusing = {}
-        for lane in self._lanes.by_name.values():
-            if lane.bounds is not None and (why := self.refusal(lane)):
-                refusing[lane.name] = why
+        for place in self._places.by_name.values():
+            if place.bounds is not None and (why := self.refusal(place)):
+                refusing[place.name] = why
         self.refusing = refusing
 
     def full_reason(self) -> str:
@@ -61,48 +61,48 @@ class Room:
             f"deliveries, delete dead letters, shorten dedup, or raise max_bytes"
         )
 
-    def refusal(self, lane: DestinationCursor) -> str | None:
+    def refusal(self, place: DestinationCursor) -> str | None:
         """Return why one more entry for a destination is refused; None if it is accepted."""
-        bounds = lane.bounds
+        bounds = place.bounds
         if bounds is None or bounds.overflow != "refuse":
             return None
-        if lane.refuses():
+        if place.refuses():
             return (
-                f"destination {lane.name!r} has reached max_backlog ({bounds.max_backlog}); "
+                f"destination {place.name!r} has reached max_backlog ({bounds.max_backlog}); "
                 f"check why its deliveries fail"
             )
-        return self.past_share(lane) if lane.name in self._past else None
+        return self.past_share(place) if place.name in self._past else None
 
-    def past_share(self, lane: DestinationCursor) -> str:
+    def past_share(self, place: DestinationCursor) -> str:
         """Return the error message for a destination above its share."""
         return (
-            f"destination {lane.name!r} has used its share of the spool: "
-            f"{self.held(lane)} bytes of max_bytes {self._gauge.max_bytes}; check why its "
+            f"destination {place.name!r} has used its share of the spool: "
+            f"{self.held(place)} bytes of max_bytes {self._gauge.max_bytes}; check why its "
             f"deliveries fail, delete its dead letters, or raise max_bytes"
         )
 
-    def is_past(self, lane: DestinationCursor) -> bool:
+    def is_past(self, place: DestinationCursor) -> bool:
         """Return whether a destination uses more than its share."""
-        return lane.name in self._past
+        return place.name in self._past
 
-    def held(self, lane: DestinationCursor) -> int:
+    def held(self, place: DestinationCursor) -> int:
         """Return the bytes of a destination's pending deliveries and dead letters."""
-        return lane.new_bytes + self._waiting.get(lane.name, 0) + self.letters(lane)
+        return place.new_bytes + self._waiting.get(place.name, 0) + self.letters(place)
 
-    def letters(self, lane: DestinationCursor) -> int:
+    def letters(self, place: DestinationCursor) -> int:
         """Return the bytes of a destination's dead letters."""
-        return self._letters.get(lane.name, 0)
+        return self._letters.get(place.name, 0)
 
-    def excess(self, lane: DestinationCursor) -> int:
+    def excess(self, place: DestinationCursor) -> int:
         """Return how many bytes a destination must free to be within its share.
 
         Freed bytes also raise the share.
         """
-        return max(0, self.held(lane) - self._share()) // (1 + SHARE)
+        return max(0, self.held(place) - self._share()) // (1 + SHARE)
 
     @property
     def _known(self) -> list[DestinationCursor]:
-        return [lane for lane in self._lanes.by_name.values() if lane.bounds is not None]
+        return [place for place in self._places.by_name.values() if place.bounds is not None]
 
     def _share(self) -> int:
         """Return how many bytes a destination may use."""
@@ -113,9 +113,9 @@ class Room:
         self._letters = dict(fetch(connection, _KEPT))
         self._waiting = dict(fetch(connection, _WAITING))
         share, known = self._share(), self._known
-        for lane in known:
-            held = self.held(lane)
+        for place in known:
+            held = self.held(place)
             if len(known) > 1 and held > share:
-                self._past.add(lane.name)
+                self._past.add(place.name)
             elif held < share * _RELIEVED:
-                self._past.discard(lane.name)
+                self._past.discard(place.name)

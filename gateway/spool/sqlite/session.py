@@ -51,7 +51,7 @@ class WriterSession:
     """The connection, and the state of the store in memory."""
 
     def __init__(self, folder: Path, vfs: str | None, max_bytes: int | None, clock: Clock) -> None:
-        self.lanes = DestinationCursors()
+        self.places = DestinationCursors()
         self.gauge = SpaceGauge(max_bytes)
         self.trouble: str | None = None
         self.untold: list[Evicted] = []
@@ -72,7 +72,7 @@ class WriterSession:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
-        """Run the body in a transaction; changes of the lanes are committed or rolled back with it.
+        """Run the body in a transaction; the places change with it, or not at all.
 
         Raises SpoolError for any disk failure; the next transaction opens the file again.
         """
@@ -81,9 +81,9 @@ class WriterSession:
                 with transaction(connection):
                     yield connection
             except BaseException:
-                self.lanes.rollback()
+                self.places.rollback()
                 raise
-            self.lanes.commit()
+            self.places.commit()
         self.trouble = None
 
     @contextlib.contextmanager
@@ -151,12 +151,12 @@ class WriterSession:
                 # A commit that was reported as failed may have reached the file nevertheless.
                 with transaction(connection):
                     for undo in _GHOSTS:
-                        connection.execute(undo, {"end": self.lanes.position})
+                        connection.execute(undo, {"end": self.places.position})
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             else:
                 with contextlib.suppress(apsw.FullError):
                     connection.execute("DELETE FROM taken")  # nothing is in flight at a start
-            self.lanes.load(connection)
+            self.places.load(connection)
             if self._loaded:
                 self._tell_again(connection)
             self.gauge.measure(connection)
@@ -165,18 +165,18 @@ class WriterSession:
             raise
         connection.set_wal_hook(self._written)
         if not self._loaded:
-            self.checked = self.lanes.position
+            self.checked = self.places.position
             self._clock.begin(last_time(connection), ahead(connection))
         self._connection, self._loaded = connection, True
         self._version = self._counted = 0  # data_version differs per connection
         return connection
 
     def _tell_again(self, connection: apsw.Connection) -> None:
-        for lane in self.lanes.by_name.values():
-            if (notice := taken_again(connection, lane)) is not None:
+        for place in self.places.by_name.values():
+            if (notice := taken_again(connection, place)) is not None:
                 self.untold.append(notice)
-                self.lanes.evict(lane)
-        self.lanes.commit()
+                self.places.evict(place)
+        self.places.commit()
 
     def _written(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal = pages
@@ -219,7 +219,7 @@ class WriterSession:
         version = connection.pragma("data_version")
         if version != self._counted:
             self._counted = version
-            self.lanes.recount(connection)
+            self.places.recount(connection)
 
 
 def _nothing() -> None:

@@ -160,9 +160,9 @@ class SqliteSpool:
 
     async def orphans(self) -> dict[str, QueueDepth]:
         """Return the destinations in the store that are not registered."""
-        lanes = self._session.lanes.by_name
+        places = self._session.places.by_name
         depths = await self.depths()
-        return {n: depth for n, depth in depths.items() if n in lanes and lanes[n].bounds is None}
+        return {n: depth for n, depth in depths.items() if n in places and places[n].bounds is None}
 
     async def forget(self, destination: str) -> int:
         """Delete an orphan's cursor and pending deliveries (see ``SpoolAdmin.forget``)."""
@@ -260,7 +260,7 @@ class SqliteSpool:
 
     def cursor(self, destination: str) -> int:
         """Return the destination's cursor."""
-        return self._session.lanes[destination].cursor
+        return self._session.places[destination].cursor
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return a page of a destination's pending deliveries (see ``Shard.unread``)."""
@@ -297,8 +297,8 @@ class SqliteSpool:
 
     async def depths(self) -> dict[str, QueueDepth]:
         """Return the queue depth of every known destination."""
-        lanes = list(self._session.lanes.by_name.values())
-        known = [(lane.name, lane.cursor, lane.backlog, lane.first()) for lane in lanes]
+        places = list(self._session.places.by_name.values())
+        known = [(place.name, place.cursor, place.backlog, place.first()) for place in places]
         found = await self._reads.run(reader.depths, known)
         ahead = self.clock.ahead
         if not ahead:

@@ -21,30 +21,30 @@ _TRIM = f"DELETE FROM log WHERE seq > ? AND seq <= ?{_UNPINNED}"  # noqa: S608 -
 _FREE = f"DELETE FROM log WHERE seq = ? AND mask & ? = 0{_UNPINNED}"  # noqa: S608 - both parts are constants
 
 
-def trim(connection: apsw.Connection, lanes: DestinationCursors, count: int) -> None:
+def trim(connection: apsw.Connection, places: DestinationCursors, count: int) -> None:
     """Delete up to ``count`` log rows that every destination has passed, and as many in between.
 
     It runs within the caller's transaction. Rows of waiting deliveries stay until those end;
     another process may add such a row by a replay. A row that no destination needs is deleted even
     if a destination's cursor is before it, so a destination that is down keeps only its own rows.
     """
-    passed = lanes.passed()
-    if passed > lanes.trimmed:
-        ((last,),) = fetch(connection, _NEXT, (lanes.trimmed, count))
-        lanes.new_trimmed = min(passed, last or passed)
-        connection.execute(_TRIM, (lanes.trimmed, lanes.new_trimmed))
-    ended, loose = list(islice(lanes.ended, count)), list(islice(lanes.loose, count))
-    free = [*ended, *(seq for seq in loose if seq > lanes.new_trimmed)]
-    free = [seq for seq in free if seq < lanes.new_position]
-    connection.executemany(_FREE, ((seq, lanes.needing(seq)) for seq in free))
-    lanes.new_ended = [seq for seq in ended if seq < lanes.new_position]
-    lanes.new_loose = len(loose)
-    lanes.new_last = [seq for seq in loose if seq >= lanes.new_position]
+    passed = places.passed()
+    if passed > places.trimmed:
+        ((last,),) = fetch(connection, _NEXT, (places.trimmed, count))
+        places.new_trimmed = min(passed, last or passed)
+        connection.execute(_TRIM, (places.trimmed, places.new_trimmed))
+    ended, loose = list(islice(places.ended, count)), list(islice(places.loose, count))
+    free = [*ended, *(seq for seq in loose if seq > places.new_trimmed)]
+    free = [seq for seq in free if seq < places.new_position]
+    connection.executemany(_FREE, ((seq, places.needing(seq)) for seq in free))
+    places.new_ended = [seq for seq in ended if seq < places.new_position]
+    places.new_loose = len(loose)
+    places.new_last = [seq for seq in loose if seq >= places.new_position]
 
 
-def trimmable(lanes: DestinationCursors) -> int:
+def trimmable(places: DestinationCursors) -> int:
     """Return how many log rows could be deleted now, at most."""
-    return lanes.passed() - lanes.trimmed + len(lanes.ended) + len(lanes.loose)
+    return places.passed() - places.trimmed + len(places.ended) + len(places.loose)
 
 
 class SpaceGauge:

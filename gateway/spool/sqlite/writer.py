@@ -89,9 +89,9 @@ class Writer:
         limits: SpoolLimits,
         clock: Clock,
     ) -> None:
-        self.room = Room(session.lanes, session.gauge, session.folder)
-        self.evictions = Evictions(session.lanes, self.room, clock)
-        self._session, self._lanes, self._gauge = session, session.lanes, session.gauge
+        self.room = Room(session.places, session.gauge, session.folder)
+        self.evictions = Evictions(session.places, self.room, clock)
+        self._session, self._places, self._gauge = session, session.places, session.gauge
         self._batches, self._limits, self._clock = batches, limits, clock
         self._ticked = self._shrunk = self._ahead = 0.0
         self._audited = -math.inf
@@ -122,13 +122,13 @@ class Writer:
                 self._answer(jobs, notices)
             if closing:
                 return
-            busy = self._keep_house(idle=not jobs)
+            busy = self._maintain(idle=not jobs)
             if self._session.untold:
                 self._answer([], [])
 
     def _answer(self, jobs: Sequence[Command], notices: Sequence[SpoolNotice]) -> None:
         again, self._session.untold = self._session.untold, []
-        numbers = self._lanes.position, self._lanes.evictions
+        numbers = self._places.position, self._places.evictions
         self._batches.answer(jobs, [*again, *notices], *numbers)
 
     # ---- one batch, one commit -----------------------------------------------------------
@@ -151,11 +151,11 @@ class Writer:
                 self._settle(connection, [job for job in jobs if isinstance(job, RecordProgress)])
                 self._append(connection, [job for job in jobs if isinstance(job, AppendEntry)])
                 self._remember(connection, [job for job in jobs if isinstance(job, SaveConsent)])
-                for lane in self._lanes.by_name.values():
-                    notices += self.evictions.overflow(connection, lane)
+                for place in self._places.by_name.values():
+                    notices += self.evictions.overflow(connection, place)
                 self.room.look(connection)
-                if trimmable(self._lanes) >= STEP:
-                    trim(connection, self._lanes, max(STEP, 2 * len(jobs)))
+                if trimmable(self._places) >= STEP:
+                    trim(connection, self._places, max(STEP, 2 * len(jobs)))
                 if self._stale:
                     coming = sum(len(job.ids) for job in jobs if isinstance(job, AppendEntry))
                     self._forget(connection, max(STEP, 2 * coming))
@@ -172,27 +172,29 @@ class Writer:
     def _settle(self, connection: apsw.Connection, jobs: Sequence[RecordProgress]) -> None:
         for job in jobs:
             try:
-                lane = self._lanes[job.destination]
+                place = self._places[job.destination]
             except SpoolError as e:
                 job.error = e
                 continue
-            if job.heard < lane.evicted:
-                job.error = Outdated(f"the spool evicted deliveries of {lane.name!r}; report again")
+            if job.heard < place.evicted:
+                job.error = Outdated(
+                    f"the spool evicted deliveries of {place.name!r}; report again"
+                )
                 continue
             terse = self.room.full is not None
-            apply_progress(connection, lane, job.progress, self._lanes.ended, terse=terse)
-            lane.new_reported = max(lane.new_reported, job.progress.cursor)
+            apply_progress(connection, place, job.progress, self._places.ended, terse=terse)
+            place.new_reported = max(place.new_reported, job.progress.cursor)
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[AppendEntry]) -> None:
         if self._gauge.tight:
-            trim(connection, self._lanes, _HURRY)
+            trim(connection, self._places, _HURRY)
             self.room.look(connection)
         now = self._clock.now()
-        sieve = Deduplicator(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
+        dedup = Deduplicator(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
         taken: list[_Taking] = []
         rows: list[Row] = []
         for job in jobs:
-            size = sieve.sift(job) if job.ids else 0
+            size = dedup.drop_duplicates(job) if job.ids else 0
             if job.kept is None:
                 continue
             try:
@@ -206,29 +208,29 @@ class Writer:
                 fail([job], e)
             else:
                 if job.ids:
-                    sieve.note(job)
+                    dedup.note(job)
                 job.kept = entry
                 taken.append(_Taking(job, entry, length, refused))
                 rows.append((mask, now, entry.id, meta, body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
-        sieve.remember()
-        for lane in self._lanes.by_name.values():
-            lane.coming = 0
+        dedup.remember()
+        for place in self._places.by_name.values():
+            place.coming = 0
 
     def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
         """Record in memory the entries that were inserted from *seq* on."""
-        by_name, accepted = self._lanes.by_name, defaultdict[str, int](int)
+        by_name, accepted = self._places.by_name, defaultdict[str, int](int)
         for job, entry, size, refused in taken:
             job.result = seq
             for name, numbers in entry.targets.items():
                 by_name[name].add(seq, len(numbers), size)
                 accepted[name] += len(numbers)
             for refusal in refused:
-                accepted[refusal.lane.name] += len(refusal.numbers)
+                accepted[refusal.place.name] += len(refusal.numbers)
                 self.evictions.refuse(connection, seq, refusal)
             seq += 1
-        self._lanes.new_position = seq - 1
+        self._places.new_position = seq - 1
         counts = ((count, by_name[name].number) for name, count in accepted.items())
         connection.executemany(_ACCEPT, counts)
 
@@ -239,26 +241,26 @@ class Writer:
         destination.
         """
         refused: list[RefusedEntry] = []
-        lanes: list[DestinationCursor] = []
-        takes, mask, by_name = False, 0, self._lanes.by_name
+        places: list[DestinationCursor] = []
+        takes, mask, by_name = False, 0, self._places.by_name
         for name, numbers in entry.targets.items():
-            lane = by_name.get(name) or self._lanes[name]
-            if lane.bounds is None:
-                raise SpoolError(f"destination {lane.name!r} is not registered; register it first")
-            overflow = lane.bounds.overflow
-            if overflow == "refuse" and (why := self.room.refusal(lane)):
-                refused.append(RefusedEntry(lane, numbers, why))
+            place = by_name.get(name) or self._places[name]
+            if place.bounds is None:
+                raise SpoolError(f"destination {place.name!r} is not registered; register it first")
+            overflow = place.bounds.overflow
+            if overflow == "refuse" and (why := self.room.refusal(place)):
+                refused.append(RefusedEntry(place, numbers, why))
                 continue
             takes = takes or overflow != "drop"
-            lanes.append(lane)
-            mask |= lane.bit
+            places.append(place)
+            mask |= place.bit
         if refused:
             if not takes:
                 raise SpoolFull("; ".join(one.why for one in refused), _RETRY_AFTER)
-            left = {lane.name: entry.targets[lane.name] for lane in lanes}
+            left = {place.name: entry.targets[place.name] for place in places}
             entry = msgspec.structs.replace(entry, targets=left)
-        for lane in lanes:
-            lane.coming += 1
+        for place in places:
+            place.coming += 1
         return entry, refused, mask
 
     def _remember(self, connection: apsw.Connection, jobs: Sequence[SaveConsent]) -> None:
@@ -273,7 +275,7 @@ class Writer:
     def _make_room(self, connection: apsw.Connection, size: int) -> None:
         """Reserve *size* more bytes; raises SpoolFull if there is no room for them."""
         if not self._gauge.has_room(connection, size):
-            trim(connection, self._lanes, _HURRY)
+            trim(connection, self._places, _HURRY)
         if not self._gauge.has_room(connection, size):
             raise SpoolFull(self.room.full_reason(), _RETRY_AFTER)
 
@@ -282,7 +284,7 @@ class Writer:
     def _call(self, job: RunTransaction) -> Sequence[SpoolNotice]:
         try:
             with self._session.writing() as connection:
-                outcome = job.act(connection, self._lanes)
+                outcome = job.act(connection, self._places)
             if outcome.then:
                 outcome.then()
             job.result = outcome.result
@@ -291,7 +293,7 @@ class Writer:
             return ()
         return outcome.notices
 
-    def _keep_house(self, *, idle: bool) -> bool:
+    def _maintain(self, *, idle: bool) -> bool:
         """Do a step of maintenance; return whether there is more to do at once."""
         now = time.monotonic()
         due = now - self._ticked >= TICK
@@ -321,16 +323,16 @@ class Writer:
             self._follow_clock()
             self._audit()
         expired, more = self._expire(), False
-        if due or self._stale or trimmable(self._lanes) >= STEP:
+        if due or self._stale or trimmable(self._places) >= STEP:
             self._session.has_room()
             with self._session.writing() as connection:
-                trim(connection, self._lanes, STEP)
+                trim(connection, self._places, STEP)
                 self._forget(connection, STEP)
-                lanes = self._lanes.by_name.values()
-                for lane in lanes:
-                    more |= forget_ended(connection, lane, STEP)
-                forget_taken(connection, lanes)
-        return expired or more or self._stale or trimmable(self._lanes) >= STEP
+                places = self._places.by_name.values()
+                for place in places:
+                    more |= forget_ended(connection, place, STEP)
+                forget_taken(connection, places)
+        return expired or more or self._stale or trimmable(self._places) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
         now = self._clock.sure()
@@ -348,13 +350,13 @@ class Writer:
 
     def _look(self) -> None:
         """Check for changes by other processes, and announce replayed dead letters."""
-        session, lanes = self._session, self._lanes
+        session, places = self._session, self._places
         if not session.others_wrote():
             return
         with session.using() as connection:
-            lanes.recount(connection)
+            places.recount(connection)
             names = [name for (name,) in fetch(connection, _REPLAYED, (session.checked,))]
-        session.checked = lanes.position
+        session.checked = places.position
         self._answer([], [DeadLettersReplayed(name) for name in names])
 
     def _audit(self) -> None:
@@ -365,7 +367,7 @@ class Writer:
         self._audited = now
         with self._session.writing() as connection:
             self._session.count_again(connection)
-            found = balances(connection, self._lanes)
+            found = balances(connection, self._places)
         self.auditor.look(found)
 
     def _follow_clock(self) -> None:
@@ -387,11 +389,11 @@ class Writer:
         reason = f"pending for more than {self._limits.max_age:g} s"
         why = FailedDelivery(NOWHERE, "expired", reason, clock.now() + clock.ahead)
         expired = False
-        for name in list(self._lanes.by_name):
+        for name in list(self._places.by_name):
             with self._session.writing() as connection:
-                lane = self._lanes[name]
+                place = self._places[name]
                 notices = self.evictions.evict(
-                    connection, lane, why, STEP, now - self._limits.max_age
+                    connection, place, why, STEP, now - self._limits.max_age
                 )
             if notices:  # at once: the next destination's transaction may fail
                 self._answer([], notices)

@@ -95,7 +95,7 @@ class BalancesSuite(SpoolContract):
         assert await of(spool) == {"accepted": 1, "pending": 1}
         assert await of(spool, "b") == {"accepted": 2, "pending": 2}
 
-    async def test_letters_that_move_are_counted_where_they_are(self, spool: ShardSpool) -> None:
+    async def test_moved_dead_letters_are_counted_where_they_are(self, spool: ShardSpool) -> None:
         """A replayed dead letter is pending, a deleted one dropped, wherever the cursor is."""
         await spool.append(entry("r0", a=(0, 1, 2)))
         await spool.append(entry("r1", a=(0, 1, 2)))
@@ -136,7 +136,7 @@ class BalancesSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_letter_that_is_withdrawn_is_delivered(self, opened: SpoolFactory) -> None:
+    async def test_dead_letter_of_a_success_is_withdrawn(self, opened: SpoolFactory) -> None:
         """A delivery that was evicted in flight and succeeded is no longer a dead letter."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
@@ -149,9 +149,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", report)
         assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
-    async def test_letter_that_moved_before_its_delivery_arrived(
-        self, opened: SpoolFactory
-    ) -> None:
+    async def test_dead_letter_that_moved_before_its_success(self, opened: SpoolFactory) -> None:
         """If its dead letter was already replayed or deleted, the delivery counts once more."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         notices = Notices(spool)
@@ -207,9 +205,7 @@ class BalancesSuite(SpoolContract):
             await spool.settle("a", report)
             assert await of(spool) == {"accepted": 3, "delivered": 2, "pending": 1}
 
-    async def test_what_was_taken_is_claimed_by_what_became_of_it(
-        self, opened: SpoolFactory
-    ) -> None:
+    async def test_evicted_delivery_is_counted_by_its_outcome(self, opened: SpoolFactory) -> None:
         """A change of the overflow policy does not change what was evicted before it."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="drop"))
         notices = Notices(spool)
@@ -260,7 +256,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=1, done=[DeliveryRef(1, 0)], delivered=1))
         assert await of(spool) == {"accepted": 2, "delivered": 1, "pending": 1}
 
-    async def test_report_that_comes_late_changes_nothing(self, spool: ShardSpool) -> None:
+    async def test_late_report_changes_nothing(self, spool: ShardSpool) -> None:
         """A repeated report does not give a finished delivery another outcome."""
         await spool.append(entry("r0", a=(0, 1)))
         report = Progress(cursor=1, dead=[failed(1, 0)], later=[later(1, 1)])

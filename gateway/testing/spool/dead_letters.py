@@ -108,7 +108,7 @@ class DeadLettersSuite(SpoolContract):
         rest = await spool.dead_letters(after=page[-1].id, limit=99)
         assert [dead.mark.seq for dead in page + rest] == [1, 2, 3, 4, 5]
 
-    async def test_one_letter_by_id(self, spool: ShardSpool) -> None:
+    async def test_one_dead_letter_by_id(self, spool: ShardSpool) -> None:
         """A dead letter is found by its id; an unknown id finds nothing."""
         await spool.append(entry("r1", a=(0,)))
         await die(spool, "a", (1, 0))
@@ -116,7 +116,7 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.dead_letter(dead.id) == dead
         assert await spool.dead_letter(dead.id + 1) is None
 
-    async def test_letter_outlives_its_log_row(self, spool: ShardSpool) -> None:
+    async def test_dead_letter_outlives_its_log_row(self, spool: ShardSpool) -> None:
         """A dead letter is complete after the log was trimmed."""
         sent = entry("r1", body=b"x" * 10_000, a=(0, 1))
         await spool.append(sent)
@@ -141,7 +141,9 @@ class DeadLettersSuite(SpoolContract):
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 2
         assert await spool.delete_dead_letters(DeadLetterFilter()) == 0
 
-    async def test_letters_of_one_request_end_one_by_one(self, spool: ShardSpool) -> None:
+    async def test_dead_letters_of_one_request_are_settled_one_by_one(
+        self, spool: ShardSpool
+    ) -> None:
         """Deleting one event's dead letter does not affect another one of its request."""
         sent = entry("r1", a=(0, 1))
         await spool.append(sent)
@@ -177,7 +179,7 @@ class DeadLettersSuite(SpoolContract):
         assert found is not None
         assert [found.waits["a", 0], found.waits["a", 2]] == waiting
 
-    async def test_letters_are_found_by_their_request(self, spool: ShardSpool) -> None:
+    async def test_dead_letters_are_found_by_their_request(self, spool: ShardSpool) -> None:
         """All dead letters of a request are found, each once, even after a replay that failed."""
         await spool.append(entry("r1", a=(0, 1), b=(0,)))
         await spool.append(entry("r2", a=(0,)))

@@ -172,7 +172,9 @@ class LimitsSuite(SpoolContract):
         depth = (await spool.depths())["a"]
         assert (depth.backlog, depth.retrying, depth.dead_letters) == (0, 0, 0)
 
-    async def test_overflow_goes_by_age_and_respects_exceptions(self, opened: SpoolFactory) -> None:
+    async def test_overflow_evicts_the_oldest_and_no_dead_letters(
+        self, opened: SpoolFactory
+    ) -> None:
         """The oldest entry is evicted before a younger waiting one; dead letters stay."""
         spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead_letter"))
         await spool.append(entry("r1", a=(0, 1)))
@@ -209,7 +211,7 @@ class LimitsSuite(SpoolContract):
             (DeliveryRef(1, 0), "refused")
         ]
 
-    async def test_refused_letter_is_not_withdrawn(self, spool: ShardSpool) -> None:
+    async def test_refused_dead_letter_is_not_withdrawn(self, spool: ShardSpool) -> None:
         """``done`` withdraws only dead letters that the spool made by itself."""
         await spool.append(entry("r1", a=(0,)))
         await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))

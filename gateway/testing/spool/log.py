@@ -129,7 +129,7 @@ class LogSuite(SpoolContract):
         assert [(await futures[i]).seq for i in (0, 2)] == [1, 3]
         assert [item.seq for item in told] == [1, 2, 3]
 
-    async def test_failing_follower_stays_alone(self, spool: ShardSpool) -> None:
+    async def test_failing_follower_disturbs_no_other(self, spool: ShardSpool) -> None:
         """An exception of a follower goes to the event loop's exception handler only."""
         seen: list[BaseException] = []
         loop = asyncio.get_running_loop()
@@ -228,7 +228,7 @@ class LogSuite(SpoolContract):
 
         await eventually(freed)
 
-    async def test_seqs_are_never_given_twice(self, opened: SpoolFactory) -> None:
+    async def test_seqs_are_never_reused(self, opened: SpoolFactory) -> None:
         """Seqs increase even after everything was trimmed, and after a restart."""
         spool = await opened()
         for i in range(3):

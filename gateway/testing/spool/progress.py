@@ -58,7 +58,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 10) == [again]
         assert (await spool.depths())["a"].parked == 0
 
-    async def test_what_is_owed_of_a_request_is_told(self, spool: ShardSpool) -> None:
+    async def test_pending_deliveries_of_a_request_are_listed(self, spool: ShardSpool) -> None:
         """A request's unread and waiting deliveries are returned; finished ones are not."""
         sent = entry("r1", a=(0, 1, 2), b=(0,))
         await spool.append(sent)
@@ -76,7 +76,7 @@ class ProgressSuite(SpoolContract):
         found = await spool.pending("r1")
         assert found == PendingRequest(sent, {("a", 1): behind})
 
-    async def test_what_is_owed_is_found_by_the_id(self, spool: ShardSpool) -> None:
+    async def test_pending_deliveries_are_found_by_id(self, spool: ShardSpool) -> None:
         """A request is found by its id anywhere in the log, replayed ones included."""
         places = {}
         for number in range(60):
@@ -139,7 +139,7 @@ class ProgressSuite(SpoolContract):
         assert (dead.attempts, dead.rendered) == (gone.attempts, gone.rendered)
         assert (dead.event_name, dead.user) == (gone.event_name, gone.user)
 
-    async def test_settling_twice_does_no_harm(self, spool: ShardSpool) -> None:
+    async def test_a_repeated_report_has_no_effect(self, spool: ShardSpool) -> None:
         """Reporting the same progress again has no effect."""
         for i in range(4):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -167,7 +167,7 @@ class ProgressSuite(SpoolContract):
         assert await spool.retrying("a", EVER, 10) == []
         assert await spool.dead_letters() == []
 
-    async def test_read_omits_what_stands_as_an_exception(self, spool: ShardSpool) -> None:
+    async def test_read_omits_waiting_and_dead_deliveries(self, spool: ShardSpool) -> None:
         """Waiting and dead deliveries ahead of the cursor are not read again."""
         for name in ("r1", "r2", "r3"):
             await spool.append(entry(name, a=(0, 1, 2), b=(0,)))

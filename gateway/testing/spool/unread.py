@@ -29,7 +29,7 @@ from gateway.testing.spool.contract import (
 class UnreadSuite(SpoolContract):
     """``Shard.unread``."""
 
-    async def test_places_are_told_without_the_requests(self, spool: ShardSpool) -> None:
+    async def test_unread_entries_are_listed_without_requests(self, spool: ShardSpool) -> None:
         """Each pending entry has its source, its deliveries and the hashes of their users."""
         users = tuple(spool.user_hash(key) for key in ("ann", "", "zoë\ud800"))
         assert users[1] == 0
@@ -69,7 +69,7 @@ class UnreadSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_what_is_excepted_is_left_out_and_paging_goes_on(self, spool: ShardSpool) -> None:
+    async def test_settled_deliveries_are_left_out_of_pages(self, spool: ShardSpool) -> None:
         """A page without pending deliveries still has the last seq that was examined."""
         for i in range(6):
             await spool.append(entry(f"r{i}", a=(0,)))
@@ -97,7 +97,7 @@ class UnreadSuite(SpoolContract):
         finally:
             await again.close()
 
-    async def test_letters_that_go_ahead_of_the_cursor_do_not_come_again(
+    async def test_dead_letters_ahead_of_the_cursor_are_not_read_again(
         self, spool: ShardSpool
     ) -> None:
         """A dead letter that was deleted or replayed is not read at its old position."""

@@ -63,7 +63,7 @@ def test_contradictions_are_refused(text: str) -> None:
 
 
 @given(st.text(alphabet="ab[]=&%01;", max_size=40))
-def test_whatever_comes_is_read_or_refused(text: str) -> None:
+def test_any_payload_is_read_or_rejected(text: str) -> None:
     """Any form is either rejected or read as valid JSON values."""
     with suppress(Rejected):
         assert orjson.loads(orjson.dumps(fields(text))) == fields(text)

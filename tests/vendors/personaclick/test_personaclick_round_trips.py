@@ -50,7 +50,7 @@ def test_a_clients_secret_is_not_in_the_event() -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
-def test_loses_nothing_on_the_way_back(sample: dict[str, Any]) -> None:
+def test_loses_nothing_of_its_own_format(sample: dict[str, Any]) -> None:
     """An event from PersonaClick loses nothing when it is sent back."""
     for event in PersonaclickInput().parse(request_of(sample)):
         assert PLAIN.losses(event) == []

@@ -125,7 +125,7 @@ def test_sends_one_product_flat() -> None:
     }
 
 
-def test_says_when_and_which() -> None:
+def test_sends_time_and_id_of_its_own_by_default() -> None:
     """Without a sender's time and id, the arrival time and the gateway's id are sent."""
     assert (sent(track())["messageId"], sent(track())["timestamp"]) == ("r-1-0", ARRIVED)
     longest = track(message_id="m" * 100)

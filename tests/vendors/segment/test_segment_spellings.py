@@ -80,7 +80,7 @@ def test_other_events_keep_their_id() -> None:
         ("PRODUCT ADDED", {"id": "p1", "cartId": "c1"}),
     ],
 )
-def test_goes_back_as_it_was_spelled(event: str, properties: dict[str, Any]) -> None:
+def test_keeps_the_spelling_of_its_own_events(event: str, properties: dict[str, Any]) -> None:
     """An event sent back to Segment has its original spelling of name and keys."""
     request = OUTPUT.render(read(event, properties))
     assert not isinstance(request, Declined)
@@ -132,6 +132,6 @@ def test_ambiguous_amounts_stay_free(text: str) -> None:
     assert properties.extra == {"total": text}
 
 
-def test_knows_no_name_twice() -> None:
+def test_the_names_of_the_spec_are_distinct() -> None:
     """No two names of the Spec are equal without spaces and in lower case."""
     assert len({name.replace(" ", "").lower() for name in SPELT}) == len(SPELT)

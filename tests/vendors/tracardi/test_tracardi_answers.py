@@ -110,7 +110,7 @@ def test_debugs_on_request(outer: dict[str, Any], inner: dict[str, Any] | None) 
 
 
 @pytest.mark.parametrize("options", [None, {}, {"debugger": False}, {"debugger": "yes"}])
-def test_does_not_debug_unasked(options: dict[str, Any] | None) -> None:
+def test_sends_no_debug_flag_by_default(options: dict[str, Any] | None) -> None:
     """Any debugger option other than true is ignored."""
     said = answered(post({**SOURCE, "options": options, "events": [VIEW]}))[1]
     assert "debugging" not in said

@@ -76,7 +76,7 @@ def test_collects_at_the_time_of_arrival() -> None:
     assert item(backdated)["time"] == {"create": WRITTEN, "insert": WRITTEN}
 
 
-def test_forwards_the_bytes_that_came() -> None:
+def test_forwards_the_received_bytes() -> None:
     """A forwarded payload has the configured source, and is otherwise unchanged."""
     body = b'{"source" : {"id":"a-source"},\n "events": [{"type": "sign-in"}], "x": 1.0}'
     came = Request(method="POST", url="/track?profile_less=true", body=body)

@@ -270,7 +270,7 @@ def test_reads_whatever_the_server_reads(body: dict[str, Any]) -> None:
         assert len(INPUT.parse(post(TRACK, body))) == len(body.get("events", []))
 
 
-def test_tells_where_the_json_breaks() -> None:
+def test_reports_where_json_is_invalid() -> None:
     """Invalid JSON is rejected with the position of the error."""
     status, said = refused(post(TRACK, b'{"source": ]'))
     assert status == 422

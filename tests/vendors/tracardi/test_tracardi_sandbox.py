@@ -89,7 +89,7 @@ def test_the_profile_that_was_sent_is_kept_and_one_that_was_not_is_minted() -> N
     assert said(send({**MINIMAL, "session": {"id": "other"}}))["profile"]["id"] != minted
 
 
-def test_debugging_comes_where_it_is_asked_for() -> None:
+def test_sends_the_debug_flag_if_configured() -> None:
     """The documented ``debugging`` is returned only with the debugger option."""
     assert "debugging" not in said(send(FULL))
     asked = send({**FULL, "options": {"debugger": True}})
