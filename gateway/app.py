@@ -15,7 +15,7 @@ from gateway.config.changes import ConfigChanges, diff_configs
 from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
 from gateway.config.proxy import proxy_of
-from gateway.delivery import Worker
+from gateway.delivery import Team, Worker
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
 from gateway.delivery.transport import make_transport
@@ -68,7 +68,7 @@ class Gateway:
         spool: the durable log.
         consents: the stored consent of users.
         shadows: the counts of shadow destinations.
-        workers: one per destination.
+        teams: one per destination.
         replies: the upstream replies that senders wait for, by request id.
         observer: metrics, log and traces.
         evictions: records what the spool gives up by itself.
@@ -95,7 +95,7 @@ class Gateway:
         )
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
-        self.workers: dict[str, Worker] = {}
+        self.teams: dict[str, Team] = {}
         self.replies: dict[str, UpstreamReply] = {}
         self.alerting = AlertWatcher(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
@@ -132,8 +132,9 @@ class Gateway:
             SpoolError: the spool cannot be used.
         """
         for shard in self.spool.shards:
-            shard.subscribe(self._noticed)
-            shard.follow(HandOver(self.workers.get, self._events_of, self.replies).offer)
+            shard.subscribe(partial(self._noticed, shard.number))
+            worker_of = partial(self._worker_of, shard.number)
+            shard.follow(HandOver(worker_of, self._events_of, self.replies).offer)
         self.spool.spares(self.observer.recorder.give_up_file)
         try:
             await self._take_up()
@@ -165,11 +166,11 @@ class Gateway:
         await self.register(self.config.destinations)
         paused = await self.spool.paused()
         for name, config in self.config.destinations.items():
-            if name not in self.workers:
-                self.start_worker(self.make_worker(name, config), paused=name in paused)
+            if name not in self.teams:
+                self.start_team(self.make_team(name, config), paused=name in paused)
         with contextlib.suppress(TimeoutError):  # a long backlog is read while events arrive
             async with asyncio.timeout(LOADING):
-                await asyncio.gather(*(worker.backlog.ready() for worker in self.workers.values()))
+                await asyncio.gather(*(team.ready() for team in self.teams.values()))
         await self.report_orphans()
         self.accepting, self._starting = True, "starting or stopping"
         log.info(
@@ -194,33 +195,33 @@ class Gateway:
         await self.spool.register({name: bounds_of(c) for name, c in destinations.items()})
         await self.shadows.know(destinations, self.spool)
 
-    def start_worker(self, worker: Worker, *, paused: bool) -> None:
+    def start_team(self, team: Team, *, paused: bool) -> None:
         """Start to deliver a destination's backlog."""
-        worker.pause(paused=paused)
-        self.workers[worker.name] = worker
-        worker.start()
+        team.pause(paused=paused)
+        self.teams[team.name] = team
+        team.start(self.spool.shards)
 
-    async def exchange(self, worker: Worker) -> None:
-        """Replace the worker of a destination by *worker*.
+    async def exchange(self, team: Team) -> None:
+        """Replace the team of a destination by *team*.
 
-        Two workers never run at once: events that are accepted while the old one stops are left to
+        Two teams never run at once: events that are accepted while the old one stops are left to
         the new one, which reads them from the spool. It also takes over a pause and a drain.
         """
-        old = self.workers[worker.name]
+        old = self.teams[team.name]
         try:
             await old.stop(self.config.server.drain_timeout)
         finally:
-            self.start_worker(worker, paused=old.paused)
+            self.start_team(team, paused=old.paused)
         if old.drains:
             with contextlib.suppress(SpoolError):  # deliveries are then retried at their due times
-                await worker.drain()
+                await team.drain()
 
-    async def stop_worker(self, name: str) -> None:
+    async def stop_team(self, name: str) -> None:
         """Finish a destination's attempts in progress, and deliver no more."""
         try:
-            await self.workers[name].stop(self.config.server.drain_timeout)
+            await self.teams[name].stop(self.config.server.drain_timeout)
         finally:
-            del self.workers[name]
+            del self.teams[name]
 
     async def apply(self, new: Config) -> ConfigChanges:
         """Apply the configuration *new*.
@@ -235,14 +236,14 @@ class Gateway:
         router = await asyncio.to_thread(Router, new.routes, self.router.failures)
         if not self.accepting:
             raise SpoolError(f"not started: {self.not_ready_reason()}; reload again when it has")
-        before = {name: worker.configured for name, worker in self.workers.items()}
+        before = {name: team.configured for name, team in self.teams.items()}
         found = diff_configs(self.config, new, before)
-        made = {n: self.make_worker(n, new.destinations[n]) for n in found.added + found.changed}
+        made = {n: self.make_team(n, new.destinations[n]) for n in found.added + found.changed}
         try:
             await self.register({**before, **new.destinations})
             paused = await self.spool.paused()
             for name in found.added:
-                self.start_worker(made[name], paused=name in paused)
+                self.start_team(made[name], paused=name in paused)
             old_alerts = self.config.alerts
             self.activate(new, router)
             if new.alerts != old_alerts:
@@ -251,10 +252,10 @@ class Gateway:
                 upstream_address(source) for source in new.sources.values() if source.url
             )
             await _each(self.exchange(made[name]) for name in found.changed)
-            await _each(self.stop_worker(name) for name in found.removed)
+            await _each(self.stop_team(name) for name in found.removed)
         finally:
-            unused = [worker for worker in made.values() if worker not in self.workers.values()]
-            await asyncio.gather(*(worker.sender.close() for worker in unused))
+            unused = [team for team in made.values() if team not in self.teams.values()]
+            await asyncio.gather(*(team.sender.close() for team in unused))
         try:
             await self.register(new.destinations)
             await self.report_orphans()
@@ -293,7 +294,7 @@ class Gateway:
             await asyncio.gather(self._start, return_exceptions=True)
         await self.alerting.stop()
         grace = self.config.server.drain_timeout
-        await asyncio.gather(*(worker.stop(grace) for worker in self.workers.values()))
+        await asyncio.gather(*(team.stop(grace) for team in self.teams.values()))
         await self.upstreams.close()
         await self.shadows.stop()
         await self.evictions.stop()
@@ -301,8 +302,8 @@ class Gateway:
         await self.spool.close()
         log.info("stopped")
 
-    def make_worker(self, name: str, config: DestinationConfig) -> Worker:
-        """Return a worker for a destination, not started."""
+    def make_team(self, name: str, config: DestinationConfig) -> Team:
+        """Return the team of a destination, not started."""
         transport = make_transport(config)
         rendering = make_renderer(
             config, self.registry, self._redactor, self.spool.clock.sure_of_day
@@ -310,18 +311,17 @@ class Gateway:
         sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
         if config.shadow:
             sender = self.shadows.sender(name, config, rendering, transport)
-        worker = Worker(
+        team = Team(
             name,
             shadow_delivery(config),
             sender=sender,
-            shard=self.spool.shards[0],
             parse=self._events_of,
             steps_of=self.steps_of,
             observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
         )
-        worker.configured = config
-        return worker
+        team.configured = config
+        return team
 
     def _trusts(self, peer: str) -> bool:
         server = self.config.server
@@ -360,12 +360,17 @@ class Gateway:
         """Return the current steps of the route with this name."""
         return self.router.steps(route)
 
-    def _noticed(self, notice: SpoolNotice) -> None:
+    def _noticed(self, shard: int, notice: SpoolNotice) -> None:
         self.shadows.noticed(notice, time.time())
         self.evictions.noticed(notice)
-        worker = self.workers.get(notice.destination)
-        if worker is not None:
-            worker.backlog.on_notice(notice)
+        team = self.teams.get(notice.destination)
+        if team is not None:
+            team.on_notice(shard, notice)
+
+    def _worker_of(self, shard: int, destination: str) -> Worker | None:
+        """Return the current worker of a destination for a shard."""
+        team = self.teams.get(destination)
+        return None if team is None else team.workers.get(shard)
 
     def accepted(self, events: Sequence[Event], source: str) -> None:
         """Call the ``event_accepted`` hooks for stored *events*, without delaying the response."""

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.admin.sampler import ActivitySampler
 from gateway.app import Gateway
-from gateway.delivery import Worker
+from gateway.delivery import Team
 from gateway.errors import ConfigError, GatewayError, SpoolError, TraceError, UnknownName
 from gateway.reload import Reloader
 from gateway.suggestions import check_name
@@ -246,15 +246,15 @@ class AdminContext:
         """Return *text* without the configured credentials."""
         return self.gateway.observer.redactor.text(text)
 
-    def worker(self, name: str) -> Worker:
-        """Return the worker of a destination.
+    def team(self, name: str) -> Team:
+        """Return the team of a destination.
 
         Raises:
             UnknownName: there is no such destination, or a reload is removing it.
         """
-        workers = self.gateway.workers
-        check_name("destination", name, workers.keys() & self.gateway.config.destinations.keys())
-        return workers[name]
+        teams = self.gateway.teams
+        check_name("destination", name, teams.keys() & self.gateway.config.destinations.keys())
+        return teams[name]
 
     async def check_names(self, source: str | None, destination: str | None) -> None:
         """Check the names in a filter; None selects all.

@@ -41,7 +41,7 @@ class Accounts(msgspec.Struct, frozen=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """A destination and its state. The counts start with its worker."""
+    """A destination and its state. The counts start with its team."""
 
     name: str
     vendor: str
@@ -113,9 +113,9 @@ def described(
     context: AdminContext, name: str, depth: QueueDepth, balance: Balance | None
 ) -> Destination:
     """Return a destination with its state."""
-    worker = context.worker(name)
+    team = context.team(name)
     config = context.gateway.config.destinations[name]
-    state = worker.status()
+    state = team.status()
     given_up = context.gateway.spool.given_up().get(name, GivenUp())
     circuit: Literal["delivering", "half_open", "open"] = (
         "delivering" if state.circuit == "closed" else state.circuit
@@ -150,12 +150,10 @@ def described(
 
 
 async def listed(context: AdminContext) -> list[Destination]:
-    """Return all destinations that have a worker."""
+    """Return all destinations that have a team."""
     depths = await context.gateway.spool.depths()
     held = await balances(context.gateway.spool)
-    names = [
-        name for name in context.gateway.config.destinations if name in context.gateway.workers
-    ]
+    names = [name for name in context.gateway.config.destinations if name in context.gateway.teams]
     return [described(context, n, depths[n], held.get(n)) for n in names if n in depths]
 
 
@@ -174,7 +172,7 @@ async def show_destination(context: AdminContext, name: Name) -> Destination:
 async def _shown(context: AdminContext, name: str) -> Destination:
     depths = await context.gateway.spool.depths()
     held = await balances(context.gateway.spool)
-    context.worker(name)  # a reload may have removed it meanwhile
+    context.team(name)  # a reload may have removed it meanwhile
     check_name("destination", name, depths)
     return described(context, name, depths[name], held.get(name))
 
@@ -186,9 +184,9 @@ async def pause_destination(context: AdminContext, name: Name) -> Destination:
     Attempts in progress finish; everything else waits in the spool until the destination is
     resumed, across reloads and restarts. The limits of the spool still apply.
     """
-    context.worker(name)
+    context.team(name)
     await context.gateway.spool.pause(name, paused=True)
-    context.worker(name).pause()
+    context.team(name).pause()
     log.info("destination_paused", destination=name)
     return await _shown(context, name)
 
@@ -196,9 +194,9 @@ async def pause_destination(context: AdminContext, name: Name) -> Destination:
 @endpoint("POST", "/destinations/{name}/resume", refuses=UNKNOWN)
 async def resume_destination(context: AdminContext, name: Name) -> Destination:
     """Resume a paused destination."""
-    context.worker(name)
+    context.team(name)
     await context.gateway.spool.pause(name, paused=False)
-    context.worker(name).pause(paused=False)
+    context.team(name).pause(paused=False)
     log.info("destination_resumed", destination=name)
     return await _shown(context, name)
 
@@ -210,10 +208,10 @@ async def drain_destination(context: AdminContext, name: Name) -> Destination:
     Waits before retries, an open circuit breaker and a pause requested by the vendor are ignored;
     the rate limit still applies. New events are accepted as usual.
     """
-    worker = context.worker(name)
-    if worker.paused:
+    team = context.team(name)
+    if team.paused:
         raise ApiProblem(409, f"{name} is paused; resume it, then drain it")
-    await worker.drain()
+    await team.drain()
     log.info("destination_drained", destination=name)
     return await _shown(context, name)
 

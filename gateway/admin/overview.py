@@ -205,7 +205,7 @@ async def show_history(context: AdminContext) -> History:
         interval=EVERY,
         sources={name: list(series.sources[name]) for name in gateway.config.sources},
         routes={one.name: list(series.routes[one.name]) for one in gateway.config.routes},
-        destinations={name: list(series.destinations[name]) for name in gateway.workers},
+        destinations={name: list(series.destinations[name]) for name in gateway.teams},
     )
 
 

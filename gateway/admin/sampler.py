@@ -108,7 +108,7 @@ class ActivitySampler:
                 for end in ("routed", "filtered")
             )
             self.routes[route.name].append(RouteSample(at, routed, filtered))
-        for name in gateway.workers:
+        for name in gateway.teams:
             depth = depths.get(name)
             sample = DestinationSample(
                 at=at,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.admin.context import AdminContext
 from gateway.admin.dead_letters import spool_records
-from gateway.delivery import Worker
+from gateway.delivery import Team
 from gateway.event import Event, as_json
 from gateway.http import Request
 from gateway.ingest.arrival import is_sampled
@@ -366,18 +366,18 @@ class ViewBuilder:
 
     def _delivery(self, event: Event | None, end: DeliveryStatus) -> DeliveryView:
         """Return the view of a delivery."""
-        worker, letter = self._gateway.workers.get(end.destination), end.dead_letter
-        vendor = end.attempts[-1].vendor if end.attempts else worker.config.vendor if worker else ""
+        team, letter = self._gateway.teams.get(end.destination), end.dead_letter
+        vendor = end.attempts[-1].vendor if end.attempts else team.config.vendor if team else ""
         said = sentence(end.words(traced=is_sampled(self._trace.request)))
         outcome, reason, next_step = "pending" if end.pending else "finished", said, ""
         if letter is not None:
             outcome, reason = "dead_letter", f"{letter.cause}: {letter.reason}"
         elif end.attempts:
             outcome, reason, next_step = end.attempts[-1].outcome, end.attempts[-1].reason, said
-            if outcome == "retry" and not worker:
+            if outcome == "retry" and not team:
                 next_step = ORPHANED
         elif end.state is not None and end.pending and not end.state.parked:
-            reason = waits_for(worker)
+            reason = waits_for(team)
         view = DeliveryView(
             end.destination, vendor, end.route, outcome, reason, None, [], [], dead_letter=letter,
             next_step=next_step,
@@ -425,16 +425,16 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
-def waits_for(worker: Worker | None) -> str:
+def waits_for(team: Team | None) -> str:
     """Return why nothing was sent to a destination so far; None stands for an unconfigured one."""
-    if worker is None:
+    if team is None:
         return ORPHANED
-    state = worker.status()
+    state = team.status()
     if state.paused:
         return "An operator paused the destination."
     if state.circuit != "closed":
         return f"The destination fails, and is probed at intervals: {state.reason}"
-    if worker.config.shadow:
+    if team.config.shadow:
         return "It waits for the shadow, which skips events if it is too slow."
     return "It is pending in the spool."
 

@@ -1,5 +1,6 @@
-"""Deliver events from the spool: one independent worker per destination."""
+"""Deliver events from the spool: one independent team per destination."""
 
-from gateway.delivery.worker import Worker, WorkerStatus
+from gateway.delivery.team import Team, TeamStatus
+from gateway.delivery.worker import Worker
 
-__all__ = ["Worker", "WorkerStatus"]
+__all__ = ["Team", "TeamStatus", "Worker"]

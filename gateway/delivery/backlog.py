@@ -22,6 +22,7 @@ from gateway.spool import (
     DeadLettersReplayed,
     DeliveryRef,
     Entry,
+    Fenced,
     LogRecord,
     Shard,
     SpoolNotice,
@@ -61,6 +62,7 @@ class BacklogReader:
         parse: returns the events of a stored request.
         steps_of: returns the steps of a route by its name.
         whole: returns whether requests in a vendor's format are forwarded unchanged.
+        on_fenced: called when another process has taken the shard over.
 
     Attributes:
         waiting: reads waiting deliveries, in turns with the log.
@@ -78,6 +80,7 @@ class BacklogReader:
         parse: Parse,
         steps_of: StepsOf,
         whole: Callable[[str], bool],
+        on_fenced: Callable[[], None],
     ) -> None:
         self._name = name
         self._shard = shard
@@ -87,6 +90,7 @@ class BacklogReader:
         self._concurrency = concurrency
         self._retry_max = retry_max
         self._whole = whole
+        self._on_fenced = on_fenced
         self._unread = UnreadIndex()
         self._tail = LogTail()
         self._loaded = False
@@ -118,9 +122,14 @@ class BacklogReader:
 
     async def stop(self) -> None:
         """Stop reading."""
+        self.abandon()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """Stop reading soon."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def ready(self) -> None:
         """Wait until the pending deliveries are known."""
@@ -258,14 +267,28 @@ class BacklogReader:
                 if not self._loaded:
                     await self._load_index()
                 await self._bring()
-            except SpoolError as error:
-                log.warning("spool_read_failed", destination=self._name, error=str(error))
+            except Fenced:
+                self._on_fenced()
+                return
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it must go on
+                self._log_failure(error)
                 await asyncio.sleep(TICK)
                 self.waiting.doubt()
-            except Exception:
-                log.exception("reader_failed", destination=self._name)
-                await asyncio.sleep(TICK)
-                self.waiting.doubt()
+
+    def _log_failure(self, error: BaseException) -> None:
+        """Log why reading failed: it goes on with whatever the store raised.
+
+        Raises:
+            asyncio.CancelledError: the reader itself was cancelled, not something in the store.
+        """
+        task, shard = asyncio.current_task(), self._shard.number
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error
+        if isinstance(error, SpoolError):
+            text = str(error)
+            log.warning("spool_read_failed", destination=self._name, shard=shard, error=text)
+        else:
+            log.error("reader_failed", destination=self._name, shard=shard, exc_info=error)
 
     def _pause(self) -> float:
         return max(0.0, min(TICK, self.waiting.next_at - steady_time()))

@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from gateway.delivery.job import DeliveryObserver, Job
+from gateway.delivery.job import DeliveryCounts, DeliveryObserver, Job
 from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.sender import Sender
 from gateway.event import Event
@@ -26,13 +26,18 @@ class DeadLetterWriter:
         tracker: records them.
         sender: has the redactor, and whether dead letters are kept at all.
         observer: observes every outcome.
+        counts: counts the dead letters.
     """
 
     def __init__(
-        self, destination: str, tracker: ProgressTracker, sender: Sender, observer: DeliveryObserver
+        self,
+        destination: str,
+        tracker: ProgressTracker,
+        sender: Sender,
+        observer: DeliveryObserver,
+        counts: DeliveryCounts,
     ) -> None:
-        self.count = 0
-        """Number of dead letters written."""
+        self._counts = counts
         self._destination = destination
         self._tracker = tracker
         self._rendering = sender.rendering
@@ -49,7 +54,7 @@ class DeadLetterWriter:
         rendered = b"" if job.sent is None else dumps(self._rendering.shown(job.sent, job))
         clean = self._rendering.redactor(job).text_short(reason)
         self._tracker.dead_lettered(job.to_failed(cause, clean, time.time(), rendered))
-        self.count += 1
+        self._counts.dead_lettered += 1
         if times := self._lines.take():
             log.warning(
                 "dead_letter",

@@ -225,6 +225,15 @@ ENDS: Mapping[type[EndedWell], Completion] = {
 log = structlog.get_logger()
 
 
+class DeliveryCounts:
+    """The outcomes of a destination's deliveries since its start."""
+
+    __slots__ = ("dead_lettered", "declined", "delivered", "retried", "shadowed")
+
+    def __init__(self) -> None:
+        self.delivered = self.declined = self.shadowed = self.retried = self.dead_lettered = 0
+
+
 class DeliveryObserver(Protocol):
     """Observes every attempt of one destination's deliveries."""
 

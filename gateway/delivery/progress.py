@@ -12,7 +12,15 @@ import structlog
 
 from gateway.delivery.job import Completion
 from gateway.errors import SpoolError
-from gateway.spool import DeliveryRef, FailedDelivery, Outdated, Progress, Shard, WaitingDelivery
+from gateway.spool import (
+    DeliveryRef,
+    FailedDelivery,
+    Fenced,
+    Outdated,
+    Progress,
+    Shard,
+    WaitingDelivery,
+)
 
 INTERVAL = 0.05
 """Seconds for which progress is collected before it is recorded. After a crash, deliveries that
@@ -45,9 +53,19 @@ class ProgressTracker:
         destination: its name.
         shard: stores the progress.
         reached: returns the seq up to which every delivery for the destination has become a job.
+        on_recorded: called after each record.
+        on_fenced: called when another process has taken the shard over.
     """
 
-    def __init__(self, destination: str, shard: Shard, reached: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        destination: str,
+        shard: Shard,
+        reached: Callable[[], int],
+        *,
+        on_recorded: Callable[[], None],
+        on_fenced: Callable[[], None],
+    ) -> None:
         self.destination = destination
         self.stalled = False
         """Whether progress cannot be recorded now; then nothing more should be delivered."""
@@ -59,6 +77,8 @@ class ProgressTracker:
         """The highest seq opened in order; lower ones must be opened ahead."""
         self._shard = shard
         self._reached = reached
+        self._on_recorded = on_recorded
+        self._on_fenced = on_fenced
         self._open: dict[int, _Entry] = {}
         self._order: deque[int] = deque()
         """The seqs of these, ascending. To find the first key of a dict takes a step per key that
@@ -306,15 +326,16 @@ class ProgressTracker:
         )
         try:
             await self._shard.settle(self.destination, progress, soon=soon)
-        except SpoolError as error:
+        except Fenced:
+            self._on_fenced()
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever the store raises, nothing may be lost
             self._keep(later, done, dead)
             self._done_going = 0
             self._reported |= self._recording
             if isinstance(error, Outdated):
                 return True
-            if not self.stalled:
-                log.warning("progress_failed", destination=self.destination, error=str(error))
-            self.stalled = True
+            self._stall(error)
             await asyncio.sleep(RETRY_INTERVAL)
             return False
         self._cursor = max(self._cursor, cursor)
@@ -328,7 +349,21 @@ class ProgressTracker:
         if self.stalled:
             self.stalled = False
             log.info("progress_recovered", destination=self.destination)
+        self._on_recorded()
         return False
+
+    def _stall(self, error: Exception) -> None:
+        """Log why progress cannot be recorded, once until it is recorded again."""
+        if not self.stalled:
+            known = isinstance(error, SpoolError)
+            log.warning(
+                "progress_failed",
+                destination=self.destination,
+                shard=self._shard.number,
+                error=str(error) if known else repr(error),
+                exc_info=None if known else error,
+            )
+        self.stalled = True
 
     def _keep(
         self,

@@ -12,6 +12,11 @@ AT_ONCE = 16
 PAUSE = 1.0
 """Seconds before the next try after taking a job failed."""
 
+Take = Callable[[], Job | None]
+"""Returns the next job to begin, or None."""
+Begin = Callable[[Job], None]
+"""Begins a job; unless it raises, `Pump.ended` must be called once, at once or later."""
+
 log = structlog.get_logger()
 
 
@@ -21,13 +26,11 @@ class Pump:
     Args:
         name: name of the destination, for logs.
         count: most jobs under way.
-        take: returns the next job to begin, or None.
-        begin: begins a job; unless it raises, `ended` must be called once, at once or later.
+        take: returns the next job.
+        begin: begins it.
     """
 
-    def __init__(
-        self, name: str, count: int, take: Callable[[], Job | None], begin: Callable[[Job], None]
-    ) -> None:
+    def __init__(self, name: str, count: int, take: Take, begin: Begin) -> None:
         self.name = name
         self.active = 0
         """Number of jobs under way."""
@@ -42,6 +45,10 @@ class Pump:
         self._timer_ends = 0.0
         """The loop's time at which the timer ends; a timer of uvloop cannot tell it."""
         self._quiet = asyncio.Event()
+
+    def serve(self, take: Take, begin: Begin) -> None:
+        """Take jobs from elsewhere from now on."""
+        self._take, self._begin = take, begin
 
     def start(self) -> None:
         """Start to take jobs."""

@@ -155,6 +155,8 @@ class InFlight:
         self._retrying: dict[str, set[DeliveryRef]] = {}
         self._evicted: set[DeliveryRef] = set()
         self._evicted_to = 0
+        self.sharers = 1
+        """Number of workers that share the memory of the destination."""
 
     def __len__(self) -> int:
         """Return the number of jobs."""
@@ -163,6 +165,7 @@ class InFlight:
     def room(self, source: str, sources: int) -> int:
         """Return how many more jobs a source may have if *sources* sources have a backlog."""
         sources = max(sources, len(self._by_source) + (source not in self._by_source))
+        sources *= self.sharers
         if self._bytes.get(source, 0) > WINDOW // sources:
             return 0
         return max(SOURCE_JOBS, WINDOW_JOBS // sources) - self._by_source.get(source, 0)
@@ -171,6 +174,11 @@ class InFlight:
     def waiting(self) -> int:
         """Return the number of jobs that are waiting deliveries in the spool."""
         return len(self._restored)
+
+    @property
+    def is_full_of_waiting(self) -> bool:
+        """Return whether the waiting deliveries in flight leave no room for more."""
+        return len(self._restored) >= WINDOW_JOBS // self.sharers
 
     def has(self, mark: DeliveryRef) -> bool:
         """Return whether a waiting delivery has a job."""
@@ -309,9 +317,12 @@ class JobQueue:
     Args:
         concurrency: number of parallel attempts.
         wake: called when one more job may be sent.
+        isolated_out: the deliveries under way that failed while the vendor accepted others.
     """
 
-    def __init__(self, concurrency: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, concurrency: int, wake: Callable[[], None], isolated_out: set[DeliveryRef]
+    ) -> None:
         self.users = UserOrder()
         self.in_flight = InFlight(self.users)
         self.closed = False
@@ -321,8 +332,7 @@ class JobQueue:
         self._flows: dict[str, deque[Job]] = {}
         """Jobs that may be sent, by source, `RETRIES` and `ISOLATED`, in the order of turns."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
-        self._isolated_out: set[DeliveryRef] = set()
-        """Those of `ISOLATED` whose attempt is under way."""
+        self._isolated_out = isolated_out
         self._met: set[int] = set()
         """Users whose event the vendor answered; once it is full, it becomes `_met_before`."""
         self._met_before: set[int] = set()

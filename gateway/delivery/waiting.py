@@ -6,7 +6,7 @@ from itertools import islice
 from gateway.delivery.job import steady_time
 from gateway.delivery.job_builder import JobBuilder
 from gateway.delivery.progress import ProgressTracker
-from gateway.delivery.queue import WINDOW_JOBS, JobQueue
+from gateway.delivery.queue import JobQueue
 from gateway.spool import DeliveryRef, Shard, WaitingDelivery
 
 PAGE = 100
@@ -138,7 +138,7 @@ class WaitingReader:
             await self._bring_parked(user)
 
     async def _bring_due(self) -> None:
-        if self._in_flight.waiting >= WINDOW_JOBS:  # a sender may make many events fail
+        if self._in_flight.is_full_of_waiting:  # a sender may make many events fail
             self._due = steady_time() + DOUBT
             return
         self._due = NEVER

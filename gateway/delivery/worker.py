@@ -1,38 +1,30 @@
-"""The worker of one destination: takes jobs in order and settles them."""
+"""The worker of one destination and shard: takes jobs in order and settles them."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
-from gateway.config import DestinationConfig
 from gateway.delivery.backlog import BacklogReader
-from gateway.delivery.circuit_breaker import BreakerState, CircuitBreaker, backoff
+from gateway.delivery.circuit_breaker import backoff
 from gateway.delivery.dead_letters import DeadLetterWriter
 from gateway.delivery.job import (
     ENDS,
     AttemptResult,
     Completion,
-    DeliveryObserver,
     EndedWell,
-    Guarded,
     Job,
-    OnSettled,
     Shadowed,
-    StepsOf,
     steady_time,
 )
-from gateway.delivery.job_builder import Parse
-from gateway.delivery.progress import INTERVAL, ProgressTracker
-from gateway.delivery.pump import Pump
+from gateway.delivery.progress import ProgressTracker
 from gateway.delivery.queue import JobQueue
-from gateway.delivery.rate_limiter import RateLimiter
-from gateway.delivery.sender import Sender, internal_error, internal_failure
+from gateway.delivery.sender import internal_error, internal_failure
+from gateway.delivery.shared import SharedState
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import Response
@@ -58,149 +50,80 @@ MAX_ISOLATED_ATTEMPTS = 8
 log = structlog.get_logger()
 
 
-class WorkerStatus(NamedTuple):
-    """The state of a worker; counts are since its start."""
-
-    circuit: BreakerState
-    reason: str
-    """The reason of the last failed attempt."""
-    paused: bool
-    in_flight: int
-    delivered: int
-    declined: int
-    dead: int
-    retried: int
-    shadowed: int
-    """Events that a shadow handled; they count only here."""
-    paused_for: float = 0.0
-    """Remaining seconds of a pause that the vendor asked for."""
-
-
 class Worker:
-    """Delivers to one destination; it shares only the log with other workers.
+    """Delivers one shard's entries to one destination.
 
     Args:
-        name: name of the destination.
-        config: its configuration.
-        sender: renders, sends and judges events.
-        shard: the log.
-        parse: returns the events of a stored request.
-        steps_of: returns the steps of a route by its name.
-        observer: observes every attempt.
-        settled: called at the end of each delivery, if given.
+        team: what it shares with the destination's other workers.
+        shard: its part of the log.
+        on_fenced: called when another process has taken the shard over.
+
+    Attributes:
+        listening: the results of attempts still count.
     """
 
-    def __init__(  # noqa: PLR0913 - all dependencies of a worker
-        self,
-        name: str,
-        config: DestinationConfig,
-        *,
-        sender: Sender,
-        shard: Shard,
-        parse: Parse,
-        steps_of: StepsOf,
-        observer: DeliveryObserver,
-        settled: OnSettled | None = None,
+    def __init__(
+        self, team: SharedState, shard: Shard, on_fenced: "Callable[[Worker], None]"
     ) -> None:
-        self.name = name
-        self.config = config
-        self.configured = config
-        """The configuration as written, in case *config* was changed."""
-        self.sender = sender
-        self._secrets = config.secrets()
-        self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)
-        self.limiter = RateLimiter(config.rate, config.burst)
-        self._pump = Pump(name, config.concurrency, self._take, self._begin)
-        self.queue = JobQueue(config.concurrency, self._pump.wake)
+        self.shard = shard
+        self.listening = True
+        self.name = team.name
+        self.config = team.config
+        self.sender = team.sender
+        self._secrets = team.secrets
+        self.breaker = team.breaker
+        self.limiter = team.limiter
+        self._pump = team.pump
+        self._counts = team.counts
+        self._observer = team.observer
+        self.queue = JobQueue(self.config.concurrency, self._pump.wake, team.isolated)
+        fenced = partial(on_fenced, self)
         self.backlog = BacklogReader(
-            name,
+            self.name,
             shard,
             self.queue,
             self.breaker,
-            concurrency=config.concurrency,
-            retry_max=config.retry_max,
-            parse=parse,
-            steps_of=steps_of,
-            whole=sender.rendering.forwards_from,
+            concurrency=self.config.concurrency,
+            retry_max=self.config.retry_max,
+            parse=team.parse,
+            steps_of=team.steps_of,
+            whole=self.sender.rendering.forwards_from,
+            on_fenced=fenced,
         )
-        self.tracker = ProgressTracker(name, shard, self.backlog.read_position)
-        self._observer = Guarded(observer, settled)
-        self.dead_letters = DeadLetterWriter(name, self.tracker, sender, self._observer)
-        self._shard = shard
-        self._stopping = self._paused = self._drained = self._drained_late = False
-        self.delivered = self.declined = self.retried = self.shadowed = 0
+        self.tracker = ProgressTracker(
+            self.name,
+            shard,
+            self.backlog.read_position,
+            on_recorded=self._pump.wake,
+            on_fenced=fenced,
+        )
+        self.dead_letters = DeadLetterWriter(
+            self.name, self.tracker, self.sender, self._observer, self._counts
+        )
 
     def start(self) -> None:
-        """Start to deliver; from now on every new entry must be passed to `offer`."""
+        """Start to read; from now on every new entry must be passed to `offer`."""
         self.backlog.start(self.tracker, self.dead_letters)
-        self._pump.start()
 
-    async def stop(self, grace: float) -> None:
-        """Wait at most *grace* seconds for deliveries in flight, record their outcomes, and end.
-
-        Finished deliveries are recorded even if an older one is not finished, so that the next
-        start does not repeat them. Entries offered meanwhile stay in the spool.
-        """
-        self._stopping = self.queue.closed = True
-        await self._pump.stop(grace)
-        await self.sender.close()
+    async def stop(self) -> None:
+        """Record the outcomes so far, and end; the results of attempts must no longer count."""
         await self.backlog.stop()
         self._spill(1)
         with contextlib.suppress(SpoolError):  # already logged; a restart repeats the deliveries
             await self.tracker.flush()
         self.tracker.end()
 
-    @property
-    def paused(self) -> bool:
-        """Return whether an operator paused the destination."""
-        return self._paused
+    def abandon(self) -> None:
+        """End at once, and record nothing: another process delivers the shard's entries now."""
+        self.listening = False
+        self.queue.closed = True
+        self.tracker.end()
+        self.backlog.abandon()
 
     @property
-    def paused_for(self) -> float:
-        """Return the remaining seconds of a pause that the vendor asked for; 0 if there is none."""
-        now = time.monotonic()
-        until = self.breaker.paused_until(now)
-        return 0.0 if until is None else until - now
-
-    def pause(self, *, paused: bool = True) -> None:
-        """Pause or resume; deliveries in flight continue, and new events wait in the spool."""
-        self._paused = paused
-        self.queue.closed = self._stopping or paused
-        if not paused:
-            self.wake()
-
-    @property
-    def drains(self) -> bool:
-        """Return whether a `drain` is not finished."""
-        left = self.backlog.waiting.hurries or self.queue.in_flight.waiting > 0
-        return self._drained and (self._drained_late or left)
-
-    async def drain(self) -> None:
-        """Retry all pending deliveries now; only the rate limit still applies.
-
-        Raises:
-            SpoolError: the spool cannot be read.
-        """
-        self._drained, self._drained_late = True, self._stopping
-        await self.tracker.flush()
-        self.breaker.retry_now()
-        await self.backlog.waiting.retry_by(steady_time())
-        self.wake()
-
-    def status(self) -> WorkerStatus:
-        """Return the state of the worker."""
-        return WorkerStatus(
-            self.breaker.state,
-            self.breaker.reason or "",
-            self.paused,
-            self.tracker.open_entries,
-            self.delivered,
-            self.declined,
-            self.dead_letters.count,
-            self.retried,
-            self.shadowed,
-            self.paused_for,
-        )
+    def hurries(self) -> bool:
+        """Return whether a delivery that a drain made due is not settled."""
+        return self.backlog.waiting.hurries or self.queue.in_flight.waiting > 0
 
     # Upstream replies
 
@@ -224,14 +147,9 @@ class Worker:
 
     def sends_now(self, user: str) -> bool:
         """Return whether a new event of *user* would be sent without waiting behind others."""
-        if self.queue.users.blocked(user) or self.queue.room_for(self._shard.user_hash(user)) <= 0:
+        if self.queue.users.blocked(user) or self.queue.room_for(self.shard.user_hash(user)) <= 0:
             return False
         return self.backlog.prompt()
-
-    def wake(self) -> None:
-        """Check now for jobs to send."""
-        self._pump.wake_all()
-        self.backlog.request_more()
 
     def _spill(self, most: int) -> None:
         """Record the oldest jobs as waiting, until they hold back fewer than *most* finished."""
@@ -243,10 +161,10 @@ class Worker:
 
     # Attempts
 
-    def _take(self) -> Job | None:
+    def take(self) -> Job | None:
+        """Return the next job to begin; None if there is none, or none may begin now."""
         if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
-            self._pump.wake_after(1.0 if self.tracker.stalled else INTERVAL)
-            return None
+            return None  # the next record wakes the pump
         while not self.queue.closed and len(self.queue):
             wait = self._wait()
             if wait:
@@ -272,7 +190,8 @@ class Worker:
             self.breaker.begin_attempt()
         return wait
 
-    def _begin(self, job: Job) -> None:
+    def begin(self, job: Job) -> None:
+        """Begin an attempt of *job*, and of its user's next ones that go with it."""
         jobs = [job]
         try:
             if self.queue.users.has_followers(job.user) and (most := self.sender.batch_room(job)):
@@ -284,7 +203,8 @@ class Worker:
 
     def _on_result(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
         """Settle *jobs*; if the vendor refuses a batch, send the first job again alone."""
-        if not self._pump.running:
+        if not self.listening:
+            self._ignore(jobs)
             return
         try:
             if type(outcome.verdict) is Refused and self._is_sent_again(jobs, outcome):
@@ -316,8 +236,15 @@ class Worker:
         return True
 
     def _on_final_result(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
-        if self._pump.running:
+        if self.listening:
             self._end(jobs, outcome)
+        else:
+            self._ignore(jobs)
+
+    def _ignore(self, jobs: Sequence[Job]) -> None:
+        """Free the place of an attempt whose result no longer counts."""
+        self.queue.tried(jobs[0])
+        self._pump.ended()
 
     def _end(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
         """Settle those of *jobs* that *outcome* covers, and put the others back."""
@@ -386,14 +313,14 @@ class Worker:
         return False, ended
 
     def _count(self, job: Job, how: EndedWell, ended: Completion, attempt: Attempt | None) -> None:
-        reason = ""
+        counts, reason = self._counts, ""
         if type(how) is Delivered:
-            self.delivered += 1
+            counts.delivered += 1
         elif type(how) is Declined:
-            self.declined += 1
+            counts.declined += 1
             reason = how.reason
         else:
-            self.shadowed += 1
+            counts.shadowed += 1
         self._observer.on_attempt(job, ended, reason, attempt)
 
     def _on_response(self, job: Job) -> None:
@@ -412,7 +339,7 @@ class Worker:
 
     def _retry(self, job: Job, verdict: RetryLater, attempt: Attempt | None) -> bool:
         """Schedule a retry of *job*, or give it up; return whether it is retried."""
-        self.retried += 1
+        self._counts.retried += 1
         before = self.breaker.opened
         isolated = self.breaker.record_failure(
             job.mark,

@@ -319,8 +319,8 @@ class AlertWatcher:
             return [DestinationReading(GATEWAY, itself.trouble or str(error))]
         found, refusing = [itself], gateway.refusing()
         missing = gateway.spool.unaccounted()
-        for name, worker in gateway.workers.items():
-            state, depth = worker.status(), depths.get(name)
+        for name, team in gateway.teams.items():
+            state, depth = team.status(), depths.get(name)
             trouble = ""
             if state.paused:
                 trouble = "paused by an operator"

@@ -110,7 +110,7 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
     yield from _coming_in(gateway)
     yield from _routes(gateway)
     yield from _going_out(gateway)
-    yield from _workers(gateway)
+    yield from _teams(gateway)
     yield from _losses(gateway)
     yield from _waiting(snapshot, gateway.spool.clock.of_day())
     yield gauge(
@@ -250,8 +250,8 @@ def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
     return ended
 
 
-def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
-    states = {name: worker.status() for name, worker in dict(gateway.workers).items()}
+def _teams(gateway: GatewayStatus) -> Iterator[Metric]:
+    states = {name: team.status() for name, team in dict(gateway.teams).items()}
     family = GaugeMetricFamily(
         "cdp_gateway_breaker_state",
         "1 for the current state of the circuit breaker.",
@@ -283,7 +283,7 @@ def _workers(gateway: GatewayStatus) -> Iterator[Metric]:
 
 
 def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
-    meters = {name: worker.sender.losses for name, worker in dict(gateway.workers).items()}
+    meters = {name: team.sender.losses for name, team in dict(gateway.teams).items()}
     yield counter(
         "cdp_gateway_losses_sampled_total",
         "Delivered events that were examined for losses: a sample.",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.config import Config
-from gateway.delivery import Worker
+from gateway.delivery import Team
 from gateway.ingest.connection_limits import Guard
 from gateway.observability.observer import Observer
 from gateway.routing.router import Router
@@ -32,8 +32,8 @@ class GatewayStatus(Protocol):
         """Return the spool."""
 
     @property
-    def workers(self) -> Mapping[str, Worker]:
-        """Return the workers by destination."""
+    def teams(self) -> Mapping[str, Team]:
+        """Return the teams by destination."""
 
     @property
     def router(self) -> Router:

@@ -224,7 +224,7 @@ class DeliverySuite(PluginSuite):
             finally:
                 vendor.end()
             async with asyncio.timeout(PATIENCE):
-                await gateway.stop_worker(VENDOR)
+                await gateway.stop_team(VENDOR)
             dead = await gateway.spool.dead_letters(limit=sent + 1)
             depth = (await gateway.spool.depths())[VENDOR]
         settled: dict[type, list[str]] = {}

@@ -157,7 +157,7 @@ class LoadFuzzer:
             async with _served(gateway) as server:
                 pipes = [InMemoryClient(server) for _ in range(AT_ONCE)]
                 while len(tally.found) < SHOWN and (some := list(islice(left, ROUND))):
-                    await gateway.stop_worker(READER)
+                    await gateway.stop_team(READER)
                     await self._send(some, pipes)
                     await self._read(gateway)
                 for pipe in pipes:
@@ -193,8 +193,8 @@ class LoadFuzzer:
         watch = self._watch
         self._tally.events += len(watch.accepted)
         self._accepted = {event.id: event for event in watch.accepted}
-        worker = gateway.make_worker(READER, self._config.destinations[READER])
-        gateway.start_worker(worker, paused=False)
+        team = gateway.make_team(READER, self._config.destinations[READER])
+        gateway.start_team(team, paused=False)
         try:
             while (count := len(watch.settled)) < len(watch.accepted):
                 await watch.until(partial(_went_on, count))

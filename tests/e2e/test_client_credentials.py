@@ -141,7 +141,7 @@ async def test_one_clients_bad_credential_stops_nobody_else(tmp_path: Path) -> N
         assert [type(verdict) for _, _, verdict in run.watch.settled] == [
             Refused, Refused, Delivered,
         ]  # fmt: skip
-        assert run.gateway.workers["own"].breaker.state == "closed"
+        assert run.gateway.teams["own"].breaker.state == "closed"
 
 
 @pytest.mark.parametrize("of", ["tracardi", "quartic", "chrts"])
@@ -150,7 +150,7 @@ async def test_a_part_of_a_request_has_the_clients_credential(tmp_path: Path, of
     route = 'types = ["page"]' if of == "tracardi" else ""
     async with passing(tmp_path, of, route) as (run, upstream):
         if of != "tracardi":
-            run.gateway.workers["own"].sender.rendering.passthrough = False
+            run.gateway.teams["own"].sender.rendering.passthrough = False
         await post(run, example(of))
         await run.watch.until(lambda w: bool(w.settled))
         (got,) = upstream.got

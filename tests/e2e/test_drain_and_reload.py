@@ -21,7 +21,7 @@ async def failed(harness: InProcessHarness) -> None:
     await harness.send(EVENTS)
     async with asyncio.timeout(PATIENCE):
         while (await harness.gateway.spool.depths())["chrts"].retrying < EVENTS:
-            await harness.gateway.workers["chrts"].drain()
+            await harness.gateway.teams["chrts"].drain()
     vendor.weights = {"ok": 1}
 
 
@@ -33,19 +33,19 @@ async def test_a_drain_during_a_reload_holds_for_the_new_worker(tmp_path: Path) 
         await failed(harness)
         vendor, before = harness.vendors["chrts"], harness.gateway.config
         vendor.decide = lambda _: "held"
-        await harness.gateway.workers["chrts"].drain()
+        await harness.gateway.teams["chrts"].drain()
         await vendor.until(lambda v: v.answering > 0, PATIENCE)
         harness.setup.change("chrts")
         reload = asyncio.get_running_loop().create_task(harness.reload())
         async with asyncio.timeout(PATIENCE):
             while harness.gateway.config is before:  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0)
-        old = harness.gateway.workers["chrts"]
+        old = harness.gateway.teams["chrts"]
         vendor.decide = lambda _: None
         await old.drain()
         vendor.release()
         await reload
-        assert harness.gateway.workers["chrts"] is not old
+        assert harness.gateway.teams["chrts"] is not old
         await harness.arrived("chrts")
 
 
@@ -55,7 +55,7 @@ async def test_a_reload_does_not_end_a_drain(tmp_path: Path, tried: int) -> None
     async with in_process_harness(tmp_path, "chrts", users=EVENTS, delivery=SLOWLY) as harness:
         await failed(harness)
         vendor = harness.vendors["chrts"]
-        await harness.gateway.workers["chrts"].drain()
+        await harness.gateway.teams["chrts"].drain()
         await vendor.until(lambda v: len(v.accepted) >= tried, PATIENCE)
         harness.setup.change("chrts")
         await harness.reload()

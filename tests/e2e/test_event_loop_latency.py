@@ -109,7 +109,7 @@ async def test_no_request_holds_the_loop(tmp_path: Path, attack: bytes) -> None:
 
         async with running(tmp_path, config) as run:
             for name in VENDORS:
-                run.gateway.workers[name].pause()
+                run.gateway.teams[name].pause()
             async with watched() as turns:
                 answer = await exchange(run.url, attack)
             assert answer.startswith(b"HTTP/1.1 "), answer

@@ -125,7 +125,7 @@ async def test_an_exception_in_a_delivery_stops_no_task_and_no_user(
     dice = random.Random(3)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
-            sender = on.gateway.workers["chrts"].sender
+            sender = on.gateway.teams["chrts"].sender
             sends = sender.send
 
             def fails(jobs: Sequence[Job], on_result: OnResult) -> None:
@@ -158,7 +158,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
     dice = random.Random(5)  # noqa: S311 - no secret, and it must be repeatable
     with capture_logs() as logs:
         async with in_process_harness(tmp_path, "chrts") as on:
-            vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+            vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
             vendor.weights = {"500": 1, "ok": 3}
             vendor.dislikes = lambda mark: "400" if mark.number == 2 else None
             with monkeypatch.context() as patch:
@@ -166,7 +166,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
                 for part, name in (
                     (DestinationObserver, "on_attempt"),
                     (worker._observer, "_settled"),
-                    (worker, "_take"),
+                    (worker, "take"),
                     (worker.breaker, "record_success"),
                     (worker.breaker, "record_failure"),
                     (worker.dead_letters, "write"),
@@ -175,7 +175,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
                     (worker.tracker, "dead_lettered"),
                 ):
                     patch.setattr(part, name, faulty(getattr(part, name), dice))
-                patch.setattr(worker._pump, "_take", worker._take)
+                patch.setattr(worker._pump, "_take", worker.take)
                 await on.send(400)
                 await vendor.until(lambda v: len(v.accepted) > 300, PATIENCE)
             vendor.weights = {"ok": 1}
@@ -183,7 +183,7 @@ async def test_an_exception_when_a_delivery_ends_stops_no_task_and_no_user(
             must = on.load.acknowledged.keys() - bad
             await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
             await until(
-                lambda: worker.dead_letters.count >= len(bad) and not len(worker.queue.in_flight)
+                lambda: worker._counts.dead_lettered >= len(bad) and not len(worker.queue.in_flight)
             )
             assert not disordered(vendor.accepted)
     assert {"settle_failed", "observer_failed", "pump_failed"} <= said_in(logs)
@@ -194,7 +194,7 @@ async def test_after_failures_without_a_reason_all_tasks_work_again(
 ) -> None:
     """After an outage without failure reasons, deliveries go on at full concurrency at once."""
     async with in_process_harness(tmp_path, "chrts", users=64, delivery=PATIENT) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         judges = worker.sender._judge
 
         def wordless(answer: Response) -> Verdict:
@@ -224,7 +224,7 @@ async def test_deliveries_stop_while_progress_cannot_be_recorded(
                 always = random.Random(1)  # noqa: S311 - no secret
                 patch.setattr(shard, "settle", failing(shard.settle, always, 1.0))
                 await on.send(40)
-                await until(lambda: on.gateway.workers["chrts"].tracker.stalled)
+                await until(lambda: on.gateway.teams["chrts"].workers[0].tracker.stalled)
                 sent = len(vendor.attempts)
                 await on.send(200)
                 assert len(vendor.attempts) <= sent + 8, "only what was on its way"
@@ -290,7 +290,7 @@ async def test_events_during_a_slow_start_arrive_once(
 async def test_a_reload_waits_for_running_attempts(tmp_path: Path, how: str) -> None:
     """A reload waits for attempts that the vendor has accepted, and does not repeat them."""
     async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=SLOW, server=AMPLE) as on:
-        vendor, old = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, old = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 4, users=4)
         await vendor.until(lambda v: v.answering == len(sent), PATIENCE)
@@ -318,7 +318,7 @@ async def test_delivered_events_do_not_overflow(tmp_path: Path) -> None:
         await on.send(400)
         others = {mark for mark in on.load.acknowledged if mark.user != FIRST.user}
         await vendor.until(lambda v: others <= v.accepted.keys(), PATIENCE)
-        await on.gateway.workers["chrts"].tracker.flush()
+        await on.gateway.teams["chrts"].workers[0].tracker.flush()
         letters = await asyncio.to_thread(dead_letters, tmp_path / "spool")
         assert letters["chrts"]
         assert not letters["chrts"].keys() & vendor.accepted.keys()
@@ -339,7 +339,7 @@ async def test_a_user_continues_after_its_retry_is_evicted(tmp_path: Path) -> No
         await vendor.until(lambda v: bool(last & v.accepted.keys()), PATIENCE)
         async with asyncio.timeout(PATIENCE):
             while any(_pending(await on.gateway.spool.depths())):
-                await on.gateway.workers["chrts"].tracker.flush()
+                await on.gateway.teams["chrts"].workers[0].tracker.flush()
 
 
 def _pending(depths: Any) -> list[int]:
@@ -415,7 +415,7 @@ async def test_more_retries_than_a_page_keep_their_users_order(tmp_path: Path) -
 async def test_large_events_are_held_within_a_bound_of_bytes(tmp_path: Path) -> None:
     """In an outage, requests of 200 KB stay in memory only up to the limit in bytes."""
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.decide = lambda _: "held"
         sent = await pour(on.url, 160, users=160, padding="x" * 200_000)
         await vendor.until(lambda v: v.answering == 8, PATIENCE)
@@ -430,7 +430,7 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
 ) -> None:
     """At most `USER_JOBS` events of a user's burst are in memory, in one request or in several."""
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
         await on.load.burst(BATCHER, 90, 90 // requests)
@@ -445,7 +445,7 @@ async def test_one_user_has_a_bounded_number_of_events_in_memory(
 async def test_a_passed_through_request_is_not_split(tmp_path: Path) -> None:
     """A request that is passed through is sent whole, however many events of a user it has."""
     async with in_process_harness(tmp_path, "tracardi", delivery=SLOW) as on:
-        vendor, worker = on.vendors["tracardi"], on.gateway.workers["tracardi"]
+        vendor, worker = on.vendors["tracardi"], on.gateway.teams["tracardi"].workers[0]
         vendor.decide = lambda _: "held"
         on.load.aim(on.url)
         await on.load.burst(BATCHER, 8 * USER_JOBS, 2 * USER_JOBS)
@@ -468,7 +468,7 @@ async def test_a_stored_request_that_no_longer_parses_is_a_dead_letter(
             vendor = on.vendors["chrts"]
             must = {mark for mark in marks if mark.user != 4}
             await vendor.until(lambda v: must <= v.accepted.keys(), PATIENCE)
-            await on.gateway.workers["chrts"].tracker.flush()
+            await on.gateway.teams["chrts"].workers[0].tracker.flush()
             (letter,) = await on.gateway.spool.dead_letters()
         assert refused
     assert "no longer contains this event" in letter.reason
@@ -496,7 +496,7 @@ async def test_a_backlog_that_no_longer_parses_is_read_without_a_wait(
     await filled(tmp_path / "spool", [EventMark(4 * n, 1) for n in range(250)], {})
     assert not _refusing(monkeypatch, b"m-")
     async with in_process_harness(tmp_path, "chrts", delivery=PROMPT) as on:
-        await until(lambda: on.gateway.workers["chrts"].dead_letters.count == 250)
+        await until(lambda: on.gateway.teams["chrts"].counts.dead_lettered == 250)
 
 
 async def test_a_parked_event_continues_after_an_unparsable_one(
@@ -519,7 +519,7 @@ async def test_blocked_users_are_counted_again_after_a_change(
     slow = 'timeout = "20s"\nretry_min = "1h"\nretry_max = "1h"'
     async with in_process_harness(tmp_path, "chrts", delivery=slow) as on:
         vendor, shard = on.vendors["chrts"], on.gateway.spool.shards[0]
-        worker = on.gateway.workers["chrts"]
+        worker = on.gateway.teams["chrts"].workers[0]
         vendor.dislikes = lambda mark: "500" if mark == FIRST else None
         counting, goes_on, counts = asyncio.Event(), asyncio.Event(), shard.blocked
 
@@ -533,7 +533,7 @@ async def test_blocked_users_are_counted_again_after_a_change(
         worker.backlog.on_notice(Evicted("chrts", 0, ()))
         await asyncio.wait_for(counting.wait(), PATIENCE)
         await pour(on.url, 1, users=1)
-        await until(lambda: worker.retried == 1)
+        await until(lambda: on.gateway.teams["chrts"].counts.retried == 1)
         counting.clear()
         goes_on.set()
         await asyncio.wait_for(counting.wait(), PATIENCE)
@@ -558,7 +558,7 @@ async def test_the_cursor_stays_before_an_entry_whose_read_failed(
 
     monkeypatch.setattr(SqliteSpool, "entries", fails_once)
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.decide = lambda _: "held"
         await asyncio.wait_for(reading.wait(), PATIENCE)
         await pour(on.url, 1, users=1)
@@ -576,7 +576,7 @@ async def test_retries_in_memory_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When many retries are due at once, a bounded number is in memory, and all arrive once."""
-    monkeypatch.setattr("gateway.delivery.waiting.WINDOW_JOBS", 50)
+    monkeypatch.setattr("gateway.delivery.queue.WINDOW_JOBS", 50)
     marks = [EventMark(4 * n, 1) for n in range(400)]
     waits = {
         seq: WaitingDelivery(
@@ -586,7 +586,7 @@ async def test_retries_in_memory_are_bounded(
     }
     await filled(tmp_path / "spool", marks, waits)
     async with in_process_harness(tmp_path, "chrts", delivery=SLOW) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.decide = lambda _: "held"
         await vendor.until(lambda v: v.answering == 8, PATIENCE)
         with pytest.raises(TimeoutError):

@@ -82,7 +82,7 @@ async def test_retries_are_logged_with_their_reason(tmp_path: Path) -> None:
         with capture_logs() as lines:
             await sent(run, b"/v1/track", TRACK, 1)
             async with asyncio.timeout(PATIENCE):
-                while run.gateway.workers["chrts"].retried < 4:  # noqa: ASYNC110 - nothing signals it
+                while run.gateway.teams["chrts"].counts.retried < 4:  # noqa: ASYNC110 - nothing signals it
                     await asyncio.sleep(0.01)
         (line,) = [line for line in of(lines, "delivery") if line["outcome"] == "retry"]
         assert (line["destination"], line["times"], line["status"]) == ("chrts", 1, None)

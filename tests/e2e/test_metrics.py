@@ -50,7 +50,7 @@ async def test_requests_and_deliveries_are_counted(tmp_path: Path) -> None:
         async with run.client.get(f"{run.url}/nowhere"):
             pass
         await run.watch.until(lambda watch: len(watch.settled) == 6)
-        await run.gateway.workers["segment"].tracker.flush()
+        await run.gateway.teams["segment"].workers[0].tracker.flush()
         found = await page(run)
     requests = found["cdp_gateway_requests_total"]
     assert requests["accepted", "chrts"] == requests["malformed", "chrts"] == 1

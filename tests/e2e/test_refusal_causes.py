@@ -127,7 +127,7 @@ async def test_a_full_backlog_is_counted(tmp_path: Path) -> None:
     """An event that a full backlog refuses counts as a full spool."""
     async with limited(tmp_path, delivery='max_backlog = 1\nrate = "1/h"\nburst = 1') as run:
         await run.gateway.spool.pause("chrts", paused=True)
-        run.gateway.workers["chrts"].pause()
+        run.gateway.teams["chrts"].pause()
         assert b" 200 OK" in await answered(await connected(run.url, call()))
         assert b"retry-after" in (await answered(await connected(run.url, call()))).lower()
         await refused(run, "site", RefusalCause.SPOOL_FULL)

@@ -168,4 +168,4 @@ async def test_a_destination_whose_worker_cannot_be_made_keeps_its_old_one(
                 await change(run, changed)
         await post(run)
         await run.watch.until(lambda watch: len(watch.settled) == 1)
-        assert run.gateway.workers["chrts"].configured == run.gateway.config.destinations["chrts"]
+        assert run.gateway.teams["chrts"].configured == run.gateway.config.destinations["chrts"]

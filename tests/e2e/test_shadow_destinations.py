@@ -65,7 +65,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 async def seen(run: Running, number: int) -> dict[Key, Count]:
     """Return what the shadow has recorded after *number* events."""
-    await until(lambda: run.gateway.workers["new"].shadowed >= number)
+    await until(lambda: run.gateway.teams["new"].counts.shadowed >= number)
     await run.gateway.shadows.flush()
     return run.gateway.shadows.file.read("new")
 
@@ -120,7 +120,7 @@ async def test_a_shadow_counts_only_as_shadowed(tmp_path: Path) -> None:
         for sample in (VIEW, SAMPLES["cart"], SAMPLES["search"]):
             await post(run, sample)
         counts = await seen(run, 3)
-        state = run.gateway.workers["new"].status()
+        state = run.gateway.teams["new"].status()
         assert (state.delivered, state.declined, state.dead, state.retried) == (0, 0, 0, 0)
         assert (state.shadowed, state.circuit) == (3, "closed")
         ways = sorted((key.what, key.event) for key in counts if not key.field)
@@ -182,7 +182,7 @@ async def test_the_backlog_of_a_new_shadow_is_discarded(tmp_path: Path) -> None:
     dead = DELIVERS.replace("{sandbox}/chrts", f"http://127.0.0.1:{CLOSED_PORT}")
     async with running(tmp_path, config(tmp_path, dead)) as run:
         await post(run, VIEW)
-        await until(lambda: run.gateway.workers["new"].retried > 0)
+        await until(lambda: run.gateway.teams["new"].counts.retried > 0)
         path = tmp_path / "gateway.toml"
         path.write_text(config(tmp_path, LOOKS_ON)(run.sandbox))
         with structlog.testing.capture_logs() as logs:
@@ -198,7 +198,7 @@ async def test_counts_survive_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
             await post(run, VIEW)
-            await until(lambda run=run: run.gateway.workers["new"].shadowed == 1)  # type: ignore[misc]  # bound at once
+            await until(lambda run=run: run.gateway.teams["new"].counts.shadowed == 1)  # type: ignore[misc]  # bound at once
     report = shadow_report(tmp_path)
     assert report["seen"] == 2
     assert report["last"] > report["first"]

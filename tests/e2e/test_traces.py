@@ -154,7 +154,7 @@ async def test_every_attempt_is_traced(tmp_path: Path) -> None:
 async def opened(run: Running, destination: str) -> None:
     """Wait until the circuit of a destination is open."""
     async with asyncio.timeout(PATIENCE):
-        while not run.gateway.workers[destination].breaker.opened:
+        while not run.gateway.teams[destination].breaker.opened:
             await run.journal()
 
 

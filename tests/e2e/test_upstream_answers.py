@@ -155,7 +155,7 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
     slow = 'respond_timeout = "15s"'
     async with responding(tmp_path, more=slow) as (run, upstream):
         upstream.answer = b"HTTP/1.1 401 Key\r\ncontent-length: 0\r\n\r\n"
-        worker = run.gateway.workers["own"]
+        worker = run.gateway.teams["own"].workers[0]
         began = asyncio.get_running_loop().time()
         for user in ("a", "a", "b", "c", "d", "d"):
             async with run.client.post(f"{run.url}/push", json=PUSH | {"did": user}) as answer:
@@ -174,7 +174,7 @@ async def test_an_open_circuit_is_not_waited_for(tmp_path: Path) -> None:
 async def test_a_paused_destination_is_not_waited_for(tmp_path: Path) -> None:
     """While an operator has paused the destination, the gateway replies at once."""
     async with responding(tmp_path, more='respond_timeout = "50s"') as (run, upstream):
-        run.gateway.workers["own"].pause()
+        run.gateway.teams["own"].pause()
         async with (
             asyncio.timeout(PATIENCE / 4),
             run.client.post(f"{run.url}/push", json=PUSH) as answer,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.delivery import Worker
+from gateway.delivery import Team
 from gateway.delivery.backlog import PAGE
 from gateway.event import Event
 from gateway.ingest.events import parse_stored
@@ -33,7 +33,7 @@ async def test_full_concurrency_returns_with_the_first_success(
     marks = [EventMark(4 * n, 1) for n in range(40)]
     await filled(tmp_path / "spool", marks, {})
     async with in_process_harness(tmp_path, "chrts", delivery=LONG) as on:
-        vendor, breaker = on.vendors["chrts"], on.gateway.workers["chrts"].breaker
+        vendor, breaker = on.vendors["chrts"], on.gateway.teams["chrts"].breaker
         vendor.weights = {"500": 1}
         await until(lambda: breaker.opened > 1)  # attempts in flight at the opening have ended
         first: list[Behaviour] = ["ok"]
@@ -49,7 +49,7 @@ async def test_a_retry_goes_when_it_is_due(tmp_path: Path, monkeypatch: pytest.M
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
     async with in_process_harness(tmp_path, "chrts", delivery=brisk) as on:
         vendor = on.vendors["chrts"]
-        await on.gateway.workers["chrts"].backlog.ready()
+        await on.gateway.teams["chrts"].workers[0].backlog.ready()
         answers: list[Behaviour] = ["500"] * 3
         vendor.decide = lambda _: answers.pop() if answers else "ok"
         (mark,) = await pour(on.url, 1, users=1)
@@ -76,10 +76,10 @@ async def test_a_drain_tries_waiting_deliveries_at_once(tmp_path: Path) -> None:
         tmp_path / "spool", marks, {1: WaitingDelivery(DeliveryRef(1, 0), due=hours, user="user-4")}
     )
     async with in_process_harness(tmp_path, "chrts", delivery=LONG.replace("1h", "10h")) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
-        await worker.backlog.ready()
+        vendor, team = on.vendors["chrts"], on.gateway.teams["chrts"]
+        await team.ready()
         assert not vendor.attempts
-        await worker.drain()
+        await team.drain()
         await vendor.until(lambda v: mark in v.accepted, PATIENCE)
 
 
@@ -119,22 +119,22 @@ async def test_a_large_request_in_parts_is_parsed_once(
     assert len(parsed) == 1
 
 
-async def test_a_worker_counts_from_zero(tmp_path: Path) -> None:
-    """A worker's counts are 0 before the first event, and each outcome adds one to its count."""
+async def test_a_team_counts_from_zero(tmp_path: Path) -> None:
+    """A team's counts are 0 before the first event, and each outcome adds one to its count."""
     async with in_process_harness(tmp_path, "chrts", "tracardi", delivery=PROMPT) as on:
-        worker = on.gateway.workers["tracardi"]
-        assert counts(worker) == (0, 0, 0, 0, 0)
+        team = on.gateway.teams["tracardi"]
+        assert counts(team) == (0, 0, 0, 0, 0)
         vendor = on.vendors["tracardi"]
         answers: list[Behaviour] = ["500", "400", "ok"]
         vendor.decide = lambda _: answers.pop(0) if answers else "ok"
         await pour(on.url, ALIAS_EVERY, users=1)
-        await until(lambda: sum(counts(worker)) == ALIAS_EVERY + 1)
-        assert counts(worker) == (ALIAS_EVERY - 2, 1, 1, 1, 0)
+        await until(lambda: sum(counts(team)) == ALIAS_EVERY + 1)
+        assert counts(team) == (ALIAS_EVERY - 2, 1, 1, 1, 0)
 
 
-def counts(worker: Worker) -> tuple[int, int, int, int, int]:
-    """Return what a worker counts."""
-    now = worker.status()
+def counts(team: Team) -> tuple[int, int, int, int, int]:
+    """Return what a team counts."""
+    now = team.status()
     return now.delivered, now.declined, now.dead, now.retried, now.shadowed
 
 
@@ -144,7 +144,7 @@ async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Pa
     await filled(tmp_path / "spool", marks, {})
     brisk = 'timeout = "20s"\nretry_min = "20ms"\nretry_max = "50ms"'
     async with in_process_harness(tmp_path, "chrts", delivery=brisk) as on:
-        vendor, worker = on.vendors["chrts"], on.gateway.workers["chrts"]
+        vendor, worker = on.vendors["chrts"], on.gateway.teams["chrts"].workers[0]
         vendor.weights = {"500": 1}
         await until(lambda: worker.breaker.opened > 0)
         tried = len(vendor.attempts)

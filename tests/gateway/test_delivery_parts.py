@@ -280,7 +280,7 @@ def test_a_cancelled_probe_allows_another() -> None:
 
 def queue_of(*jobs: Job, concurrency: int = 8) -> JobQueue:
     """Return a queue with *jobs*."""
-    queue = JobQueue(concurrency, lambda: None)
+    queue = JobQueue(concurrency, lambda: None, set())
     for one in jobs:
         queue.add(one)
     return queue

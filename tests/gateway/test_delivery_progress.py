@@ -1,7 +1,7 @@
 """What a worker reports to the spool, and which rows read from the spool are out of date."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,17 @@ async def spool(tmp_path: Path) -> AsyncIterator[SqliteSpool]:
     await opened.close()
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
+def tracker_of(
+    spool: SqliteSpool, reached: Callable[[], int], on_fenced: Callable[[], None] = nothing
+) -> ProgressTracker:
+    """Return the tracker of a worker."""
+    return ProgressTracker("crm", spool, reached, on_recorded=nothing, on_fenced=on_fenced)
+
+
 async def append(spool: SqliteSpool, count: int) -> None:
     """Append entries of one event each."""
     for number in range(count):
@@ -45,7 +56,7 @@ async def append(spool: SqliteSpool, count: int) -> None:
 async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: SqliteSpool) -> None:
     """The cursor stays before the oldest open entry; completed ones after it are counted."""
     await append(spool, 4)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     for seq in (1, 2, 3, 4):
         tracker.open(seq, 1)
     tracker.close(2)
@@ -62,7 +73,7 @@ async def test_the_cursor_waits_for_the_oldest_and_counts_what_is_ahead(spool: S
 
 async def test_a_part_of_an_entry_is_ahead_too(spool: SqliteSpool) -> None:
     """Completed deliveries of an open entry count as ahead."""
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     tracker.open(1, 3)
     assert tracker.completed_ahead == 0
     tracker.close(1)
@@ -80,7 +91,7 @@ async def test_a_delivery_ahead_of_order_holds_the_cursor(
 ) -> None:
     """A delivery opened ahead of order holds the cursor until it is settled."""
     await append(spool, 3)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     tracker.open_ahead(1)
     for seq in (2, 3):
         tracker.open(seq, 1)
@@ -97,7 +108,7 @@ async def test_a_row_of_an_ended_delivery_is_out_of_date(
 ) -> None:
     """A row is out of date if its delivery ended after the read began."""
     await append(spool, 2)
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     for seq in (1, 2):
         tracker.waiting(WaitingDelivery(DeliveryRef(seq, 0), due=0))
     await tracker.flush()
@@ -119,7 +130,7 @@ async def test_a_delivered_event_that_was_evicted_is_claimed_back(
     taken: list[Evicted] = []
     spool.subscribe(lambda notice: taken.append(notice) if isinstance(notice, Evicted) else None)
     await append(spool, 2)
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     tracker.open(1, 1)
     tracker.open(2, 1)
     tracker.delivered(DeliveryRef(2, 0))
@@ -137,7 +148,7 @@ async def test_a_delivery_that_ends_during_a_report_is_reported_next(
 ) -> None:
     """A delivery that ends during a report is recorded by the next report."""
     await append(spool, 2)
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     settles, goes_on = spool.settle, asyncio.Event()
     reports: asyncio.Queue[Progress] = asyncio.Queue()
 
@@ -160,7 +171,7 @@ async def test_a_delivery_that_ends_during_a_report_is_reported_next(
 async def test_a_flush_records_every_kind_of_outcome(spool: SqliteSpool, what: str) -> None:
     """A flush records a waiting, completed or dead delivery although the cursor does not move."""
     await append(spool, 2)
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     mark = DeliveryRef(1, 0)
     if what == "waiting":
         tracker.waiting(WaitingDelivery(mark, due=0))
@@ -178,7 +189,7 @@ async def test_a_flush_records_every_kind_of_outcome(spool: SqliteSpool, what: s
 async def test_a_dead_letter_is_reported_once(spool: SqliteSpool) -> None:
     """A recorded dead letter is not reported again by the next flush."""
     await append(spool, 1)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     tracker.dead_lettered(FailedDelivery(DeliveryRef(1, 0), "refused", "no", at=0))
     await tracker.flush()
     (letter,) = await spool.dead_letters()
@@ -208,7 +219,7 @@ async def missing(spool: SqliteSpool) -> int:
 async def test_only_deliveries_before_the_cursor_are_counted(spool: SqliteSpool) -> None:
     """Deliveries after the cursor are not counted as finished until the cursor passes them."""
     await append(spool, 4)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     tracker.open_ahead(1)
     for seq in (2, 3, 4):
         tracker.open(seq, 1)
@@ -240,7 +251,7 @@ async def test_an_evicted_delivery_is_counted_with_its_claim(
     await spool.register({"crm": BacklogLimit(2, overflow)})
     notices: asyncio.Queue[SpoolNotice] = asyncio.Queue()
     spool.subscribe(notices.put_nowait)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     await append(spool, 2)
     tracker.open(1, 1)
     tracker.open(2, 1)
@@ -273,7 +284,7 @@ async def test_a_report_overtaken_by_an_eviction_adds_its_claims(
 ) -> None:
     """A delivery that was evicted during its report is counted only with its claim."""
     await spool.register({"crm": BacklogLimit(1, "dead_letter")})
-    tracker = ProgressTracker("crm", spool, lambda: 1)
+    tracker = tracker_of(spool, lambda: 1)
 
     def hear(notice: SpoolNotice) -> None:
         assert isinstance(notice, Evicted)
@@ -301,7 +312,7 @@ async def test_a_report_overtaken_by_an_eviction_adds_its_claims(
 
 async def test_a_row_of_an_evicted_delivery_is_out_of_date(spool: SqliteSpool) -> None:
     """A row is out of date if the spool evicted its delivery since the read began."""
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     with tracker.watch_moves() as moved:
         tracker.on_evicted(0, [DeliveryRef(1, 0)])
         assert moved(DeliveryRef(1, 0))
@@ -311,7 +322,7 @@ async def test_a_row_of_an_evicted_delivery_is_out_of_date(spool: SqliteSpool) -
 async def test_an_entry_opened_late_holds_the_cursor(spool: SqliteSpool) -> None:
     """The cursor does not pass an entry that is opened after later ones."""
     await append(spool, 5)
-    tracker = ProgressTracker("crm", spool, spool.position)
+    tracker = tracker_of(spool, spool.position)
     tracker.open(4, 1)
     tracker.close(4, "delivered")
     tracker.open(5, 1)
@@ -330,7 +341,7 @@ async def test_what_is_flushed_is_recorded_at_once(
 ) -> None:
     """A flush reports `soon`, and hurries a report that is under way; the timer does neither."""
     await append(spool, 2)
-    tracker = ProgressTracker("crm", spool, lambda: 0)
+    tracker = tracker_of(spool, lambda: 0)
     settles, said = spool.settle, list[str]()
     begun, goes_on = asyncio.Event(), asyncio.Event()
 

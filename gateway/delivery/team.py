@@ -1,0 +1,222 @@
+"""The team of one destination: a worker for each shard, and what they share."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from gateway.config import DestinationConfig
+from gateway.delivery.circuit_breaker import BreakerState
+from gateway.delivery.job import DeliveryObserver, Job, OnSettled, StepsOf, steady_time
+from gateway.delivery.job_builder import Parse
+from gateway.delivery.sender import Sender
+from gateway.delivery.shared import SharedState
+from gateway.delivery.worker import Worker
+from gateway.spool import Fenced, Shard, SpoolNotice
+
+log = structlog.get_logger()
+
+
+class TeamStatus(NamedTuple):
+    """The state of a team; counts are since its start."""
+
+    circuit: BreakerState
+    reason: str
+    """The reason of the last failed attempt."""
+    paused: bool
+    in_flight: int
+    delivered: int
+    declined: int
+    dead: int
+    retried: int
+    shadowed: int
+    """Events that a shadow handled; they count only here."""
+    paused_for: float = 0.0
+    """Remaining seconds of a pause that the vendor asked for."""
+
+
+class Team(SharedState):
+    """Delivers to one destination; it shares only the log with other teams.
+
+    The workers of its shards take turns, so the destination's concurrency, rate and circuit breaker
+    hold over all shards, and each worker has its part of the memory.
+
+    Args:
+        name: name of the destination.
+        config: its configuration.
+        sender: renders, sends and judges events.
+        parse: returns the events of a stored request.
+        steps_of: returns the steps of a route by its name.
+        observer: observes every attempt.
+        settled: called at the end of each delivery, if given.
+
+    Attributes:
+        workers: by the number of their shard.
+        configured: the configuration as written, in case *config* was changed.
+    """
+
+    def __init__(  # noqa: PLR0913 - all dependencies of a destination
+        self,
+        name: str,
+        config: DestinationConfig,
+        *,
+        sender: Sender,
+        parse: Parse,
+        steps_of: StepsOf,
+        observer: DeliveryObserver,
+        settled: OnSettled | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            config,
+            sender=sender,
+            take=self._take,
+            begin=self._begin,
+            parse=parse,
+            steps_of=steps_of,
+            observer=observer,
+            settled=settled,
+        )
+        self.configured = config
+        self.workers: dict[int, Worker] = {}
+        self._turns: deque[Worker] = deque()
+        self._taker: Worker
+        self._stopping = self._paused = self._drained = self._drained_late = False
+
+    def start(self, shards: Iterable[Shard]) -> None:
+        """Start to deliver; from now on each worker must get every new entry of its shard."""
+        for shard in shards:
+            worker = Worker(self, shard, self._on_fenced)
+            worker.queue.closed = self._paused
+            self.workers[shard.number] = worker
+        self._share_out()
+        for worker in self.workers.values():
+            worker.start()
+        self.pump.start()
+
+    async def ready(self) -> None:
+        """Wait until the pending deliveries are known."""
+        await asyncio.gather(*(worker.backlog.ready() for worker in self.workers.values()))
+
+    async def stop(self, grace: float) -> None:
+        """Wait at most *grace* seconds for deliveries in flight, record their outcomes, and end.
+
+        Finished deliveries are recorded even if an older one is not finished, so that the next
+        start does not repeat them. Entries offered meanwhile stay in the spool.
+        """
+        self._stopping = True
+        self._close()
+        await self.pump.stop(grace)
+        for worker in self.workers.values():
+            worker.listening = False
+        await self.sender.close()
+        await asyncio.gather(*(worker.stop() for worker in list(self.workers.values())))
+
+    def _on_fenced(self, worker: Worker) -> None:
+        """Let a worker go whose shard another process has taken over."""
+        if self.workers.pop(worker.shard.number, None):
+            log.warning("shard_fenced", destination=self.name, shard=worker.shard.number)
+            worker.abandon()
+            self._share_out()
+
+    # Turns of the workers
+
+    def _share_out(self) -> None:
+        """Divide memory and turns among the workers; a single one needs no turns."""
+        self._turns = deque(self.workers.values())
+        for worker in self._turns:
+            worker.queue.in_flight.sharers = len(self._turns)
+        if len(self._turns) == 1:
+            self.pump.serve(self._turns[0].take, self._turns[0].begin)
+        else:
+            self.pump.serve(self._take, self._begin)
+
+    def _take(self) -> Job | None:
+        for _ in range(len(self._turns)):
+            self._taker = self._turns[0]
+            self._turns.rotate(-1)
+            job = self._taker.take()
+            if job is not None:
+                return job
+        return None
+
+    def _begin(self, job: Job) -> None:
+        self._taker.begin(job)
+
+    # Operators
+
+    @property
+    def paused(self) -> bool:
+        """Return whether an operator paused the destination."""
+        return self._paused
+
+    @property
+    def paused_for(self) -> float:
+        """Return the remaining seconds of a pause that the vendor asked for; 0 if there is none."""
+        now = time.monotonic()
+        until = self.breaker.paused_until(now)
+        return 0.0 if until is None else until - now
+
+    def pause(self, *, paused: bool = True) -> None:
+        """Pause or resume; deliveries in flight continue, and new events wait in the spool."""
+        self._paused = paused
+        self._close()
+        if not paused:
+            self.wake()
+
+    def _close(self) -> None:
+        for worker in self.workers.values():
+            worker.queue.closed = self._stopping or self._paused
+
+    def wake(self) -> None:
+        """Check now for jobs to send."""
+        self.pump.wake_all()
+        for worker in self.workers.values():
+            worker.backlog.request_more()
+
+    @property
+    def drains(self) -> bool:
+        """Return whether a `drain` is not finished."""
+        left = any(worker.hurries for worker in self.workers.values())
+        return self._drained and (self._drained_late or left)
+
+    async def drain(self) -> None:
+        """Retry all pending deliveries now; only the rate limit still applies.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        self._drained, self._drained_late = True, self._stopping
+        workers = list(self.workers.values())
+        for worker in workers:
+            await worker.tracker.flush()
+        self.breaker.retry_now()
+        for worker in workers:
+            with suppress(Fenced):  # whoever has the shard now delivers it
+                await worker.backlog.waiting.retry_by(steady_time())
+        self.wake()
+
+    def status(self) -> TeamStatus:
+        """Return the state of the team."""
+        counts = self.counts
+        return TeamStatus(
+            self.breaker.state,
+            self.breaker.reason or "",
+            self.paused,
+            sum(worker.tracker.open_entries for worker in self.workers.values()),
+            counts.delivered,
+            counts.declined,
+            counts.dead_lettered,
+            counts.retried,
+            counts.shadowed,
+            self.paused_for,
+        )
+
+    def on_notice(self, shard: int, notice: SpoolNotice) -> None:
+        """Handle a notice of a shard about the destination."""
+        if worker := self.workers.get(shard):
+            worker.backlog.on_notice(notice)
