@@ -271,7 +271,7 @@ class ProgressTracker:
 
     def _start(self, *, soon: bool = False) -> None:
         self._timer = None
-        if self._task is None:
+        if self._task is None and not self._ended:
             self._task = asyncio.get_running_loop().create_task(self._record(soon=soon))
             self._task.add_done_callback(self._recorded)
 

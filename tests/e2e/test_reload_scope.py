@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.delivery import Worker
+from gateway.delivery import Team
 from gateway.errors import SpoolError
 from gateway.ingest.relay import UpstreamAddress
 from gateway.reload import Reloader
@@ -152,18 +152,18 @@ async def test_a_failed_reload_is_finished_by_the_next(
         assert line["changed"] == []
 
 
-async def test_a_destination_whose_worker_cannot_be_made_keeps_its_old_one(
+async def test_a_destination_whose_team_cannot_be_made_keeps_its_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a new worker cannot be made, the reload changes nothing, and events go on."""
+    """When a new team cannot be made, the reload changes nothing, and events go on."""
     async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
         changed = setup(tmp_path, run.sandbox, ROUTE).replace("_sandbox", "_other")
 
-        def broken(*_: object) -> Worker:
-            raise SpoolError("no worker today")
+        def broken(*_: object) -> Team:
+            raise SpoolError("no team today")
 
         with monkeypatch.context() as patch:
-            patch.setattr(run.gateway, "make_worker", broken)
+            patch.setattr(run.gateway, "make_team", broken)
             with pytest.raises(SpoolError):
                 await change(run, changed)
         await post(run)

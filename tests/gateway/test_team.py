@@ -1,0 +1,322 @@
+"""A team: the workers of one destination, each for a shard of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.config.loader.load import load as load_config
+from gateway.delivery import Team
+from gateway.delivery import backlog as reader
+from gateway.delivery.connection import OnEnd
+from gateway.delivery.renderer import make_renderer
+from gateway.delivery.sender import Sender
+from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.http import Request, Response
+from gateway.plugin.registry import load_plugins
+from gateway.redact import Redactor
+from gateway.spool import Entry, Fenced, LogRecord
+from gateway.spool.sqlite.spool import SqliteSpool
+from tests.gateway.opened_spool import opened_spool
+from tests.soak.marks import config
+
+PATIENCE = 10.0
+NAME = "chrts"
+SHARDS = 3
+CONCURRENCY = 2
+
+
+class Vendor:
+    """A transport that keeps every request until the test answers it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[str, OnEnd]] = []
+        self.closed = False
+        self._changed = asyncio.Event()
+
+    def post(self, request: Request, on_end: OnEnd, *, whole: bool = False) -> object:
+        """Keep a request."""
+        del whole
+        user = request.body.decode().partition("user-")[2].partition('"')[0]
+        self.waiting.append((user, on_end))
+        self._changed.set()
+        return None
+
+    async def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+    async def got(self, count: int) -> list[str]:
+        """Return the users of the requests without an answer, once there are *count*."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.waiting) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return [user for user, _ in self.waiting]
+
+    def answer(self, status: int = 200) -> str:
+        """Answer the oldest request; return its user."""
+        user, on_end = self.waiting.pop(0)
+        on_end(Response(status, {}, b"{}"))
+        return user
+
+
+class Unobserved:
+    """An observer that looks at nothing."""
+
+    def on_attempt(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+class Parts:
+    """A team on shards of its own, and the vendor that it delivers to."""
+
+    def __init__(self, team: Team, vendor: Vendor, shards: Sequence[SqliteSpool]) -> None:
+        self.team, self.vendor, self.shards = team, vendor, shards
+
+    def start(self) -> None:
+        """Start the team, and hand it all new entries."""
+        self.team.start(self.shards)
+        for shard in self.shards:
+            shard.follow(partial(self._offer, shard.number))
+
+    def _offer(self, shard: int, item: LogRecord, events: Sequence[Event] | None) -> None:
+        if worker := self.team.workers.get(shard):
+            worker.offer(item, events or ())
+
+    async def append(self, shard: int, *users: str) -> None:
+        """Append an event of each user to a shard."""
+        for user in users:
+            event = Event(type="track", name="Opened", id=user, user_id=f"user-{user}")
+            request = Request(method="POST", url="/", body=user.encode())
+            hashes = (self.shards[shard].user_hash(event.user_key),)
+            entry = Entry(user, "shop", request, {NAME: (0,)}, NAME, users=hashes)
+            await self.shards[shard].append(entry, [event])
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
+    """Return a function that makes the team of a destination with some shards."""
+    async with AsyncExitStack() as stack:
+        shards = []
+        for number in range(SHARDS):
+            shard = opened_spool(tmp_path / f"shard-{number}", destinations=(NAME,))
+            shards.append(await stack.enter_async_context(shard))
+            shards[-1].number = number
+        made: list[Team] = []
+
+        def make(count: int = SHARDS, **delivery: Any) -> Parts:
+            path, registry = tmp_path / "gateway.toml", load_plugins()
+            path.write_text(config(str(tmp_path / "spool"), {NAME: 9}))
+            loaded = load_config(path, registry).destinations[NAME]
+            settings = {"concurrency": CONCURRENCY, "rate": None, "passthrough": False} | delivery
+            destination = loaded.model_copy(update=settings)
+            vendor = Vendor()
+            team = Team(
+                NAME,
+                destination,
+                sender=Sender(make_renderer(destination, registry, Redactor), vendor),
+                parse=parse,
+                steps_of=lambda _: None,
+                observer=Unobserved(),
+            )
+            made.append(team)
+            return Parts(team, vendor, shards[:count])
+
+        yield make
+        for team in made:
+            await team.stop(0)
+
+
+def parse(entry: Entry) -> Sequence[Event]:
+    """Return the event of an entry."""
+    user = entry.request.body.decode()
+    return [Event(type="track", name="Opened", id=user, user_id=f"user-{user}")]
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Wait until *check* returns true."""
+    async with asyncio.timeout(PATIENCE):
+        while not check():  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0)
+
+
+async def settled(parts: Parts, shard: int, seq: int) -> None:
+    """Wait until a shard's cursor is at *seq*."""
+    async with asyncio.timeout(PATIENCE):
+        while parts.shards[shard].cursor(NAME) < seq:
+            await parts.team.workers[shard].tracker.flush()
+            await asyncio.sleep(0)
+
+
+async def test_concurrency_holds_over_all_shards_and_they_take_turns(
+    parts: Callable[..., Parts],
+) -> None:
+    """All workers together make `concurrency` attempts, and each shard gets its turn."""
+    on = parts()
+    for shard in range(SHARDS):
+        await on.append(shard, *(f"{shard}{n}" for n in range(4)))
+    on.start()
+    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 10)
+    sent: list[str] = []
+    while len(sent) < 12:
+        await on.vendor.got(min(CONCURRENCY, 12 - len(sent)))
+        assert len(on.vendor.waiting) <= CONCURRENCY
+        sent.append(on.vendor.answer())
+    for shard in range(SHARDS):
+        assert [user for user in sent if user[0] == str(shard)] == [f"{shard}{n}" for n in range(4)]
+        await settled(on, shard, 4)
+    assert {user[0] for user in sent[2:5]} == {"0", "1", "2"}, "one of each in turn"
+    assert on.team.status().delivered == 12
+
+
+async def test_the_rate_holds_over_all_shards(parts: Callable[..., Parts]) -> None:
+    """A burst is counted once for all shards."""
+    on = parts(rate=0.001, burst=2, concurrency=9)
+    on.start()
+    await on.team.ready()
+    for shard in range(SHARDS):
+        await on.append(shard, f"{shard}0")
+    assert len(await on.vendor.got(2)) == 2
+    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 1)
+    assert len(on.vendor.waiting) == 2
+
+
+async def test_the_circuit_opens_for_all_shards(parts: Callable[..., Parts]) -> None:
+    """Failures in one shard stop the attempts of all."""
+    on = parts(concurrency=9, retry_min=3600.0, retry_max=3600.0)
+    on.start()
+    await on.team.ready()
+    await on.append(0, *(f"bad{n}" for n in range(5)))
+    await on.vendor.got(5)
+    for _ in range(5):
+        on.vendor.answer(500)
+    assert on.team.status().circuit == "open"
+    await on.append(1, "good")
+    await until(lambda: len(on.team.workers[1].queue) == 1)
+    assert on.vendor.waiting == []
+
+
+async def test_a_worker_that_cannot_record_holds_up_no_other(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one shard records nothing, the workers of the others go on at once."""
+    on = parts(2)
+    on.start()
+    await on.team.ready()
+
+    async def fails(*_: Any, **__: Any) -> None:
+        raise SpoolError("injected")
+
+    with capture_logs() as logs:
+        monkeypatch.setattr(on.shards[0], "settle", fails)
+        await on.append(0, "first")
+        await on.vendor.got(1)
+        on.vendor.answer()
+        with pytest.raises(SpoolError):
+            await on.team.workers[0].tracker.flush()
+        await on.append(0, "held")
+        await on.append(1, "free")
+        assert await on.vendor.got(1) == ["free"]
+        on.vendor.answer()
+        await settled(on, 1, 1)
+        monkeypatch.undo()
+        assert await on.vendor.got(1) == ["held"]
+        on.vendor.answer()
+        await settled(on, 0, 2)
+    (failed,) = [line for line in logs if line["event"] == "progress_failed"]
+    assert (failed["destination"], failed["shard"]) == (NAME, 0)
+
+
+async def test_a_fenced_worker_ends_and_records_nothing_and_others_go_on(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose shard is taken over leaves the team: its attempts no longer count."""
+    on = parts(2)
+    on.start()
+    await on.team.ready()
+    reports = 0
+
+    async def fenced(*_: Any, **__: Any) -> None:
+        nonlocal reports
+        reports += 1
+        raise Fenced("shard 0 belongs to another node")
+
+    with capture_logs() as logs:
+        await on.append(0, "first", "second")
+        await on.vendor.got(2)
+        monkeypatch.setattr(on.shards[0], "settle", fenced)
+        worker = on.team.workers[0]
+        on.vendor.answer()
+        await worker.tracker.flush()
+        assert on.team.workers.keys() == {1}
+        on.vendor.answer()  # its place is free again, and nothing else happens
+        await on.append(0, "third")
+        await on.append(1, "one", "two", "three")
+        assert await on.vendor.got(CONCURRENCY) == ["one", "two"]
+        for _ in range(3):
+            await on.vendor.got(1)
+            on.vendor.answer()
+        await settled(on, 1, 3)
+        await worker.tracker.flush()
+    assert (reports, on.shards[0].cursor(NAME)) == (1, 0)
+    assert [(x["event"], x["shard"]) for x in logs if x["log_level"] != "info"] == [
+        ("shard_fenced", 0)
+    ]
+
+
+async def test_a_worker_that_reads_a_fenced_shard_ends(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot read its shard because it was taken over leaves the team."""
+    on = parts(2)
+
+    async def fenced(*_: Any) -> None:
+        raise Fenced("shard 0 belongs to another node")
+
+    monkeypatch.setattr(on.shards[0], "blocked", fenced)
+    on.start()
+    await until(lambda: 0 not in on.team.workers)
+    await on.append(1, "one")
+    assert await on.vendor.got(1) == ["one"]
+
+
+@pytest.mark.parametrize("error", [ArithmeticError, asyncio.CancelledError, SpoolError])
+async def test_the_reader_survives_whatever_the_shard_raises(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """The reader logs an exception of the shard with its destination and shard, and goes on."""
+    monkeypatch.setattr(reader, "TICK", 0.01)
+    on = parts(2)
+    await on.append(1, "one")
+    entries, left = on.shards[1].entries, 3
+
+    async def fails(seqs: Sequence[int]) -> list[LogRecord]:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise error("injected")
+        return await entries(seqs)
+
+    monkeypatch.setattr(on.shards[1], "entries", fails)
+    with capture_logs() as logs:
+        on.start()
+        assert await on.vendor.got(1) == ["one"]
+    told = [x for x in logs if x["event"] in ("reader_failed", "spool_read_failed")]
+    assert [(x["destination"], x["shard"]) for x in told] == [(NAME, 1)] * 3
+
+
+async def test_memory_is_divided_among_the_workers(parts: Callable[..., Parts]) -> None:
+    """Each of three workers has room for a third of the jobs that a single one has."""
+    alone, three = parts(1), parts(3)
+    rooms = []
+    for on in (alone, three):
+        on.start()
+        rooms.append(on.team.workers[0].queue.in_flight.room("shop", 1))
+    assert rooms[0] == 3 * rooms[1] + rooms[0] % 3
