@@ -30,7 +30,7 @@ def few_indexed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pause(on: InProcessHarness, name: str, *, paused: bool) -> None:
     """Pause or resume a destination."""
-    on.gateway.workers[name].pause(paused=paused)
+    on.gateway.teams[name].pause(paused=paused)
 
 
 async def send(on: InProcessHarness, mark: EventMark) -> None:
@@ -48,7 +48,7 @@ async def settled(on: InProcessHarness, name: str) -> None:
     spool = on.gateway.spool
     async with asyncio.timeout(PATIENCE):
         while (found := (await spool.balances())[name]).pending:
-            await on.gateway.workers[name].tracker.flush()
+            await on.gateway.teams[name].workers[0].tracker.flush()
             await asyncio.sleep(0)
     assert not found.unaccounted
 
