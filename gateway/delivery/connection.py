@@ -105,12 +105,8 @@ class Connection(asyncio.Protocol):
         """Set once it is connected."""
         self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
+        self._parser: httptools.HttpResponseParser
+        """Set while it is open."""
         self._head = bytearray()
         """What has come of a head that is not complete."""
         self._reset()
@@ -155,6 +151,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request that the connection was made for."""
         self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
         self.opened_at = asyncio.get_running_loop().time()
         if self.exchange is None:  # given up meanwhile
             self.abort()
@@ -206,6 +208,10 @@ class Connection(asyncio.Protocol):
             else:
                 self.fail("reset", f"connection lost: {exc or 'the server closed it'}")
         self._owner.on_connection_lost(self)
+        # Both refer to this object. Without them it is freed at once, with the buffers of TLS; the
+        # garbage collector may come only after hundreds of connections.
+        del self._parser
+        self._transport = None
 
     def on_message_begin(self) -> None:
         """Begin a response, or notice one too many."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import socket
 import time
@@ -87,6 +88,26 @@ async def test_a_connection_that_did_not_end_well_is_not_used_again(
         for _ in range(3):
             assert (await transport.send(to(vendor))).status == 200
         assert vendor.connections == 3
+
+
+async def test_a_closed_connection_is_freed_at_once(
+    transport: HttpTransport, tls: Tls, lost: asyncio.Queue[None]
+) -> None:
+    """A connection that the vendor closed leaves nothing for the garbage collector.
+
+    A vendor that closes each connection would else fill the memory with the buffers of TLS.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        async with served(tls, once(http(), closes=True)) as vendor:
+            for _ in range(5):
+                await transport.send(to(vendor))
+                await lost.get()
+        left = [one for one in gc.get_objects() if isinstance(one, Connection)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 async def test_an_early_response_closes_the_connection(transport: HttpTransport, tls: Tls) -> None:
