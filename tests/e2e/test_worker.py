@@ -1,17 +1,19 @@
 """One destination's worker: in an outage and after it, at its start and at its end."""
 
 import time
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from gateway.delivery import Team
-from gateway.delivery.backlog import PAGE
+from gateway.delivery.backlog import MAX_INDEXED, PAGE
 from gateway.event import Event
+from gateway.http import Request
 from gateway.ingest.events import parse_stored
 from gateway.plugin.vendor import Input
-from gateway.spool import DeliveryRef, Entry, WaitingDelivery
+from gateway.spool import DeliveryRef, Entry, LogRecord, WaitingDelivery
 from tests.e2e.running import PATIENCE
 from tests.e2e.test_injected_faults import filled, until
 from tests.soak.in_process_harness import in_process_harness
@@ -152,3 +154,29 @@ async def test_a_backlog_stays_in_the_log_while_the_circuit_is_open(tmp_path: Pa
         assert worker.backlog.unread > 3 * PAGE
         vendor.weights = {"ok": 1}
         await vendor.until(lambda v: set(marks) <= v.accepted.keys(), PATIENCE)
+
+
+async def test_a_backlog_of_any_length_costs_the_same_memory(tmp_path: Path) -> None:
+    """Past what is indexed, 30,000 more unread deliveries take no memory of the worker."""
+    async with in_process_harness(tmp_path, "chrts") as on:
+        team, shard = on.gateway.teams["chrts"], on.gateway.spool.shards[0]
+        worker, start = team.workers[0], shard.position() + 1
+        await worker.backlog.ready()
+        team.pause()
+        request = Request(method="POST", url="/event/track")
+
+        def offer(first: int, count: int) -> None:
+            for seq in range(start + first, start + first + count):
+                user = seq * 2_654_435_761 % 2**32
+                entry = Entry("r", "shop", request, {"chrts": (0,)}, "chrts", users=(user,))
+                worker.offer(LogRecord(seq, entry), ())
+
+        offer(0, MAX_INDEXED + 1)
+        assert worker.backlog.unread == MAX_INDEXED
+        tracemalloc.start()
+        try:
+            offer(MAX_INDEXED + 1, 30_000)
+            more, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert more < 100_000
