@@ -6,7 +6,7 @@ import json
 import ssl
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -31,7 +31,7 @@ _REOPEN_WAIT = 0.5
 _MAX_UNSENT = 64 * 1024 * 1024
 """Bytes that wait in memory while no server is connected."""
 _RETRY_AFTER = 5.0
-_PAGE_BYTES = 4_000_000
+_PAGE, _PAGE_BYTES = 256, 4_000_000
 _WRONG_LAST_SEQUENCE = 10071
 """The subject has another last message; 10164 with the same text means that it is being written."""
 _FULL = frozenset({10023, 10047, 10077})
@@ -42,8 +42,8 @@ _FINAL = frozenset({400, 403})
 """Kinds of errors of the API that a repeat does not change."""
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _STREAM_EXISTS = 10058
-_NOT_FOUND = frozenset({10037, 10059})
-"""No such message, no such stream."""
+_NOT_FOUND = frozenset({10037, 10043, 10059})
+"""No such message, none with that sequence, no such stream."""
 
 log = structlog.get_logger()
 
@@ -300,6 +300,31 @@ class NatsConnection:
             return await self.collect(f"$JS.API.DIRECT.GET.{stream}", request)
 
         return await self._repeat(once)
+
+    async def read_all(
+        self, stream: str, subject: str, start: int, end: int
+    ) -> AsyncIterator[StoredMessage]:
+        """Yield a subject's messages from sequence *start* to *end*, which must exist.
+
+        Raises Unanswered if no replica has the last one in time.
+        """
+        until = time.monotonic() + self.patience
+        while start <= end:
+            page = await self.read(stream, subject, start, _PAGE)
+            for message in page:
+                if message.seq <= end:
+                    yield message
+            if page:
+                start = page[-1].seq + 1
+                until = time.monotonic() + self.patience
+            elif time.monotonic() >= until:
+                raise Unanswered(f"{subject}: no replica has message {end}")
+            else:
+                await asyncio.sleep(_LONGEST_WAIT)
+
+    async def delete(self, stream: str, seq: int) -> None:
+        """Delete one message; nothing if it is not there."""
+        await self.api(f"STREAM.MSG.DELETE.{stream}", {"seq": seq, "no_erase": True})
 
     async def create_stream(self, name: str, settings: Mapping[str, Any]) -> None:
         """Create a stream; one that exists is left as it is."""

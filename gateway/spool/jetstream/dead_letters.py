@@ -1,124 +1,121 @@
-"""Dead letters as messages: an entry, and the letters of its deliveries to one destination."""
+"""The dead letters of a shard: find and delete them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-import msgspec
+from msgspec.structs import replace
 
-from gateway.spool.dead_letters import DeadLetter, DeadLetterFilter, reason_pattern
-from gateway.spool.jetstream.connection import StoredMessage
-from gateway.spool.jetstream.layout import MAX_ROWS, seq_of
-from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
-from gateway.spool.values import Cause, DeliveryRef, Entry, FailedDelivery
-
-_OVERHEAD = 1024
-"""Bytes of a message besides its bodies."""
-
-
-class LetterRow(msgspec.Struct, frozen=True, array_like=True):
-    """A delivery that was given up."""
-
-    index: int
-    cause: Cause
-    reason: str
-    at: float
-    attempts: bytes
-    rendered: bytes
-    event_name: str
-    user: str
+from gateway.spool.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterGroup,
+    reason_pattern,
+)
+from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
+from gateway.spool.jetstream.layout import Layout, message_of
+from gateway.spool.jetstream.letter_messages import matches, read_letters
+from gateway.spool.jetstream.recorder import ProgressRecorder
+from gateway.spool.jetstream.state import Changes, ShardState
 
 
-class LetterMessage(msgspec.Struct, frozen=True, array_like=True):
-    """The letters of one entry and destination, as they were reported together."""
+class ShardDeadLetters:
+    """Reads the messages of a shard's dead letters; their number is in the shard's state.
 
-    destination: str
-    seq: int
-    id: str
-    meta: bytes
-    body: bytes
-    letters: list[LetterRow]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LetterMessage).decode
-
-
-def letter_messages(
-    destination: str,
-    dead: Sequence[FailedDelivery],
-    entries: Mapping[int, Entry],
-    max_bytes: int,
-) -> Iterator[bytes]:
-    """Yield messages with all letters whose entry is there.
-
-    The rendered request is left out where the message would exceed *max_bytes*.
+    Args:
+        connection: of this gateway.
+        layout: names stream and subjects.
+        shard: its number.
+        state: of the shard.
+        recorder: of the shard.
     """
-    by_entry: dict[int, list[FailedDelivery]] = {}
-    for failed in dead:
-        by_entry.setdefault(failed.mark.seq, []).append(failed)
-    for seq, group in by_entry.items():
-        if (entry := entries.get(seq)) is None:
-            continue
-        row = (destination, seq, entry.id, pack(entry), entry.request.body)
-        room = max_bytes - _OVERHEAD - len(row[3]) - len(row[4])
-        letters: list[LetterRow] = []
-        left = room
-        for failed in group:
-            letter = _letter_row(failed)
-            size = _OVERHEAD + len(letter.attempts) + len(letter.reason.encode())
-            if letters and (size > left or len(letters) == MAX_ROWS):
-                yield _encode((*row, letters))
-                letters, left = [], room
-            left -= size
-            if len(letter.rendered) > left:
-                letter = msgspec.structs.replace(letter, rendered=b"")
-            left -= len(letter.rendered)
-            letters.append(letter)
-        yield _encode((*row, letters))
 
+    def __init__(
+        self,
+        connection: NatsConnection,
+        layout: Layout,
+        shard: int,
+        state: ShardState,
+        recorder: ProgressRecorder,
+    ) -> None:
+        self._connection, self._stream = connection, layout.state_stream
+        self._subject = layout.dead_letters(shard)
+        self._state, self._recorder = state, recorder
 
-def read_letters(message: StoredMessage) -> list[DeadLetter]:
-    """Return the letters of a message; an id is the message's sequence and a letter's place."""
-    found = _decode(message.data)
-    entry = unpack(found.id, found.meta, found.body)
-    return [
-        DeadLetter(
-            id=seq_of(message.seq, place),
-            destination=found.destination,
-            mark=DeliveryRef(found.seq, row.index),
-            entry=entry,
-            cause=row.cause,
-            reason=row.reason,
-            at=row.at,
-            attempts=unpack_attempts(row.attempts),
-            rendered=row.rendered,
-            event_name=row.event_name,
-            user=row.user,
-        )
-        for place, row in enumerate(found.letters)
-    ]
+    async def find(self, which: DeadLetterFilter, after: int, limit: int) -> list[DeadLetter]:
+        """Return dead letters by id; *after* is the last id of the previous page."""
+        found: list[DeadLetter] = []
+        async for letter in self._letters(after):
+            if matches(which, letter):
+                found.append(letter)
+                if len(found) == limit:
+                    break
+        return found
 
+    async def one(self, number: int) -> DeadLetter | None:
+        """Return one dead letter by its id."""
+        message = await self._connection.message(self._stream, self._subject, message_of(number))
+        letters = self._of(message) if message else []
+        return next((letter for letter in letters if letter.id == number), None)
 
-def matches(which: DeadLetterFilter, letter: DeadLetter) -> bool:
-    """Return whether a filter selects a letter."""
-    exact = (
-        (which.destination, letter.destination),
-        (which.event_name, letter.event_name),
-        (which.user, letter.user),
-        (which.cause, letter.cause),
-        (which.reason_pattern, reason_pattern(letter.reason)),
-        (which.request, letter.entry.id),
-        (which.event, letter.index),
-    )
-    return (
-        all(wanted is None or wanted == found for wanted, found in exact)
-        and (which.reason is None or which.reason.lower() in letter.reason.lower())
-        and (which.since is None or letter.at >= which.since)
-        and (which.until is None or letter.at < which.until)
-    )
+    async def groups(self, which: DeadLetterFilter, limit: int) -> list[DeadLetterGroup]:
+        """Return groups by destination, cause and reason pattern, the largest first."""
+        groups: dict[tuple[str, str, str], DeadLetterGroup] = {}
+        async for letter in self._letters(0):
+            if matches(which, letter):
+                pattern = reason_pattern(letter.reason)
+                key = (letter.destination, letter.cause, pattern)
+                known = groups.get(key) or DeadLetterGroup(
+                    *key, letter.reason, 0, letter.at, letter.at, letter.id
+                )
+                groups[key] = replace(
+                    known,
+                    count=known.count + 1,
+                    first=min(known.first, letter.at),
+                    last=max(known.last, letter.at),
+                    newest=letter.id,
+                )
+        order = sorted(groups.values(), key=lambda group: (-group.count, -group.last))
+        return order[:limit]
 
+    async def delete(self, which: Sequence[int] | DeadLetterFilter) -> int:
+        """Delete dead letters, by ids or by filter; return how many there were."""
+        if isinstance(which, DeadLetterFilter):
+            found = [one async for one in self._letters(0) if matches(which, one)]
+        else:
+            found = [one for number in which if (one := await self.one(number))]
+        there: dict[int, str] = {}
 
-def _letter_row(failed: FailedDelivery) -> LetterRow:
-    return LetterRow(
-        failed.mark.index, failed.cause, failed.reason, failed.at, pack_attempts(failed.attempts),
-        failed.rendered, failed.event_name, failed.user,
-    )  # fmt: skip
+        def drop() -> Changes:
+            gone = self._state.removed
+            there.update({one.id: one.destination for one in found if one.id not in gone})
+            return self._state.dropping(there)
+
+        if found:
+            await self._recorder.store(drop)
+            await self.clean()
+        return len(there)
+
+    async def clean(self) -> None:
+        """Delete the messages of which no letter is left."""
+        for number in {message_of(letter) for letter in self._state.removed}:
+            message = await self._connection.message(self._stream, self._subject, number)
+            if message is not None and self._of(message):
+                continue
+            if message is not None:
+                await self._connection.delete(self._stream, number)
+            gone = {letter for letter in self._state.removed if message_of(letter) == number}
+            self._state.removed -= gone
+
+    async def _letters(self, after: int) -> AsyncIterator[DeadLetter]:
+        last = await self._connection.last(self._stream, self._subject)
+        if last is None:
+            return
+        start = message_of(after)
+        async for message in self._connection.read_all(
+            self._stream, self._subject, start, last.seq
+        ):
+            for letter in self._of(message):
+                if letter.id > after:
+                    yield letter
+
+    def _of(self, message: StoredMessage) -> list[DeadLetter]:
+        return [one for one in read_letters(message) if one.id not in self._state.removed]

@@ -22,7 +22,6 @@ from gateway.spool.values import Fenced
 
 Kind = Literal["claim", "settle", "snapshot", "release"]
 _WAIT = 0.05
-_PAGE = 512
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -166,18 +165,8 @@ class ShardJournal:
         Raises SpoolError if the journal has a hole: NATS lost a part of it.
         """
         found: list[StoredRecord] = []
-        start, end = 1, time.monotonic() + self._connection.patience
-        while not found or found[-1].seq < self._last:
-            page = await self._connection.read(self._stream, self._subject, start, _PAGE)
-            for message in page:
-                if message.seq <= self._last:
-                    self._follow(found, StoredRecord(message.seq, _decode(message.data)))
-            if page:
-                start = page[-1].seq + 1
-            elif time.monotonic() >= end:
-                raise Unanswered(f"{self._subject}: no replica has the whole journal")
-            else:
-                await asyncio.sleep(_WAIT)
+        async for message in self._connection.read_all(self._stream, self._subject, 1, self._last):
+            self._follow(found, StoredRecord(message.seq, _decode(message.data)))
         if found[0].record.previous and not _begins_whole(found):
             raise SpoolError(f"{self._subject}: the journal has a hole before {found[0].seq}")
         return found

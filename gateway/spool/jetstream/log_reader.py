@@ -1,19 +1,15 @@
 """Read a shard's entries: from the log, or their copies once the log is trimmed."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable
 
-from gateway.spool.jetstream.connection import NatsConnection, StoredMessage, Unanswered
+from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
 from gateway.spool.jetstream.frames import Frame, decode_frame
 from gateway.spool.jetstream.layout import Layout, index_of, message_of
 from gateway.spool.rows import unpack
 from gateway.spool.values import Entry
 
-_PAGE = 256
 _NEAR = 64
 """Frames that are read in one go although not all of them are wanted."""
-_WAIT = 0.05
 
 
 class LogReader:
@@ -41,19 +37,9 @@ class LogReader:
 
     async def frames(self, start: int, end: int) -> AsyncIterator[tuple[StoredMessage, Frame]]:
         """Yield all frames from sequence *start* to *end*, which must exist."""
-        until = time.monotonic() + self._connection.patience
-        while start <= end:
-            page = await self._read(start, _PAGE)
-            for message in page:
-                if message.seq <= end:
-                    yield message, decode_frame(message.data)
-            if page:
-                start = page[-1].seq + 1
-                until = time.monotonic() + self._connection.patience
-            elif time.monotonic() >= until:
-                raise Unanswered(f"{self._layout.log(self._shard)}: no replica has frame {end}")
-            else:
-                await asyncio.sleep(_WAIT)
+        stream, subject = self._layout.log_stream, self._layout.log(self._shard)
+        async for message in self._connection.read_all(stream, subject, start, end):
+            yield message, decode_frame(message.data)
 
     async def entries(self, seqs: Iterable[int]) -> dict[int, Entry]:
         """Return the entries with these seqs that exist, in the order of the log."""

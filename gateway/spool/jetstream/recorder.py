@@ -11,8 +11,8 @@ import structlog
 
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.connection import StreamMessage
-from gateway.spool.jetstream.dead_letters import letter_messages
 from gateway.spool.jetstream.journal import ShardJournal
+from gateway.spool.jetstream.letter_messages import letter_messages
 from gateway.spool.jetstream.state import Change, Changes, ShardState
 from gateway.spool.values import Entry, FailedDelivery, Fenced, Progress, WaitingDelivery
 
@@ -119,8 +119,9 @@ class ProgressRecorder:
             self._wrote = time.monotonic()
             reports = self._gather()
             try:
-                await self._record(reports)
-                await self._snapshot()
+                async with self._lock:
+                    await self._record(reports)
+                    await self._snapshot()
             except asyncio.CancelledError:
                 _fail(reports, SpoolError("the shard is given up; it is not known what is written"))
                 raise
@@ -212,14 +213,18 @@ class ProgressRecorder:
         body = Changes(self._state.position, changes)
         await self._store(body, [message for _, messages in prepared for message in messages])
 
-    async def forget(self, destination: str) -> None:
-        """Record that a destination is forgotten."""
-        await self._store(Changes(self._state.position, [], [destination]), [])
+    async def store(self, make: Callable[[], Changes]) -> None:
+        """Record other changes than reports; *make* is called when no record is on its way."""
+        async with self._lock:
+            try:
+                await self._store(make(), [])
+            except SpoolError as error:
+                self._note(error)
+                raise
 
     async def _store(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
-        async with self._lock:
-            await self._journal.write("settle", _encode(body), beside=beside)
-            self._state.apply(body)
+        await self._journal.write("settle", _encode(body), beside=beside)
+        self._state.apply(body)
         self._since_snapshot += 1
 
     async def _snapshot(self) -> None:
@@ -227,8 +232,7 @@ class ProgressRecorder:
         if self._since_snapshot < SNAPSHOT_INTERVAL or self._ended:
             return
         try:
-            async with self._lock:
-                first = await self._write_snapshot()
+            first = await self._write_snapshot()
             self._since_snapshot = 0
             await self._journal.purge(first)
         except SpoolError as error:

@@ -12,6 +12,7 @@ import structlog
 from gateway.errors import SpoolError
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
+from gateway.spool.jetstream.dead_letters import ShardDeadLetters
 from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.frames import Frame, FrameWriter, OwnEntry, decode_frame
 from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
@@ -59,6 +60,7 @@ class JetStreamShard:
     Attributes:
         number: of the shard.
         state: cursors, waiting deliveries and counts.
+        dead_letters: those of the shard.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class JetStreamShard:
             layout.dead_letters(number),
             connection.max_payload,
         )
+        self.dead_letters = ShardDeadLetters(connection, layout, number, self.state, self._recorder)
         self._followers: list[Offer] = []
         self._listeners: list[Callable[[SpoolNotice], None]] = []
         self._follower: Follower | None = None
@@ -289,7 +292,7 @@ class JetStreamShard:
         """Delete a destination's cursor and pending deliveries; return how many were pending."""
         self._check()
         pending = self.state[destination].balance().pending
-        await self._recorder.forget(destination)
+        await self._recorder.store(lambda: self.state.forgetting(destination))
         return pending
 
     # ---- trimming ------------------------------------------------------------------------
@@ -305,6 +308,7 @@ class JetStreamShard:
             cut = self._passed.popleft()[1]
             await self._trim_before(cut)
         await self._delete_copies()
+        await self.dead_letters.clean()
 
     async def _trim_before(self, cut: int) -> None:
         if cut <= self._log.trimmed:

@@ -4,6 +4,7 @@ A worker's report becomes a `Change`, which the journal stores; a stored change 
 report repeats is left out of the change, so that a change can be applied without the log.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -55,12 +56,15 @@ class Change(msgspec.Struct, array_like=True):
 
 
 class Changes(msgspec.Struct, array_like=True):
-    """The body of a record: changes, and which destinations are forgotten."""
+    """The body of a record."""
 
     position: int
     """The last entry that the owner had seen."""
     changes: list[Change]
     forgotten: list[str] = []
+    """Destinations that are no more."""
+    removed: list[int] = []
+    """Ids of dead letters that are no more, although their messages may be."""
 
 
 class Counts(NamedTuple):
@@ -193,11 +197,11 @@ class DestinationState:
         self.cursor = cursor
         self._unread -= self.pending.pass_(cursor) - gone
 
-    def snapshot(self) -> Change:
-        """Return all of the state but the waiting deliveries, as a change of an empty state."""
+    def snapshot(self, *, whole: bool = True) -> Change:
+        """Return cursor and counts, and the finished deliveries if it is to be *whole*."""
         ended = [
             (seq, index)
-            for seq, indexes in self._excepted.items()
+            for seq, indexes in (self._excepted if whole else {}).items()
             for index in indexes
             if (seq, index) not in self.waiting
         ]
@@ -221,12 +225,14 @@ class ShardState:
         destinations: by name.
         position: the last entry that was handed over.
         new: destinations that no record names yet; the next record must.
+        removed: ids of dead letters that are no more, as long as their messages are.
     """
 
     def __init__(self) -> None:
         self.destinations: dict[str, DestinationState] = {}
         self.position = 0
         self.new: set[str] = set()
+        self.removed: set[int] = set()
 
     def begin(self, name: str, cursor: int) -> DestinationState:
         """Add a destination that begins after *cursor*."""
@@ -268,7 +274,24 @@ class ShardState:
             self.new.discard(name)
         for name in changes.forgotten:
             self.destinations.pop(name, None)
+            self.new.discard(name)
+        self.removed.update(changes.removed)
         self.position = max(self.position, changes.position)
+
+    def forgetting(self, destination: str) -> Changes:
+        """Return the change that forgets a destination."""
+        return Changes(self.position, [], [destination])
+
+    def dropping(self, letters: Mapping[int, str]) -> Changes:
+        """Return the change that deletes dead letters, given the destination of each id."""
+        changes = []
+        for name, count in Counter(letters.values()).items():
+            if found := self.destinations.get(name):
+                change = found.snapshot(whole=False)
+                change.dropped += count
+                change.dead_letters -= count
+                changes.append(change)
+        return Changes(self.position, changes, removed=list(letters))
 
     def needed(self) -> int:
         """Return the first seq that a destination has not passed, or the end of the log."""
@@ -282,7 +305,7 @@ class ShardState:
     def snapshot(self, max_bytes: int) -> list[Changes]:
         """Return the state as records of about *max_bytes* at most."""
         parts: list[Changes] = []
-        part, size = Changes(self.position, []), 0
+        part, size = Changes(self.position, [], removed=list(self.removed)), 0
         for found in self.destinations.values():
             change = found.snapshot()
             part.changes.append(change)

@@ -24,15 +24,26 @@ async def connection(nats_cluster: NatsServers) -> AsyncIterator[FaultyConnectio
     await made.close()
 
 
+class SharedLayout(Layout):
+    """Subjects of a test's own in streams that all tests share: streams take long to make."""
+
+    @property
+    def log_stream(self) -> str:
+        """Return the stream of all tests' frames."""
+        return "shared_LOG"
+
+    @property
+    def state_stream(self) -> str:
+        """Return the stream of all tests' journals."""
+        return "shared_STATE"
+
+
 @pytest.fixture
-async def layout(connection: FaultyConnection) -> AsyncIterator[Layout]:
-    """Return the names of streams that only this test uses."""
-    found = Layout(f"t{uuid4().hex[:12]}")
-    for name, settings in found.streams(replicas=3).items():
+async def layout(connection: FaultyConnection) -> SharedLayout:
+    """Return subjects that only this test uses."""
+    for name, settings in SharedLayout("shared.*").streams(replicas=3).items():
         await connection.create_stream(name, settings)
-    yield found
-    for name in found.streams(replicas=3):
-        await connection.api(f"STREAM.DELETE.{name}")
+    return SharedLayout(f"shared.{uuid4().hex}")
 
 
 ClaimShard = Callable[[], Awaitable[JetStreamShard]]

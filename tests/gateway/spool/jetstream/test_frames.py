@@ -21,8 +21,10 @@ from tests.gateway.spool.jetstream.faulty_connection import (
 
 async def stored(connection: FaultyConnection, layout: Layout, shard: int = 0) -> list[list[str]]:
     """Return the ids of the entries of each frame."""
-    found = await connection.read(layout.log_stream, layout.log(shard), 1, 1000)
-    return [[unpack(*row).id for row in decode_frame(one.data).rows] for one in found]
+    last = await connection.last(layout.log_stream, layout.log(shard))
+    assert last is not None
+    messages = connection.read_all(layout.log_stream, layout.log(shard), 1, last.seq)
+    return [[unpack(*row).id for row in decode_frame(one.data).rows] async for one in messages]
 
 
 async def test_entries_share_frames_and_keep_their_order(
@@ -35,7 +37,7 @@ async def test_entries_share_frames_and_keep_their_order(
     found = await stored(connection, layout)
     assert [name for ids in found for name in ids] == [f"r{n}" for n in range(count)]
     assert [len(ids) for ids in found] == [MAX_ROWS, MAX_ROWS, 10]
-    assert [message_of(seq) for seq in (seqs[0], seqs[-1])] == [1, 3]
+    assert len({message_of(seq) for seq in seqs}) == 3
 
 
 async def test_large_entries_do_not_share_a_frame(
@@ -55,8 +57,9 @@ async def test_a_frame_is_stored_once_whatever_is_lost(
     """A frame whose request or answer is lost is repeated, and keeps its place before the next."""
     connection.plan(layout.log(0), lost_request, lost_answer, lost_answer)
     both = writer.append(0, entry("r0")), writer.append(0, entry("r1"))
-    assert [await seq for seq in both] == [256, 257]
-    assert await writer.append(0, entry("r2")) == 512
+    first, second = [await seq for seq in both]
+    assert second == first + 1
+    assert message_of(await writer.append(0, entry("r2"))) > message_of(second)
     assert await stored(connection, layout) == [["r0", "r1"], ["r2"]]
 
 
@@ -79,7 +82,7 @@ async def test_a_cancelled_waiter_loses_nothing(
     """An entry whose waiter leaves is stored with the others."""
     futures = [writer.append(0, entry(f"r{n}")) for n in range(3)]
     futures[1].cancel()
-    assert [await futures[0], await futures[2]] == [256, 258]
+    assert await futures[2] == await futures[0] + 2
     assert await stored(connection, layout) == [["r0", "r1", "r2"]]
 
 
