@@ -1,5 +1,6 @@
 """The dead letters of a shard: find and delete them."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from msgspec.structs import replace
@@ -15,6 +16,9 @@ from gateway.spool.jetstream.layout import Layout, message_of
 from gateway.spool.jetstream.letter_messages import matches, read_letters
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.state import Changes, ShardState
+
+REPLICAS_BEHIND = 600.0
+"""Seconds for which deleted letters are remembered: a replica that is behind still has them."""
 
 
 class ShardDeadLetters:
@@ -39,6 +43,8 @@ class ShardDeadLetters:
         self._connection, self._stream = connection, layout.state_stream
         self._subject = layout.dead_letters(shard)
         self._state, self._recorder = state, recorder
+        self._deleted: dict[int, float] = {}
+        """When messages were deleted, by sequence."""
 
     async def find(self, which: DeadLetterFilter, after: int, limit: int) -> list[DeadLetter]:
         """Return dead letters by id; *after* is the last id of the previous page."""
@@ -96,14 +102,17 @@ class ShardDeadLetters:
 
     async def clean(self) -> None:
         """Delete the messages of which no letter is left."""
-        for number in {message_of(letter) for letter in self._state.removed}:
+        now, removed = time.monotonic(), self._state.removed
+        for number in {message_of(letter) for letter in removed} - self._deleted.keys():
             message = await self._connection.message(self._stream, self._subject, number)
-            if message is not None and self._of(message):
-                continue
             if message is not None:
+                if self._of(message):
+                    continue
                 await self._connection.delete(self._stream, number)
-            gone = {letter for letter in self._state.removed if message_of(letter) == number}
-            self._state.removed -= gone
+            self._deleted[number] = now
+        for number in [n for n, at in self._deleted.items() if at <= now - REPLICAS_BEHIND]:
+            del self._deleted[number]
+            removed -= {letter for letter in removed if message_of(letter) == number}
 
     async def _letters(self, after: int) -> AsyncIterator[DeadLetter]:
         last = await self._connection.last(self._stream, self._subject)

@@ -30,6 +30,10 @@ class FaultyConnection(NatsConnection):
         """Let the next requests to subjects that begin like this meet *faults*."""
         self._faults.extend((subject, fault) for fault in faults)
 
+    def forget_plan(self) -> None:
+        """Plan no faults any more."""
+        self._faults.clear()
+
     async def request(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
     ) -> Msg:

@@ -61,19 +61,18 @@ async def follow(connection: FaultyConnection, layout: Layout) -> AsyncIterator[
         await one.stop()
 
 
-async def store(connection: FaultyConnection, layout: Layout, *names: bytes) -> None:
-    """Store messages."""
-    for name in names:
-        await connection.store(layout.log(0), name)
+async def store(connection: FaultyConnection, layout: Layout, *names: bytes) -> list[int]:
+    """Store messages; return their sequences."""
+    return [await connection.store(layout.log(0), name) for name in names]
 
 
 async def test_messages_come_in_order_from_the_start_that_is_asked(
     connection: FaultyConnection, layout: Layout, received: Received, follow: Follow
 ) -> None:
     """A follower gets its subject's stored messages from a sequence on, then the new ones."""
-    await store(connection, layout, b"1", b"2", b"3")
+    _, second, _ = await store(connection, layout, b"1", b"2", b"3")
     await connection.store(layout.log(1), b"another shard's")
-    follow(received, start=2)
+    follow(received, start=second)
     assert await received.until(2) == [b"2", b"3"]
     await store(connection, layout, b"5")
     assert await received.until(3) == [b"2", b"3", b"5"]

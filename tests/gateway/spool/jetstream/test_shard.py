@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.errors import SpoolError
+from gateway.spool.dead_letters import ALL_DEAD_LETTERS
 from gateway.spool.interface import Shard
 from gateway.spool.jetstream import recorder
 from gateway.spool.jetstream.frames import FrameWriter
@@ -14,7 +15,11 @@ from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.values import DeliveryRef, Fenced, LogRecord, Progress
 from gateway.testing.spool.contract import entry, eventually, failed, later
 from tests.gateway.spool.jetstream.conftest import ClaimShard, make_shard
-from tests.gateway.spool.jetstream.faulty_connection import FaultyConnection, lost_answer
+from tests.gateway.spool.jetstream.faulty_connection import (
+    FaultyConnection,
+    lost_answer,
+    lost_request,
+)
 
 EVER = 1e12
 
@@ -232,6 +237,32 @@ async def test_snapshots_replace_records(
 def known_balances(shard: JetStreamShard) -> dict[str, object]:
     """Return the balances of a shard that may be fenced."""
     return {name: found.balance() for name, found in shard.state.destinations.items()}
+
+
+async def test_deleted_letters_do_not_come_back(
+    claimed: ClaimShard, writer: FrameWriter, connection: FaultyConnection, layout: Layout
+) -> None:
+    """A deleted letter is gone for a new owner; its message is deleted with its last letter."""
+    first = await claimed()
+    seqs = await append(writer, first, entry("r0", a=(0, 1), b=(0,)))
+    await first.settle("a", Progress(dead=[failed(seqs[0]), failed(seqs[0], 1)]), soon=True)
+    one, other = await first.dead_letters.find(ALL_DEAD_LETTERS, 0, 10)
+    assert await first.dead_letters.delete([one.id, one.id]) == 1
+    second = await claimed()
+    assert await second.dead_letters.find(ALL_DEAD_LETTERS, 0, 10) == [other]
+    assert await second.dead_letters.delete([one.id]) == 0
+    connection.plan("$JS.API.STREAM.MSG.DELETE", *[lost_request] * 1000)
+    connection.patience = 0.0
+    with pytest.raises(SpoolError):
+        await second.dead_letters.delete(ALL_DEAD_LETTERS)
+    connection.patience = 10.0
+    connection.forget_plan()
+    third = await claimed()
+    assert await third.dead_letters.find(ALL_DEAD_LETTERS, 0, 10) == []
+    balance = (await third.balances())["a"]
+    assert (balance.dead_letters, balance.dropped, balance.unaccounted) == (0, 2, 0)
+    await third.dead_letters.clean()
+    assert await connection.subjects(layout.state_stream, layout.dead_letters(0)) == []
 
 
 async def test_what_waits_outlives_its_log(
