@@ -9,7 +9,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import ClientPayloadError, web
-from aiohttp.hdrs import CONTENT_ENCODING
+from aiohttp.hdrs import CONTENT_ENCODING, EXPECT
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import Fault, Rejected
@@ -43,7 +43,7 @@ async def read_body(http: web.BaseRequest, *, once: bool = False) -> bytes:
             memory for it.
     """
     cap = http.client_max_size
-    if waits(http):
+    if EXPECT in http.headers and waits(http):
         if (http.content_length or 0) > cap:
             raise _too_large(cap)
         await invite(http)

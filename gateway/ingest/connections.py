@@ -276,7 +276,7 @@ class ClientConnection(RequestLoop):
         """
         if self.refusal or (self._deaf and self._owed == 1):
             keeps = False
-        elif waits(request):
+        elif EXPECT in request.headers and waits(request):
             asked = self.invited or not request.body_exists
             keeps = keeps and asked and request.content.is_eof()
         self.invited = False

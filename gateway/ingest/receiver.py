@@ -6,7 +6,7 @@ answers a few reads itself and refuses all others in the vendor's format.
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 import structlog
@@ -28,8 +28,7 @@ from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.log_limit import LogLimit
 from gateway.plugin.client_credentials import key_in_body
 from gateway.routing.consent import ConsentMemory
-from gateway.routing.router import AT_ONCE, NOBODY, Consented, Router
-from gateway.routing.router import DeliveryPlan as Routed
+from gateway.routing.router import AT_ONCE, Router
 from gateway.spool import DedupWindow, Entry, Intake, SpoolFull
 from gateway.spool.clock import moment
 from gateway.tracking import PlannedEvents, ViolationCounter
@@ -237,8 +236,19 @@ class Receiver:
             stored, events, kept = self._read(found, arrival, body)
         else:
             stored, events, kept = await self._off_loop(size, self._read, found, arrival, body)
-        reply = await self._store(arrival.source, stored, kept, arrival)
-        return reply or reads.accept(stored, events)
+        if not self._services.accepting:
+            raise Unavailable("shutting down; try again", RefusalCause.NOT_ACCEPTING)
+        source = arrival.source
+        if source.reply_timeout is None:
+            await self._store(source, stored, kept, arrival)
+            return reads.accept(stored, events)
+        reply, replies = UpstreamReply(reads, source.reply_timeout), self._services.replies
+        replies[stored.id] = reply
+        try:
+            await self._store(source, stored, kept, arrival)
+        finally:
+            replies.pop(stored.id, None)
+        return await reply.wait() or reads.accept(stored, events)
 
     def _read(
         self, found: SourceMatch, arrival: RequestContext, body: bytes
@@ -267,115 +277,71 @@ class Receiver:
 
     async def _store(
         self, source: Source, stored: Request, kept: PlannedEvents, arrival: RequestContext
-    ) -> Response | None:
+    ) -> None:
         """Route events and return once they are stored for every destination.
-
-        The result is the vendor's own response if the source asks for it and it comes in time.
 
         Raises:
             Rejected: the events cannot be stored now.
         """
-        services = self._services
-        if not services.accepting:
-            raise Unavailable("shutting down; try again", RefusalCause.NOT_ACCEPTING)
-        reply = (
-            None
-            if source.reply_timeout is None
-            else UpstreamReply(source.input, source.reply_timeout)
-        )
+        services, events = self._services, kept.events
+        router, consents, spool = services.router, services.consents, services.spool
         try:
-            if reply:
-                services.replies[stored.id] = reply
-            events = await self._route(source, stored, kept, arrival)
-        except SpoolError as error:
-            if times := self._not_stored.take(source.name):
-                log.warning(
-                    "append_failed",
-                    source=source.name,
-                    request=stored.id,
-                    error=str(error),
-                    times=times,
+            if consents.on:
+                asked = router.asks_consent
+                arrival.consented = await consents.update(source.name, events, asked=asked)
+            if len(events) > AT_ONCE:
+                plan = await router.plan_many(source.name, events, arrival.consented)
+            else:
+                plan = router.plan(source.name, events, arrival.consented)
+            arrival.turns = plan.turns
+            if plan.targets:
+                entry = Entry(
+                    stored.id,
+                    source.name,
+                    stored,
+                    plan.targets,
+                    source.input.name,
+                    plan.routes,
+                    kept.dropped,
+                    tuple([spool.user_hash(event.user_key) for event in events]),
                 )
-            cause, after = RefusalCause.SPOOL_FAILED, float(TRY_AGAIN)
-            if isinstance(error, SpoolFull):
-                cause, after = RefusalCause.SPOOL_FULL, error.retry_after
-            reason = "the event cannot be stored now; try again"
-            raise Unavailable(reason, cause, max(1, round(after))) from error
-        finally:
-            services.replies.pop(stored.id, None)
+                appended = await spool.append(entry, events, _window(source, events))
+                if appended.repeats:
+                    events = _without(appended.repeats, entry, events)
+        except SpoolError as error:
+            raise self._unstorable(source, stored, error) from error
         arrival.kept = events
         services.accepted(events, source.name)
-        return await reply.wait() if reply else None
 
-    async def _route(
-        self,
-        source: Source,
-        stored: Request,
-        kept: PlannedEvents,
-        arrival: RequestContext,
-    ) -> Sequence[Event]:
-        """Store events that have a destination; return all events without duplicates.
-
-        Raises:
-            SpoolError: the events cannot be stored now.
-        """
-        services, events = self._services, kept.events
-        router, consents = services.router, services.consents
-        if consents.on:
-            consented = await consents.update(source.name, events, asked=router.asks_consent)
-            arrival.consented = consented
-            plan = await _plan(router, source.name, events, consented)
-        else:
-            plan = await _plan(router, source.name, events)
-        arrival.turns = plan.turns
-        if not plan.targets:
-            return events
-        entry = Entry(
-            stored.id,
-            source.name,
-            stored,
-            plan.targets,
-            source.input.name,
-            plan.routes,
-            kept.dropped,
-            tuple([services.spool.user_hash(event.user_key) for event in events]),
-        )
-        if source.dedup is not None:
-            return await self._append_once(entry, events, source.dedup)
-        await services.spool.append(entry, events)
-        return events
-
-    async def _append_once(
-        self, entry: Entry, events: Sequence[Event], window: float
-    ) -> Sequence[Event]:
-        """Append *entry* without duplicates; return *events* without duplicates.
-
-        A message id is a duplicate for *window* seconds.
-
-        Raises:
-            SpoolError: the entry cannot be stored now.
-        """
-        ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
-        appended = await self._services.spool.append(entry, events, DedupWindow(ids, window))
-        repeats = appended.repeats
-        if not repeats:
-            return events
-        log.debug(
-            "duplicate_dropped", source=entry.source, request=entry.id, events=sorted(repeats)
-        )
-        return [event for i, event in enumerate(events) if i not in repeats]
+    def _unstorable(self, source: Source, stored: Request, error: SpoolError) -> Rejected:
+        """Log that a request cannot be stored; return why it is refused."""
+        if times := self._not_stored.take(source.name):
+            log.warning(
+                "append_failed",
+                source=source.name,
+                request=stored.id,
+                error=str(error),
+                times=times,
+            )
+        cause, after = RefusalCause.SPOOL_FAILED, float(TRY_AGAIN)
+        if isinstance(error, SpoolFull):
+            cause, after = RefusalCause.SPOOL_FULL, error.retry_after
+        reason = "the event cannot be stored now; try again"
+        return Unavailable(reason, cause, max(1, round(after)))
 
 
-async def _plan(
-    router: Router,
-    source: str,
-    events: Sequence[Event],
-    consented: Mapping[int, Consented] = NOBODY,
-) -> Routed:
-    """Return the deliveries of one request's *events*."""
-    if len(events) > AT_ONCE:
-        return await router.plan_many(source, events, consented)
-    return router.plan(source, events, consented)
+def _window(source: Source, events: Sequence[Event]) -> DedupWindow | None:
+    """Return the ids that must not repeat, and for how long; None without dedup."""
+    if source.dedup is None:
+        return None
+    ids = {i: event.message_id for i, event in enumerate(events) if event.message_id}
+    return DedupWindow(ids, source.dedup)
+
+
+def _without(repeats: Collection[int], entry: Entry, events: Sequence[Event]) -> Sequence[Event]:
+    """Return *events* without the duplicates, by their indexes."""
+    log.debug("duplicate_dropped", source=entry.source, request=entry.id, events=sorted(repeats))
+    return [event for i, event in enumerate(events) if i not in repeats]
 
 
 def _refuse_head(refusal: ConnectionRefusal | None) -> NoReturn:

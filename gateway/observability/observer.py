@@ -149,7 +149,7 @@ class Observer:
     def received(self, arrival: RequestContext) -> None:
         """Count, log and trace a request whose response is ready."""
         counts, source, refused = self.counts, arrival.source.name, arrival.refused
-        outcome = _outcome(arrival)
+        outcome = "accepted" if refused is None and not arrival.relayed else _outcome(arrival)
         counts.requests[source, outcome] += 1
         counts.answers[source].observe(arrival.seconds)
         if refused is not None:
@@ -221,12 +221,10 @@ class Observer:
 
 
 def _outcome(arrival: RequestContext) -> str:
-    """Return the outcome of a request, as the metric says it."""
+    """Return the outcome of a request that is relayed or refused, as the metric says it."""
     refused = arrival.refused
-    if arrival.relayed:
+    if arrival.relayed or refused is None:
         return "relayed"
-    if refused is None:
-        return "accepted"
     return "error" if refused.cause is RefusalCause.INTERNAL else refused.fault.value
 
 

@@ -75,6 +75,12 @@ class DeliveryPlan(NamedTuple):
 
 def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
     """Return the delivery plan of a request, from the routing of its events in order."""
+    turns = [one.turns for one in ways]
+    leads = ways[0].leads if ways else ()
+    if all(one.leads == leads for one in ways) and not any(lead.copy for lead in leads):
+        every = tuple(range(len(ways)))
+        same: Routes = {lead.destination: {lead.route: every} for lead in leads if lead.route}
+        return DeliveryPlan({lead.destination: every for lead in leads}, same, turns)
     targets: dict[str, list[int]] = {}
     routes: dict[str, dict[str, list[int]]] = {}
     for index, one in enumerate(ways):
@@ -88,7 +94,7 @@ def planned(ways: Sequence[EventRouting]) -> DeliveryPlan:
         for to, mine in routes.items()
     }
     sorted_ = {to: tuple(sorted(numbers)) for to, numbers in targets.items()}
-    return DeliveryPlan(sorted_, changed, [one.turns for one in ways])
+    return DeliveryPlan(sorted_, changed, turns)
 
 
 AT_ONCE = 100

@@ -191,7 +191,12 @@ def _finished(event: Event, word: str, request: Request, *, loose: bool) -> Even
         known["anonymous_id"] = request.client_id or derived(
             "profile", event.session_id or request.id
         )
-    if event.timestamp is None and (moment := _collected(event)) is not None:
+    extra = event.extra
+    if (
+        event.timestamp is None
+        and ("events" in extra or "metadata" in extra)
+        and (moment := _collected(event)) is not None
+    ):
         known["timestamp"] = moment
     if word == ALREADY_PLACED:
         word = COMPLETED
@@ -208,12 +213,9 @@ def _collected(event: Event) -> datetime | None:
     In the document ``metadata.time`` is the time of the event. The Python SDK writes another
     format, and unreadable times are ignored.
     """
-    extra = event.extra
-    if not extra:
-        return None
     if (own := inserted(event)) is not None:
         return TIME.decode(own)  # type: ignore[no-any-return]  # codecs are untyped
-    metadata = extra.get("metadata")
+    metadata = event.extra.get("metadata")
     told = metadata.get("time") if type(metadata) is dict else None
     if type(told) is dict:
         return _instant(told.get("create")) or _instant(told.get("insert"))
@@ -265,9 +267,11 @@ def _tracked(request: Request, events: Sequence[Event]) -> dict[str, Any]:
 def _debugger(event: Event) -> bool:
     """Return whether the options of the payload or the event ask for the debugger."""
     extra = event.extra
-    return bool(extra) and any(
-        (holder.get("options") or {}).get("debugger") is True for holder in (extra, leftover(event))
-    )
+    holders = (extra, leftover(event)) if "events" in extra else (extra,)
+    for holder in holders:
+        if "options" in holder and (holder["options"] or {}).get("debugger") is True:
+            return True
+    return False
 
 
 def _debugging(session: str, events: list[str], profile: str) -> dict[str, Any]:

@@ -312,3 +312,18 @@ def test_routing_is_a_pure_function(made: Any, events: list[Event]) -> None:
     for numbers in plans[0].targets.values():
         assert len(set(numbers)) == len(numbers)
         assert list(numbers) == sorted(numbers)
+    expected: set[tuple[str, str, int]] = set()
+    for index, event in enumerate(events):
+        with capture_logs():
+            leads = router.route("s", event)
+        expected |= {(to, route, delivery_number(index, copy)) for to, route, copy in leads}
+    plan = plans[0]
+    planned = {(to, number) for to, numbers in plan.targets.items() for number in numbers}
+    stepped = {
+        (to, route, number)
+        for to, mine in plan.routes.items()
+        for route, numbers in mine.items()
+        for number in numbers
+    }
+    assert planned == {(to, number) for to, _, number in expected}
+    assert stepped == {one for one in expected if one[1]}

@@ -54,9 +54,9 @@ class AppendEntry(Command, kw_only=True):
     """The entry without duplicates; None if nothing is left."""
     repeats: frozenset[int] = frozenset()
     """The indexes of the duplicates."""
-    ids: Mapping[int, bytes]
+    ids: Mapping[int, bytes] = {}
     """The dedup key of each event, by index (see `dedup_keys`)."""
-    window: float
+    window: float = 0.0
     """Seconds to remember the keys."""
 
 
@@ -254,10 +254,11 @@ class CommandQueue:
         if isinstance(job, AppendEntry):
             self.queued += len(job.entry.request.body)
         self._gathered.append(job)
-        self._schedule()
+        if not self._away:
+            self._schedule()
 
     def _schedule(self) -> None:
-        if self._gathered and not self._away and not self._due:
+        if self._gathered and not self._due:
             self._due = True
             self._loop.call_soon(self._send)
 

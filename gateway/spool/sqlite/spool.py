@@ -60,7 +60,6 @@ MAX_QUEUED = 64 * 1024 * 1024
 """Bytes of request bodies that may wait for the disk; above it appends are refused."""
 _RETRY_AFTER = 1.0
 _NO_LIMITS = SpoolLimits()
-_NO_IDS: Mapping[int, bytes] = {}
 
 
 class SqliteSpool:
@@ -185,18 +184,13 @@ class SqliteSpool:
     ) -> Awaitable[Appended]:
         """Return where the entry is once it is durable (see ``Intake.append``)."""
         future = self._future()
-        if slow := self._slow_disk_reason(len(entry.request.body)):
+        if slow := self._batches.queued and self._slow_disk_reason(len(entry.request.body)):
             raise SpoolFull(slow, _RETRY_AFTER)
-        job = AppendEntry(
-            future,
-            entry=entry,
-            events=events,
-            kept=entry,
-            ids=dedup_keys(entry, once) if once else _NO_IDS,
-            window=once.window if once else 0.0,
-        )
+        job = AppendEntry(future, entry=entry, events=events, kept=entry)
+        if once is not None:
+            job.ids, job.window = dedup_keys(entry, once), once.window
         self._batches.put(job)
-        return job.future
+        return future
 
     def settle(
         self, destination: str, progress: Progress, *, soon: bool = False

@@ -1,9 +1,14 @@
 """Short hashes of user keys, since many are kept in memory."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 _SOMEBODY = 1 << 31
 """A bit that every hash has, so that 0 can mean no user."""
+KNOWN = 4096
+"""Users whose hashes are remembered: most send several events in a row."""
+LONGEST = 128
+"""Characters of a key that is remembered."""
 
 
 class UserHash:
@@ -15,9 +20,13 @@ class UserHash:
 
     def __init__(self, secret: bytes) -> None:
         self._keyed = blake2b(key=secret, digest_size=4)
+        self._known = lru_cache(maxsize=KNOWN)(self._made)
 
     def __call__(self, key: str) -> int:
         """Return a 32-bit hash of a user's key; 0 for the empty key."""
+        return self._known(key) if len(key) <= LONGEST else self._made(key)
+
+    def _made(self, key: str) -> int:
         if not key:
             return 0
         keyed = self._keyed.copy()
