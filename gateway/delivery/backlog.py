@@ -34,8 +34,9 @@ PAGE = 100
 SCANNED = 1000
 """Entries whose places are read at once."""
 MAX_INDEXED = 50_000
-"""Unread deliveries whose places are in memory; above it those of further entries stay in the log.
-Once half of them are left, the next ones are read."""
+"""Unread deliveries of a destination whose places are in memory, in equal parts for its shards.
+Above it those of further entries stay in the log. Once half of them are left, the next ones are
+read."""
 TICK = 1.0
 """Seconds after which an idle destination's cursor follows the log, so that it can be trimmed."""
 OVERTAKEN = 1024
@@ -140,6 +141,10 @@ class BacklogReader:
         """Return the number of deliveries in the log without a job whose places are in memory."""
         return len(self._unread)
 
+    @property
+    def _most_indexed(self) -> int:
+        return MAX_INDEXED // self._in_flight.sharers
+
     def _first_unread(self, user: int) -> int | None:
         """Return the lowest seq that a user's unread deliveries may have."""
         first = self._unread.first_of(user)
@@ -183,7 +188,7 @@ class BacklogReader:
 
     def _leave(self, entry: UnreadEntry) -> None:
         """Leave deliveries in the log, and index them if there is room and no tail before them."""
-        if self._tail or len(self._unread) >= MAX_INDEXED:
+        if self._tail or len(self._unread) >= self._most_indexed:
             for user in entry.users:
                 self._tail.add(entry.seq, user)
             return
@@ -325,7 +330,7 @@ class BacklogReader:
         Raises:
             SpoolError: the spool cannot be read.
         """
-        if not self._tail or len(self._unread) > MAX_INDEXED // 2:
+        if not self._tail or len(self._unread) > self._most_indexed // 2:
             return False
         await self._tracker.flush()
         with self._tracker.watch_moves() as moved:
@@ -333,7 +338,7 @@ class BacklogReader:
             page = await self._shard.unread(self._name, tail.after, tail.upto, SCANNED)
             read = page.scanned
             for entry in page.items:
-                if len(self._unread) >= MAX_INDEXED:
+                if len(self._unread) >= self._most_indexed:
                     read = entry.seq - 1
                     break
                 marks = [DeliveryRef(entry.seq, number) for number in entry.numbers]

@@ -171,3 +171,18 @@ async def test_evicted_events_of_the_tail_are_dead_letters_that_can_be_replayed(
         assert evicted <= vendor.accepted.keys()
         assert set(vendor.accepted.values()) == {1}
     assert not unbalanced(tmp_path / "spool")
+
+
+async def test_the_workers_of_a_destination_share_its_index(tmp_path: Path) -> None:
+    """Each of two workers indexes half of what a destination may have in memory."""
+    async with in_process_harness(tmp_path, "chrts") as on:
+        pause(on, "chrts", paused=True)
+        worker = on.gateway.teams["chrts"].workers[0]
+        worker.queue.in_flight.sharers = 2
+        on.load.aim(on.url)
+        await on.load.burst(BYSTANDER, 10, 1)
+        assert worker.backlog.unread == 2
+        pause(on, "chrts", paused=False)
+        await on.arrived("chrts")
+        await settled(on, "chrts")
+    assert complaints(on, tmp_path) == []

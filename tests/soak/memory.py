@@ -18,7 +18,7 @@ EVERY = 0.25
 DELIVERY = 'retry_min = "100ms"\nretry_max = "2s"\ntimeout = "5s"\n'
 PADDING = "x" * 300
 """Makes events about as large as real ones."""
-DRAIN = 1800.0
+DRAIN = 3600.0
 """Seconds within which everything must be delivered."""
 
 
