@@ -49,10 +49,16 @@ OUTPUTS: list[Output] = [
 pytestmark = pytest.mark.both_loops
 
 
-async def asked(said: Said, times: int = 1, tls: Tls = None) -> list[Response]:
+PATIENCE = 10.0
+"""Seconds for responses that come to an end by themselves."""
+
+
+async def asked(
+    said: Said, times: int = 1, tls: Tls = None, patience: float = 0.5
+) -> list[Response]:
     """Return the responses to as many requests, one after the other."""
     served, trusted = tls or (None, None)
-    transport = HttpTransport(timeout=0.5, connections=1, tls=trusted)
+    transport = HttpTransport(timeout=patience, connections=1, tls=trusted)
     try:
         async with server(said, served) as vendor:
             request = Request(method="POST", url=f"{vendor.url}/a", body=b"{}")
@@ -69,7 +75,7 @@ def cases(*tables: dict[str, Said]) -> list[object]:
 @pytest.mark.parametrize("said", cases(WELL))
 async def test_readable_responses_have_no_reading_error(said: Said, tls: Tls) -> None:
     """A readable response has no reading error, also on a reused connection."""
-    for response in await asked(said, 2, tls):
+    for response in await asked(said, 2, tls, PATIENCE):
         assert 200 <= response.status < 300
         assert response.unread == ""
 
@@ -79,7 +85,7 @@ async def test_readable_responses_have_no_reading_error(said: Said, tls: Tls) ->
                                   "byte by byte"])  # fmt: skip
 async def test_a_verdict_has_the_whole_body(name: str, tls: Tls) -> None:
     """A compressed or chunked body is decoded completely."""
-    (response,) = await asked(WELL[name], 1, tls)
+    (response,) = await asked(WELL[name], 1, tls, PATIENCE)
     assert (response.body, response.truncated) == (OK, False)
 
 
