@@ -1,6 +1,8 @@
 """A shard through takeovers, crashes, trimming and faults."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -14,6 +16,7 @@ from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.values import DeliveryRef, Fenced, LogRecord, Progress
 from gateway.testing.spool.contract import entry, eventually, failed, later
+from tests.cluster.servers import NatsServers
 from tests.gateway.spool.jetstream.conftest import ClaimShard, make_shard
 from tests.gateway.spool.jetstream.faulty_connection import (
     FaultyConnection,
@@ -71,6 +74,33 @@ async def test_a_new_owner_goes_on_where_the_old_one_was(
     assert (balances["a"].accepted, balances["a"].delivered) == (12, 4)
     assert (balances["a"].dead_letters, balances["a"].pending) == (2, 7)
     assert balances["b"].pending == balances["b"].accepted == 6
+
+
+async def test_a_killed_owner_loses_nothing(
+    nats_cluster: NatsServers, connection: FaultyConnection, layout: Layout
+) -> None:
+    """After kill -9, what was recorded is settled and everything else is pending."""
+    command = [sys.executable, "-m", "tests.gateway.spool.jetstream.killed_owner"]
+    owner = await asyncio.create_subprocess_exec(
+        *command, layout.name, *nats_cluster.urls, stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    line = await asyncio.wait_for(owner.stdout.readline(), 30)
+    owner.kill()
+    await owner.wait()
+    seqs = json.loads(line)
+    heir = make_shard(connection, layout)
+    assert await heir.claim()
+    balance = (await heir.balances())["a"]
+    assert balance.accepted == 100
+    assert balance.unaccounted == 0
+    assert balance.delivered in {48, 98}  # the second report may have been recorded just so
+    if balance.delivered == 48:
+        assert await unread(heir) == seqs[50:]
+    assert await heir.retrying("a", EVER, 9) == [later(seqs[3])]
+    (letter,) = await heir.dead_letters.find(ALL_DEAD_LETTERS, 0, 9)
+    assert letter.mark == DeliveryRef(seqs[4], 0)
+    await heir.abandon()
 
 
 async def test_a_fenced_owner_records_and_reads_nothing(
