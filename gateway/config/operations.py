@@ -120,8 +120,8 @@ class TraceConfig(ConfigTable):
     rejected for their key or their address count as successes here."""
     cpu_share: float = Field(default=0.04, gt=0, le=1)
     """How much of one CPU core traces may take while more events come than `success_rate_limit`:
-    fewer successes are traced if an event's traces cost more. Failures are always traced, and count
-    here."""
+    fewer successes are traced if an event's traces cost more. Time in which the gateway waits for a
+    core does not count. Failures are always traced, and count here."""
     max_body: Size = Field(default=64 * KIB, ge=0)
     """How much of each body, received or sent, is stored. 0 stores none."""
     otlp_url: Annotated[str, BeforeValidator(_collector)] = ""

@@ -2,11 +2,24 @@
 
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 
 DEBT = 10
 """Seconds of a source's share that a request may use up in advance."""
 MEMORY = 0.8
 """Weight of an earlier second beside the next one, in the mean cost of an event."""
+
+
+SCHEDULER = Path("/proc/self/schedstat")
+"""What Linux knows of the main thread: nanoseconds on a core and waiting for one, and turns."""
+
+
+def waited_for_core() -> float:
+    """Return how long the main thread has waited for a core, in seconds; 0 if it is unknown."""
+    try:
+        return int(SCHEDULER.read_bytes().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class RateSampler:
@@ -47,14 +60,15 @@ class SuccessSampler:
 
     While no more events come in a second than *rate*, all requests are chosen. If more come, each
     source has a share: sources with few events keep all of them, and the others divide the rest.
-    Then the chosen ones also cost no more CPU time than *share*. Shares follow the demand of the
-    second before.
+    Then the chosen ones also cost no more CPU time than *share*, of the time in which the gateway
+    does not wait for a core. Shares follow the demand of the second before.
 
     Args:
         rate: events per second.
         share: seconds of CPU time per second that traces may take above that rate.
         used: returns the CPU time that traces took since the start, in seconds.
         clock: returns seconds; monotonic.
+        waited: returns how long the gateway has waited for a core, in seconds.
 
     Attributes:
         rate: the present limit of all sources together, in events per second.
@@ -66,10 +80,12 @@ class SuccessSampler:
         share: float,
         used: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
+        waited: Callable[[], float] = waited_for_core,
     ) -> None:
         self.rate: float = rate
         self._most, self._cpu_share = rate, share
-        self._used, self._clock = used, clock
+        self._used, self._clock, self._waited = used, clock, waited
+        self._free, self._looked, self._lost = 1.0, clock(), waited()
         self._until = 0.0
         self._each: float = rate
         self._came: dict[str, int] = {}
@@ -115,6 +131,7 @@ class SuccessSampler:
         """Begin a second, with shares by the demand of the last one."""
         seconds = 1 + int(now - self._until)
         wanted = [came / seconds for came in self._came.values()]
+        self._look(now)
         affordable = self._affordable()
         self.rate = min(self._most, affordable) if sum(wanted) > self._most else self._most
         self._each = equal_share(wanted, self.rate)
@@ -125,6 +142,12 @@ class SuccessSampler:
         self._came.clear()
         self._until = now + 1
 
+    def _look(self, now: float) -> None:
+        """Note the share of the last second in which the gateway did not wait for a core."""
+        lost, passed = self._waited(), now - self._looked
+        self._free = max(0.0, 1 - (lost - self._lost) / passed) if passed > 0 else 1.0
+        self._looked, self._lost = now, lost
+
     def _affordable(self) -> float:
         """Return how many events per second may be traced by their recent cost, but at least 1."""
         used = self._used()
@@ -133,7 +156,7 @@ class SuccessSampler:
         self._seen, self._new = used, 0
         if self._spent <= 0:
             return self._most
-        return max(1.0, self._cpu_share * self._events / self._spent)
+        return max(1.0, self._cpu_share * self._free * self._events / self._spent)
 
 
 def equal_share(wanted: Collection[float], total: float) -> float:

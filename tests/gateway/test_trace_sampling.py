@@ -1,18 +1,20 @@
 """Which requests are traced although nothing fails."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from gateway.trace.sampling import RateSampler, SuccessSampler, equal_share
+from gateway.trace.sampling import RateSampler, SuccessSampler, equal_share, waited_for_core
 
 
 class Clock:
-    """A clock that a test sets, and the CPU time that traces took."""
+    """A clock that a test sets, the CPU time that traces took, and the wait for a core."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.used = 0.0
+        self.waited = 0.0
 
     def time(self) -> float:
         """Return the time."""
@@ -27,7 +29,7 @@ def clock() -> Clock:
 
 def sampler(clock: Clock, rate: int, share: float = 1.0) -> SuccessSampler:
     """Return a sampler by *clock*."""
-    return SuccessSampler(rate, share, lambda: clock.used, clock.time)
+    return SuccessSampler(rate, share, lambda: clock.used, clock.time, lambda: clock.waited)
 
 
 def second(
@@ -115,6 +117,29 @@ def test_above_the_rate_traces_stay_within_their_share_of_the_cpu(clock: Clock) 
         assert second(successes, clock, {"shop": 1000}, cost) == {"shop": most}
         assert clock.used - before <= max(0.05, cost) * 2.001
     assert successes.rate == 1
+
+
+def test_a_gateway_that_waits_for_a_core_traces_less(clock: Clock) -> None:
+    """The share of the CPU is one of the time that the gateway does not wait for a core."""
+    traces = sampler(clock, 1000, share=0.05)
+    for _ in range(20):
+        alone = second(traces, clock, {"shop": 2000}, cost=0.001)["shop"]
+    for _ in range(20):
+        clock.waited += 0.66
+        shared = second(traces, clock, {"shop": 2000}, cost=0.001)["shop"]
+    assert shared == pytest.approx(0.4 * alone, abs=2)
+
+
+def test_the_wait_for_a_core_is_known_on_linux_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says how long the main thread has waited; nothing is known without that file."""
+    file = tmp_path / "schedstat"
+    monkeypatch.setattr("gateway.trace.sampling.SCHEDULER", file)
+    assert waited_for_core() == 0
+    for text, seconds in (("9 2500000000 7", 2.5), ("", 0), ("9 x", 0)):
+        file.write_text(text)
+        assert waited_for_core() == seconds
 
 
 def test_everything_is_traced_again_after_a_burst(clock: Clock) -> None:
