@@ -296,23 +296,21 @@ class Connection(asyncio.Protocol):
             and self._persistent
             and not (self._truncated or self._surplus or self._error or self.closed)
             and (self._sized or self._chunked or self._status in _BODYLESS)
-            and self._is_sent(exchange)
+            and self._transport is not None
+            and not self._transport.get_write_buffer_size()
+            and not (self._status >= _BAD_REQUEST and self._is_unsure(exchange))
         )
         headers = self._every_header() if exchange.whole else self._headers
         response = Response(self._status, headers, body, truncated, unread)
         self._end(response, keep=keep)
 
-    def _is_sent(self, exchange: Exchange) -> bool:
-        """Tell whether the whole request has gone out.
+    def _is_unsure(self, exchange: Exchange) -> bool:
+        """Tell whether a part of a refused request may not have gone out.
 
         An answer may come before. What is left of a request would delay the next one for as long
-        as the vendor does not read it. With TLS nobody says what is left, so that large requests
-        that were refused count as not sent.
+        as the vendor does not read it. With TLS nobody says what is left.
         """
-        if self._transport is None or self._transport.get_write_buffer_size():
-            return False
-        refused = self._status >= _BAD_REQUEST
-        return not (refused and self.origin.tls and len(exchange.payload) > MAX_UNSURE_PAYLOAD)
+        return self.origin.tls and len(exchange.payload) > MAX_UNSURE_PAYLOAD
 
     def _every_header(self) -> CIMultiDict[str]:
         every = CIMultiDict(

@@ -155,7 +155,8 @@ def build_job(  # noqa: PLR0913 - all parts of a delivery
     Raises:
         Unrenderable: the stored request has no such event any more, or the route has no steps.
     """
-    if mark.event >= len(events):
+    number = mark.event
+    if number >= len(events):
         raise Unrenderable(
             "the stored request no longer contains this event; the plugin has changed"
         )
@@ -169,7 +170,7 @@ def build_job(  # noqa: PLR0913 - all parts of a delivery
     return Job(
         mark,
         entry,
-        events[mark.event],
+        events[number],
         siblings=len(events),
         steps=steps,
         attempts=later.attempts if later else (),

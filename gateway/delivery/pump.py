@@ -113,22 +113,19 @@ class Pump:
                 self._is_scheduled = True
                 self._loop.call_soon(self._pump)
                 break
-            job = self._next_job()
-            if job is None:
-                break
-            begun += 1
-            self.active += 1
+            job = None
             try:
+                job = self._take()
+                if job is None:
+                    break
+                begun += 1
+                self.active += 1
                 self._begin(job)
             except Exception:  # the other jobs must go on
+                if job is None:
+                    log.exception("pump_failed", destination=self.name)
+                    self.wake_after(PAUSE)
+                    break
                 log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
                 self.active -= 1
         self._is_pumping = False
-
-    def _next_job(self) -> Job | None:
-        try:
-            return self._take()
-        except Exception:  # it must try again
-            log.exception("pump_failed", destination=self.name)
-            self.wake_after(PAUSE)
-            return None

@@ -409,9 +409,8 @@ class JobQueue:
             self._met, self._met_before = set(), self._met
 
     def tried(self, job: Job) -> None:
-        """Record the end of an attempt of *job*."""
-        if self._isolated_out:
-            self._isolated_out.discard(job.mark)
+        """Record the end of an attempt of *job*, which had attempts before."""
+        self._isolated_out.discard(job.mark)
 
     def release(self, job: Job) -> None:
         """Allow the user's next job to be sent."""

@@ -132,7 +132,7 @@ class Renderer:
     def prepare(self, jobs: Sequence[Job]) -> PreparedRequest | RenderFailure:
         """Return the request for the first of *jobs*, and for those that fit in with it."""
         first = jobs[0]
-        if (late := self._expired(first)) is not None:
+        if self._max_age is not None and (late := self._expired(first, self._max_age)):
             return RenderFailure(late, "expired")
         try:
             if self.client_input is not None:
@@ -160,11 +160,10 @@ class Renderer:
         log.error("plugin_failed", vendor=self.output.name, step="render", exc_info=error)
         return RenderFailure(f"render failed: {error!r}", "unrenderable")
 
-    def _expired(self, job: Job) -> str | None:
-        """Return why *job* is too old to be sent; None if it is not."""
-        if self._max_age is None or (age := self._age(job)) <= self._max_age:
-            return None
-        return f"expired after {age:.0f} s; max_age is {self._max_age:g} s"
+    def _expired(self, job: Job, max_age: float) -> str:
+        """Return why *job* is too old to be sent; empty if it is not."""
+        age = self._age(job)
+        return f"expired after {age:.0f} s; max_age is {max_age:g} s" if age > max_age else ""
 
     def _age(self, job: Job) -> float:
         """Return the seconds since the request arrived."""

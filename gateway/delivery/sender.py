@@ -25,29 +25,28 @@ class ReplyWaiters:
     """Waiting clients by request id; each gets the vendor's response, or None, once."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, asyncio.Future[Response | None]] = {}
+        self.waiting: dict[str, asyncio.Future[Response | None]] = {}
+        """By request id."""
 
     def register(self, request_id: str) -> "asyncio.Future[Response | None]":
         """Return a future of the response to a request; it is removed when done or cancelled."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = waiter
+        self.waiting[request_id] = waiter
         waiter.add_done_callback(partial(self._forget, request_id))
         return waiter
 
     def _forget(self, request_id: str, waiter: "asyncio.Future[Response | None]") -> None:
-        if self._waiting.get(request_id) is waiter:
-            del self._waiting[request_id]
+        if self.waiting.get(request_id) is waiter:
+            del self.waiting[request_id]
 
     def asked(self, job: Job) -> bool:
         """Return whether a client waits for the response to the request of *job*."""
-        return job.entry.id in self._waiting
+        return job.entry.id in self.waiting
 
     def resolve(self, jobs: Sequence[Job], answer: Response | None) -> None:
         """Pass the response to the clients that wait for *jobs*; None means no response."""
-        if not self._waiting:
-            return
         for job in jobs:
-            waiter = self._waiting.get(job.entry.id)
+            waiter = self.waiting.get(job.entry.id)
             if waiter is not None and not waiter.done():
                 waiter.set_result(answer)
 
@@ -71,6 +70,8 @@ class _Posted(Struct, frozen=True):
 
 
 HOUR = 3600.0
+_REDIRECTION = 300
+"""The lowest status that is no success (RFC 9110, section 15)."""
 SAID = 200
 """Bytes of a response that an attempt keeps."""
 
@@ -158,9 +159,10 @@ class Sender:
             said = self.rendering.redactor(job).text_short(str(end))
             attempt = Attempt(posted.at, None, latency, said)
             return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
-        verdict = self._judge(self._redacted(end, job))
+        verdict = self._judge(end if end.status < _REDIRECTION else self._redacted(end, job))
         final = posted.asked and not end.truncated and not isinstance(verdict, RetryLater)
-        self.answers.resolve(jobs[:covers], end if final else None)
+        if self.answers.waiting:
+            self.answers.resolve(jobs[:covers], end if final else None)
         said = ""
         if isinstance(verdict, Delivered):
             if not posted.prepared.forwarded and self.losses.is_due(ended):
@@ -176,8 +178,8 @@ class Sender:
         return AttemptResult(verdict, attempt, covers=covers, told=final)
 
     def _redacted(self, response: Response, job: Job) -> Response:
-        """Return the response without the keys of *job*, since a reason may quote its body."""
-        if not response.body or response.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
+        """Return a refusal without the keys of *job*, since a reason may quote its body."""
+        if not response.body:
             return response
         # Other secrets stay for now: redacting them could change the plugin's verdict.
         said = self.rendering.own(job).text_short(response.body.decode("utf-8", "replace"))

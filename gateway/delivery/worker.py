@@ -184,10 +184,10 @@ class Worker:
 
     def _wait(self) -> float:
         """Return the seconds until the next attempt may start; 0 allows and counts one."""
-        now = time.monotonic()
-        wait = self.breaker.wait_time(now) or self.limiter.wait_time(now)
-        if not wait:
-            self.breaker.begin_attempt()
+        now, breaker = time.monotonic(), self.breaker
+        wait = breaker.wait_time(now) or self.limiter.wait_time(now)
+        if not wait and breaker.state != "closed":
+            breaker.begin_attempt()
         return wait
 
     def begin(self, job: Job) -> None:
@@ -255,7 +255,8 @@ class Worker:
                 self.queue.users.put_back(job.user, jobs[covers:])
                 for companion in jobs[1:covers]:
                     self._settle(companion, outcome, leave=False)
-            self.queue.tried(job)
+            if job.attempts:
+                self.queue.tried(job)
             self._settle(job, outcome)
         except Exception:  # the other jobs must go on
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
