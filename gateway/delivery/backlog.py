@@ -173,8 +173,7 @@ class BacklogReader:
         if not self._loaded:
             return
         numbers = entry.targets[self._name]
-        whole = self._whole(entry.vendor)
-        going = self._going(entry, numbers, whole=whole)
+        going = self._going(entry, numbers)
         if len(going) < len(numbers):
             taken = set(going)
             left = [number for number in numbers if number not in taken]
@@ -182,7 +181,7 @@ class BacklogReader:
             self._leave(UnreadEntry(seq, entry.source, entry.vendor, tuple(left), tuple(users)))
             self.request_more()
         if going:
-            ahead = bool(self._unread or self._tail)
+            ahead = self._is_behind
             self._open(seq, going, ahead=ahead)
             self._admit(seq, entry, going, events, ahead=ahead)
 
@@ -194,14 +193,19 @@ class BacklogReader:
             return
         self._index(entry, entry.numbers, entry.users)
 
-    def _going(self, entry: Entry, numbers: Sequence[int], *, whole: bool) -> Sequence[int]:
+    @property
+    def _is_behind(self) -> bool:
+        """Return whether deliveries in the log have no job yet; each event asks several times."""
+        return self._unread.count > 0 or self._tail.after < self._tail.upto
+
+    def _going(self, entry: Entry, numbers: Sequence[int]) -> Sequence[int]:
         """Return the deliveries of a new entry that become jobs at once."""
         if not self._takes_live(entry.source):
             return ()
         if len(numbers) == 1:
             return numbers if self._may_overtake(entry.user(numbers[0])) else ()
         users = [entry.user(number) for number in numbers]
-        if whole and len(set(users)) == 1:
+        if len(set(users)) == 1 and self._whole(entry.vendor):
             return numbers if self._may_overtake(users[0]) else ()
         room: dict[int, int] = {NOBODY: len(numbers)}
         going = []
@@ -219,27 +223,30 @@ class BacklogReader:
             return True
         if self._queue.room_for(user) <= 0 or user in self._loading:
             return False
+        if not self._is_behind:
+            return True
         return not (self._unread.holds(user) or self._tail.may_have(user))
 
     def _takes_live(self, source: str) -> bool:
         if self._queue.closed:
             return False
-        return self._in_flight.room(source, len(self._unread.sources)) > 0
+        sources = len(self._unread.sources) if self._unread.count else 0
+        return self._in_flight.room(source, sources) > 0
 
     def prompt(self) -> bool:
         """Return whether a new entry would become jobs that can be sent at once."""
-        behind = self._unread or self._tail
-        return self._loaded and not (behind or self._queue.closed or self._breaker.opened)
+        return self._loaded and not (self._is_behind or self._queue.closed or self._breaker.opened)
 
     def request_more(self) -> None:
         """Continue reading if there is anything to read."""
-        if ((self._unread or self._tail) and not self._queue.closed) or self.waiting.due:
+        if (self._is_behind and not self._queue.closed) or self.waiting.due:
             self._wake.set()
 
     def freed(self, user: int) -> None:
-        """Record that a job of the user with this hash ended."""
-        if self._unread and user != NOBODY:
+        """Record that a job of the user with this hash ended, and continue reading."""
+        if self._unread.count and user != NOBODY:
             self._unread.freed(user)
+        self.request_more()
 
     def on_notice(self, notice: SpoolNotice) -> None:
         """Handle a notice of the spool; see `Evicted`, `DeadLettersReplayed`."""

@@ -135,6 +135,15 @@ class UserOrder:
         return list(queue)
 
 
+class _Share:
+    """What one source has in memory."""
+
+    __slots__ = ("jobs", "size")
+
+    def __init__(self) -> None:
+        self.jobs = self.size = 0
+
+
 class InFlight:
     """The jobs of one destination, and which of them are waiting deliveries in the spool.
 
@@ -147,9 +156,9 @@ class InFlight:
     def __init__(self, users: UserOrder) -> None:
         self._users = users
         self._jobs = 0
-        self._bytes: dict[str, int] = {}
-        self._by_source: dict[str, int] = {}
-        self._fresh: dict[DeliveryRef, Job] = {}
+        self._shares: dict[str, _Share] = {}
+        self._fresh: dict[Job, None] = {}
+        """Those of the log, in its order."""
         self._ahead: dict[DeliveryRef, Job] = {}
         self._restored: dict[DeliveryRef, str] = {}
         self._retrying: dict[str, set[DeliveryRef]] = {}
@@ -164,11 +173,12 @@ class InFlight:
 
     def room(self, source: str, sources: int) -> int:
         """Return how many more jobs a source may have if *sources* sources have a backlog."""
-        sources = max(sources, len(self._by_source) + (source not in self._by_source))
-        sources *= self.sharers
-        if self._bytes.get(source, 0) > WINDOW // sources:
-            return 0
-        return max(SOURCE_JOBS, WINDOW_JOBS // sources) - self._by_source.get(source, 0)
+        share = self._shares.get(source)
+        sources = max(sources, len(self._shares) + (share is None)) * self.sharers
+        most = max(SOURCE_JOBS, WINDOW_JOBS // sources)
+        if share is None:
+            return most
+        return 0 if share.size > WINDOW // sources else most - share.jobs
 
     @property
     def waiting(self) -> int:
@@ -191,31 +201,34 @@ class InFlight:
     def take(self, job: Job) -> None:
         """Add *job*, from the log or restored."""
         source = job.entry.source
+        share = self._shares.get(source)
+        if share is None:
+            share = self._shares[source] = _Share()
         self._jobs += 1
-        self._bytes[source] = self._bytes.get(source, 0) + job.size
-        self._by_source[source] = self._by_source.get(source, 0) + 1
+        share.jobs += 1
+        share.size += job.size
         self._users.count(job.user_hash, 1)
         if job.in_order:
-            self._fresh[job.mark] = job
+            self._fresh[job] = None
         elif job.ahead:
             self._ahead[job.mark] = job
 
     def release(self, job: Job) -> None:
         """Remove *job*."""
-        source = job.entry.source
+        share = self._shares[job.entry.source]
         self._jobs -= 1
-        self._bytes[source] -= job.size
-        self._by_source[source] -= 1
-        if not self._by_source[source]:
-            del self._by_source[source], self._bytes[source]
+        share.jobs -= 1
+        share.size -= job.size
+        if not share.jobs:
+            del self._shares[job.entry.source]
         self._users.count(job.user_hash, -1)
-        self._fresh.pop(job.mark, None)
+        self._fresh.pop(job, None)
         if self._ahead:
             self._ahead.pop(job.mark, None)
 
     def oldest(self) -> Job | None:
         """Return the job with the lowest seq that is not a waiting delivery in the spool."""
-        first = next(iter(self._fresh.values()), None)
+        first = next(iter(self._fresh), None)
         ahead = min(self._ahead.values(), key=lambda job: job.mark.seq, default=None)
         if first is None or (ahead is not None and ahead.mark.seq < first.mark.seq):
             return ahead
@@ -225,7 +238,7 @@ class InFlight:
 
     def spill(self, job: Job) -> None:
         """Mark *job*, which stays in flight, as a waiting delivery in the spool."""
-        self._fresh.pop(job.mark, None)
+        self._fresh.pop(job, None)
         self._ahead.pop(job.mark, None)
         job.waiting, job.parked, job.ahead = True, bool(job.user), False
         self._restored[job.mark] = job.user

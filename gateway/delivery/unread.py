@@ -281,13 +281,14 @@ class UnreadIndex:
 
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
-        self._count = 0
+        self.count = 0
+        """Number of deliveries."""
         self.interrupted = False
         """Whether the last turn of a source ended at the limit of `LOOKED`."""
 
     def __len__(self) -> int:
         """Return the number of deliveries."""
-        return self._count
+        return self.count
 
     @property
     def sources(self) -> Sequence[str]:
@@ -296,7 +297,7 @@ class UnreadIndex:
 
     def first(self) -> int | None:
         """Return the lowest seq; None if there are no deliveries."""
-        if not self._count:
+        if not self.count:
             return None
         firsts = (source.first() for source in self._sources.values())
         return min((first for first in firsts if first is not None), default=None)
@@ -307,7 +308,7 @@ class UnreadIndex:
 
     def first_of(self, user: int) -> int | None:
         """Return the lowest seq of the user's deliveries."""
-        if not self._count or user == NOBODY:
+        if not self.count or user == NOBODY:
             return None
         firsts = (one.first_of(user) for one in self._sources.values())
         return min((first for first in firsts if first is not None), default=None)
@@ -324,7 +325,7 @@ class UnreadIndex:
             source = self._sources[name] = _Source()
         if whole is not None:
             source.whole = whole
-        self._count += 1
+        self.count += 1
         source.add(seq, number, user)
 
     def take(self, name: str, most: int, room_for: Callable[[int], int]) -> list[Unread]:
@@ -384,7 +385,7 @@ class UnreadIndex:
         If they are of many users, one call removes only a part; return whether there are more.
         """
         for name, source in list(self._sources.items()):
-            self._count -= source.evict(cursor)
+            self.count -= source.evict(cursor)
             source.went_on()
             if not source:
                 del self._sources[name]
@@ -401,7 +402,7 @@ class UnreadIndex:
         return self._took(Unread(*source.pop_own(user), user, name))
 
     def _took(self, one: Unread) -> Unread:
-        self._count -= 1
+        self.count -= 1
         if one.user != NOBODY:
             self.freed(one.user)
         return one

@@ -424,4 +424,3 @@ class Worker:
             if leave:
                 self.queue.release(job)
         self.backlog.freed(job.user_hash)
-        self.backlog.request_more()
