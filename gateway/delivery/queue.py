@@ -208,10 +208,10 @@ class InFlight:
         share.jobs += 1
         share.size += job.size
         self._users.count(job.user_hash, 1)
-        if job.in_order:
-            self._fresh[job] = None
-        elif job.ahead:
+        if job.ahead:
             self._ahead[job.mark] = job
+        elif not job.waiting:
+            self._fresh[job] = None
 
     def release(self, job: Job) -> None:
         """Remove *job*."""

@@ -301,14 +301,13 @@ class Worker:
             if not evicted:
                 self.dead_letters.write(job, outcome.cause, verdict.reason, attempt)
         else:
-            ended = ENDS[type(verdict)]
+            completion = ENDS[type(verdict)]
             if job.in_order and not evicted:
                 self.tracker.delivered(job.mark)
+                ended = completion
             else:
-                self.tracker.completed(job.mark, ended)
-            self._count(job, verdict, ended, attempt)
-            if evicted or not job.in_order:
-                ended = None
+                self.tracker.completed(job.mark, completion)
+            self._count(job, verdict, completion, attempt)
         if not isinstance(verdict, Shadowed):
             self._observer.settled(job.event, self.name, verdict)
         return False, ended
@@ -416,10 +415,10 @@ class Worker:
         """Remove *job*."""
         try:
             self.queue.in_flight.release(job)
-            if job.in_order:
-                self.tracker.close(job.mark.seq, ended)
-            elif job.ahead:
+            if job.ahead:
                 self.tracker.close_ahead(job.mark.seq)
+            elif not job.waiting:
+                self.tracker.close(job.mark.seq, ended)
         finally:  # the user's next event must go on in any case
             if leave:
                 self.queue.release(job)
