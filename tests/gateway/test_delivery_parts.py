@@ -16,7 +16,7 @@ from gateway.delivery.circuit_breaker import (
     backoff,
 )
 from gateway.delivery.job import REMEMBERED_ATTEMPTS, Job
-from gateway.delivery.queue import SOURCE_JOBS, WINDOW, WINDOW_JOBS, JobQueue, UserOrder
+from gateway.delivery.queue import MET, SOURCE_JOBS, WINDOW, WINDOW_JOBS, JobQueue, UserOrder
 from gateway.delivery.rate_limiter import RateLimiter
 from gateway.delivery.worker import MAX_ISOLATED_ATTEMPTS
 from gateway.event import Event
@@ -425,6 +425,24 @@ def test_a_probe_prefers_users_with_successes() -> None:
     queue = queue_of(old, good, late)
     queue.passed(before)
     assert [queue.pop(probe=True) for _ in range(3)] == [good, late, old]
+
+
+def test_the_latest_users_with_successes_are_remembered() -> None:
+    """A probe knows at least the last `MET` users with successes, and at most twice as many."""
+    event = Event(type="track", name="e")
+
+    def of(user: int) -> Job:
+        entry = msgspec.structs.replace(ENTRY, users=(user,))
+        return Job(DeliveryRef(user, 0), entry, event)
+
+    last = 3 * MET
+    for user, known in ((1, False), (last - MET + 1, True)):
+        queue = queue_of(of(user), of(last + 1))
+        for answered in range(1, last + 1):
+            queue.passed(of(answered))
+        probe = queue.pop(probe=True)
+        assert probe is not None
+        assert (probe.user_hash == user) is known
 
 
 def test_a_users_next_event_waits_for_the_one_before() -> None:
