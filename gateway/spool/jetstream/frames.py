@@ -140,12 +140,12 @@ class FrameWriter:
             message = await self.connection.store(
                 self.layout.log(shard), data, message_id=f"{self.origin}.{number}"
             )
-        except SpoolError as error:
+        except Exception as error:  # noqa: BLE001 - no sender may wait for ever
             if followed is not None:
                 followed.pop(number, None)
             for job in jobs:
                 if not job.future.done():
-                    job.future.set_exception(error)
+                    job.future.set_exception(_spool_error(error))
             return
         finally:
             self._size -= sum(job.size for job in jobs)
@@ -161,3 +161,9 @@ class FrameWriter:
             jobs.append(waiting.popleft())
             size += jobs[-1].size
         return jobs
+
+
+def _spool_error(error: Exception) -> SpoolError:
+    if isinstance(error, SpoolError):
+        return error
+    return SpoolError(f"a frame cannot be stored: {error!r}")

@@ -1,6 +1,7 @@
 """Read a shard's entries: from the log, or their copies once the log is trimmed."""
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
 from gateway.spool.jetstream.frames import Frame, decode_frame
@@ -8,6 +9,8 @@ from gateway.spool.jetstream.layout import Layout, index_of, message_of
 from gateway.spool.rows import unpack
 from gateway.spool.values import Entry
 
+_TOGETHER = 64
+"""Copies that are read at a time."""
 _NEAR = 64
 """Frames that are read in one go although not all of them are wanted."""
 
@@ -43,14 +46,23 @@ class LogReader:
 
     async def entries(self, seqs: Iterable[int]) -> dict[int, Entry]:
         """Return the entries with these seqs that exist, in the order of the log."""
+        every = sorted(set(seqs))
         wanted: dict[int, list[int]] = {}
-        found: dict[int, Entry] = {}
-        for seq in sorted(set(seqs)):
-            if message_of(seq) < self.trimmed:
-                if (copy := await self._copy(seq)) is not None:
-                    found[seq] = copy
-            else:
+        for seq in every:
+            if message_of(seq) >= self.trimmed:
                 wanted.setdefault(message_of(seq), []).append(seq)
+        found = await self._logged(wanted)
+        # What was trimmed, before or meanwhile, is among the copies.
+        missing = [seq for seq in every if seq not in found]
+        for start in range(0, len(missing), _TOGETHER):
+            some = missing[start : start + _TOGETHER]
+            copies = await asyncio.gather(*[self._copy(seq) for seq in some])
+            found |= {seq: copy for seq, copy in zip(some, copies, strict=True) if copy}
+        return dict(sorted(found.items()))
+
+    async def _logged(self, wanted: Mapping[int, Sequence[int]]) -> dict[int, Entry]:
+        """Return the entries that are in the log, given their seqs by frame."""
+        found: dict[int, Entry] = {}
         queue = list(wanted)
         while queue:
             first = queue[0]
@@ -65,11 +77,7 @@ class LogReader:
                 if message is not None:
                     found |= _entries_of(message, wanted[number])
             queue = queue[near:]
-        # What was trimmed meanwhile is among the copies.
-        for seq in [seq for numbers in wanted.values() for seq in numbers if seq not in found]:
-            if (copy := await self._copy(seq)) is not None:
-                found[seq] = copy
-        return dict(sorted(found.items()))
+        return found
 
     async def _message(self, number: int) -> StoredMessage | None:
         return await self._connection.message(

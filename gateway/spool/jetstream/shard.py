@@ -23,6 +23,7 @@ from gateway.spool.jetstream.state import Changes, ShardState
 from gateway.spool.rows import pack, targets_of, unpack
 from gateway.spool.values import (
     Balance,
+    Entry,
     Fenced,
     LogRecord,
     Progress,
@@ -38,6 +39,8 @@ TRIM_INTERVAL = 2.0
 TRIM_DELAY = 15.0
 """Seconds for which passed frames stay: servers forget the ids of deleted messages when they start
 again, and a frame may be repeated for as long as a sender has patience."""
+_TOGETHER = 64
+"""Entries that are copied at a time."""
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.Encoder().encode
@@ -112,8 +115,8 @@ class JetStreamShard:
     async def claim(self, may_take: Callable[[str], bool] = lambda _: True) -> bool:
         """Take the shard over and read its state; return whether it is ours.
 
-        *may_take* is asked about its owner, unless it was released. Raises SpoolError if NATS lost
-        a part of the shard.
+        *may_take* is asked about its owner, unless it was released. Raises SpoolError if the state
+        cannot be read or NATS lost a part of it; then try with a new object.
         """
         if not await self._journal.claim(may_take):
             return False
@@ -313,19 +316,25 @@ class JetStreamShard:
     async def _trim_before(self, cut: int) -> None:
         if cut <= self._log.trimmed:
             return
-        waiting = {seq for seq in self.state.waiting_seqs() if message_of(seq) < cut}
-        for seq, entry in (await self._log.entries(waiting - self._copied)).items():
-            frame = Frame("", 0, [(entry.id, pack(entry), entry.request.body)])
-            with contextlib.suppress(WrongSequence):  # it is there already
-                await self._connection.store(
-                    self._layout.waiting(self.number, seq), _encode(frame), expected=0
-                )
-            self._copied.add(seq)
+        seqs = {seq for seq in self.state.waiting_seqs() if message_of(seq) < cut}
+        waiting = sorted(seqs - self._copied)
+        for start in range(0, len(waiting), _TOGETHER):
+            entries = await self._log.entries(waiting[start : start + _TOGETHER])
+            await asyncio.gather(*[self._keep(seq, entry) for seq, entry in entries.items()])
         self._check()
         self._log.trimmed = cut
         await self._connection.purge(
             self._layout.log_stream, self._layout.log(self.number), before=cut
         )
+
+    async def _keep(self, seq: int, entry: Entry) -> None:
+        """Copy an entry that still waits."""
+        frame = Frame("", 0, [(entry.id, pack(entry), entry.request.body)])
+        with contextlib.suppress(WrongSequence):  # it is there already
+            await self._connection.store(
+                self._layout.waiting(self.number, seq), _encode(frame), expected=0
+            )
+        self._copied.add(seq)
 
     async def _delete_copies(self) -> None:
         for seq in self._copied - self.state.waiting_seqs():

@@ -144,3 +144,14 @@ async def test_a_client_that_gave_up_is_replaced(nats_cluster: NatsServers) -> N
     assert connection.health() is None
     assert await connection.api("INFO")
     await connection.close()
+
+
+async def test_messages_larger_than_a_page_are_read(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """Messages that exceed what one answer may hold come nevertheless, one by one."""
+    large = b"x" * 5_000_000
+    for _ in range(2):
+        last = await connection.store(layout.log(0), large)
+    found = connection.read_all(layout.log_stream, layout.log(0), 1, last)
+    assert [one.data == large async for one in found] == [True, True]

@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from gateway.errors import SpoolError
 from gateway.spool.jetstream import frames
@@ -13,6 +14,7 @@ from gateway.spool.rows import unpack
 from gateway.spool.values import SpoolFull
 from gateway.testing.spool.contract import entry
 from tests.gateway.spool.jetstream.faulty_connection import (
+    Call,
     FaultyConnection,
     lost_answer,
     lost_request,
@@ -74,6 +76,21 @@ async def test_an_entry_that_cannot_be_written_fails_alone(
     )  # fmt: skip
     assert isinstance(results[1], SpoolError)
     assert await stored(connection, layout) == [["r0", "r2"]]
+
+
+async def test_no_sender_waits_for_ever(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """Whatever fails on the way to the servers reaches the senders as SpoolError."""
+
+    async def odd(_: Call) -> Msg:
+        raise KeyError("a bug")
+
+    connection.plan(layout.log(0), odd)
+    with pytest.raises(SpoolError, match="a bug"):
+        await writer.append(0, entry("r0"))
+    await writer.append(0, entry("r1"))
+    assert await stored(connection, layout) == [["r1"]]
 
 
 async def test_a_cancelled_waiter_loses_nothing(
