@@ -38,6 +38,11 @@ class LogReader:
         """Return the newest frame's message, as the leader knows it."""
         return await self._connection.last(self._layout.log_stream, self._layout.log(self._shard))
 
+    async def first(self) -> int:
+        """Return the sequence of the oldest frame, or an older one; 0 if there is none."""
+        page = await self._read(1, 1)
+        return page[0].seq if page else 0
+
     async def frames(self, start: int, end: int) -> AsyncIterator[tuple[StoredMessage, Frame]]:
         """Yield all frames from sequence *start* to *end*, which must exist."""
         stream, subject = self._layout.log_stream, self._layout.log(self._shard)

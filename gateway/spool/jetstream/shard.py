@@ -151,7 +151,7 @@ class JetStreamShard:
                 seq = seq_of(message.seq, index)
                 state.add(seq, targets_of(meta), message.at, begin=seq > recorded)
                 state.position = max(state.position, seq)
-        self._log.trimmed = message_of(state.needed())
+        self._log.trimmed = await self._log.first()
 
     def follow(self, offer: Offer) -> None:
         """Call *offer* on the loop for each entry after `position` (see ``Shard.follow``)."""

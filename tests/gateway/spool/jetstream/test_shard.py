@@ -317,6 +317,21 @@ async def test_what_waits_outlives_its_log(
     assert await second.entries(seqs) == kept[1:]
 
 
+async def test_a_new_owner_finds_what_waits_in_the_log(
+    claimed: ClaimShard, writer: FrameWriter
+) -> None:
+    """A waiting entry that is not copied yet is found in the log, although all have passed it."""
+    first = await claimed()
+    first._trim_delay = 60.0
+    seqs = [(await append(writer, first, entry(f"r{n}", a=(0,))))[0] for n in range(4)]
+    await first.settle("a", Progress(cursor=seqs[3], later=[later(seqs[1])]), soon=True)
+    await first.settle("b", Progress(cursor=seqs[3]), soon=True)
+    second = make_shard(first._connection, first._layout)
+    assert await second.claim()
+    assert [record.seq for record in await second.entries([seqs[1]])] == [seqs[1]]
+    await second.abandon()
+
+
 async def test_recently_passed_frames_stay(
     connection: FaultyConnection, layout: Layout, writer: FrameWriter
 ) -> None:
