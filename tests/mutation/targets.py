@@ -18,6 +18,7 @@ WORKER = (
     f"{G}delivery_progress.py",
     f"{E}batch.py",
     f"{E}injected_faults.py",
+    f"{E}long_backlog.py",
     f"{E}order.py",
     f"{E}routing.py",
     f"{E}worker.py",
@@ -84,6 +85,7 @@ COVERING: Mapping[str, tuple[str, ...]] = {
     "gateway/delivery/circuit_breaker.py": (
         f"{G}delivery_parts.py", f"{E}worker.py", *DISLIKED,
     ),
+    "gateway/delivery/log_tail.py": (f"{G}log_tail.py", f"{E}long_backlog.py"),
     "gateway/delivery/pump.py": (f"{G}pump.py", f"{E}worker.py", *UNDER_LOAD),
     "gateway/delivery/rate_limiter.py": (f"{G}delivery_parts.py",),
     "gateway/delivery/renderer.py": RENDERED,
