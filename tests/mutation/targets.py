@@ -43,6 +43,7 @@ SPOOL = (
     f"{G}spool_sqlite.py",
     f"{G}spool_balance.py",
     f"{G}spool_clock.py",
+    f"{G}spool_cursors.py",
     f"{G}spool_disk.py",
     f"{G}spool_lock.py",
     f"{G}spool_model.py",
