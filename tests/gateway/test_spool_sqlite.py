@@ -6,16 +6,23 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import apsw
 import pytest
 
 from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.http import Request
 from gateway.spool import (
+    Appended,
     DeadLettersReplayed,
+    DedupWindow,
     DeliveryRef,
+    Entry,
+    LogRecord,
+    Offer,
     Progress,
     SpoolLimits,
 )
@@ -35,6 +42,9 @@ from gateway.testing.spool.contract import (
 )
 from tests.gateway.opened_spool import opened_spool
 
+GAP = "gap"
+"""The id of entries that nobody sees."""
+
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,12 +52,35 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "TICK", 0.05)
 
 
+class SpoolWithGaps(SqliteSpool):
+    """A spool whose seqs have gaps: each entry comes after one that nobody sees."""
+
+    def append(
+        self, entry: Entry, events: Sequence[Event] | None = None, once: DedupWindow | None = None
+    ) -> Awaitable[Appended]:
+        """Append an entry that nobody sees, then *entry*."""
+        gap = asyncio.ensure_future(
+            super().append(Entry(GAP, "", Request(method="POST", url="/"), {}))
+        )
+        gap.add_done_callback(asyncio.Future.exception)
+        return super().append(entry, events, once)
+
+    def follow(self, offer: Offer) -> None:
+        """Call *offer* with all other entries."""
+
+        def seen(item: LogRecord, events: Sequence[Event] | None) -> None:
+            if item.entry.id != GAP:
+                offer(item, events)
+
+        super().follow(seen)
+
+
 class TestSqliteSpool(SpoolSuite):
-    """``SqliteSpool`` keeps the contract of all spools."""
+    """``SqliteSpool`` keeps the contract of all spools, whatever its seqs are."""
 
     def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> SqliteSpool:
         """Return a spool in a folder."""
-        return SqliteSpool(place, limits, clock=clock)
+        return SpoolWithGaps(place, limits, clock=clock)
 
     async def after_crash(
         self, spool: ShardSpool, place: Path, limits: SpoolLimits, clock: Callable[[], float]
@@ -55,7 +88,7 @@ class TestSqliteSpool(SpoolSuite):
         """Copy the files of the open spool, as ``kill -9`` would leave them."""
         assert spool.health() is None
         shutil.copytree(place / "spool", place / "after")
-        return SqliteSpool(place / "after", limits, clock=clock)
+        return SpoolWithGaps(place / "after", limits, clock=clock)
 
 
 class TestCountedBacklog(TestSqliteSpool):

@@ -106,6 +106,21 @@ def follow(shard: Shard) -> list[LogRecord]:
     return told
 
 
+class Places:
+    """The seqs of the entries that are appended from now on, by their number from 1 on."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._told = follow(shard)
+
+    def __getitem__(self, number: int) -> int:
+        """Return the seq of an entry that was appended."""
+        return self._told[number - 1].seq
+
+    def __call__(self, first: int, last: int) -> list[int]:
+        """Return the seqs of some entries, the last one included."""
+        return [item.seq for item in self._told[first - 1 : last]]
+
+
 async def pending(shard: Shard, destination: str) -> list[LogRecord]:
     """Return the entries after the cursor, with the destination's open deliveries."""
     page = await shard.unread(destination, 0, shard.position(), 100_000)

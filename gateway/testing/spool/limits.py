@@ -21,6 +21,7 @@ from gateway.testing.spool.contract import (
     TRY,
     ManualClock,
     Notices,
+    Places,
     ShardSpool,
     SpoolContract,
     SpoolFactory,
@@ -51,6 +52,7 @@ class LimitsSuite(SpoolContract):
     async def test_full_backlog_refuses(self, opened: SpoolFactory) -> None:
         """At ``max_backlog`` an append for that destination is rejected, with a time to wait."""
         spool = await opened(a=BacklogLimit(max_backlog=2))
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,)))
         await spool.append(entry("r2", a=(0,), b=(0,)))
         with pytest.raises(SpoolFull, match="'a'") as caught:
@@ -58,23 +60,24 @@ class LimitsSuite(SpoolContract):
         assert caught.value.retry_after > 0
         assert await spool.pending("r3") is None
         assert "max_backlog" in spool.refusing()["a"]
-        assert await append(spool, entry("r4", b=(0,))) == 3
-        await spool.settle("a", Progress(cursor=1))
-        assert await append(spool, entry("r5", a=(0,))) == 4
+        assert await append(spool, entry("r4", b=(0,))) == at[3]
+        await spool.settle("a", Progress(cursor=at[1]))
+        assert await append(spool, entry("r5", a=(0,))) == at[4]
 
     async def test_a_full_destination_holds_up_no_other(self, opened: SpoolFactory) -> None:
         """Other destinations get an entry; for the full one it becomes dead letters."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,)))
         told = follow(spool)
-        assert await append(spool, entry("r2", a=(0, 1), b=(1,))) == 2
+        assert await append(spool, entry("r2", a=(0, 1), b=(1,))) == at[2]
         assert [dict(item.entry.targets) for item in told] == [{"b": (1,)}]
         assert [item.entry.id for item in await pending(spool, "a")] == ["r1"]
         assert [item.entry.id for item in await pending(spool, "b")] == ["r2"]
         letters = await spool.dead_letters()
         assert [(x.destination, x.mark, x.cause) for x in letters] == [
-            ("a", DeliveryRef(2, 0), "overflow"),
-            ("a", DeliveryRef(2, 1), "overflow"),
+            ("a", DeliveryRef(at[2], 0), "overflow"),
+            ("a", DeliveryRef(at[2], 1), "overflow"),
         ]
         assert "max_backlog" in letters[0].reason
         assert letters[0].entry.request.body
@@ -82,7 +85,7 @@ class LimitsSuite(SpoolContract):
         assert (await spool.balances())["a"].unaccounted == 0
         assert list(spool.refusing()) == ["a"]
         assert spool.health() is None
-        await spool.settle("a", Progress(cursor=1))
+        await spool.settle("a", Progress(cursor=at[1]))
         assert spool.refusing() == {}
         assert await spool.replay_dead_letters(DeadLetterFilter()) == 2
         assert {one.mark.index for one in await spool.retrying("a", EVER, 9)} == {0, 1}
@@ -92,10 +95,11 @@ class LimitsSuite(SpoolContract):
         spool = await opened(
             a=BacklogLimit(max_backlog=1), b=BacklogLimit(max_backlog=5, overflow="drop")
         )
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,), b=(0,)))
         with pytest.raises(SpoolFull, match="'a'"):
             await spool.append(entry("r2", a=(0,), b=(0,)))
-        assert await append(spool, entry("r3", b=(0,))) == 2
+        assert await append(spool, entry("r3", b=(0,))) == at[2]
 
     async def test_bound_holds_within_a_batch(self, opened: SpoolFactory) -> None:
         """Of many appends at once, exactly as many are accepted as fit."""
@@ -108,19 +112,23 @@ class LimitsSuite(SpoolContract):
     async def test_waiting_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
         """Deliveries that wait count towards ``max_backlog`` until they end."""
         spool = await opened(a=BacklogLimit(max_backlog=2))
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,)))
         await spool.append(entry("r2", a=(0,)))
-        await spool.settle("a", Progress(cursor=2, later=[later(1), later(2, parked=True)]))
+        await spool.settle(
+            "a", Progress(cursor=at[2], later=[later(at[1]), later(at[2], parked=True)])
+        )
         with pytest.raises(SpoolFull):
             await spool.append(entry("r3", a=(0,)))
-        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
-        assert await append(spool, entry("r4", a=(0,))) == 3
+        await spool.settle("a", Progress(done=[DeliveryRef(at[1], 0)]))
+        assert await append(spool, entry("r4", a=(0,))) == at[3]
 
     async def test_replayed_deliveries_count_as_backlog(self, opened: SpoolFactory) -> None:
         """Replayed deliveries count towards ``max_backlog`` like others."""
         spool = await opened(a=BacklogLimit(max_backlog=1))
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,)))
-        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
+        await spool.settle("a", Progress(cursor=at[1], dead=[failed(at[1])]))
         assert await spool.replay_dead_letters(DeadLetterFilter()) == 1
         with pytest.raises(SpoolFull):
             await spool.append(entry("r2", a=(0,)))
@@ -128,20 +136,21 @@ class LimitsSuite(SpoolContract):
     async def test_overflow_makes_dead_letters_of_the_oldest(self, opened: SpoolFactory) -> None:
         """With the policy ``dead_letter`` the oldest pending deliveries become dead letters."""
         spool = await opened(a=BacklogLimit(max_backlog=3, overflow="dead_letter"))
+        at = Places(spool)
         notices = Notices(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0, 1), b=(0,)))
-        await spool.settle("a", Progress(cursor=1, later=[later(1, 0)]))
+        await spool.settle("a", Progress(cursor=at[1], later=[later(at[1], 0)]))
         await spool.append(entry("r4", a=(0,)))
         await spool.append(entry("r5", a=(0,)))
-        assert await notices.next() == Evicted("a", 1, (DeliveryRef(1, 0),), 0, (1,), 1)
-        assert await notices.next() == Evicted("a", 2, (), 0, (2, 3), 2)
-        assert spool.cursor("a") == 2
+        assert await notices.next() == Evicted("a", at[1], (DeliveryRef(at[1], 0),), 0, (1,), 1)
+        assert await notices.next() == Evicted("a", at[2], (), 0, (2, 3), 2)
+        assert spool.cursor("a") == at[2]
         letters = await spool.dead_letters()
         assert [(dead.destination, dead.mark) for dead in letters] == [
-            ("a", DeliveryRef(1, 0)),
-            ("a", DeliveryRef(2, 0)),
-            ("a", DeliveryRef(2, 1)),
+            ("a", DeliveryRef(at[1], 0)),
+            ("a", DeliveryRef(at[2], 0)),
+            ("a", DeliveryRef(at[2], 1)),
         ]
         assert {dead.cause for dead in letters} == {"overflow"}
         assert (letters[0].user, letters[0].event_name) == ("u1", "Product Viewed")
@@ -158,16 +167,17 @@ class LimitsSuite(SpoolContract):
         spool = await opened(
             SpoolLimits(max_age=DAY), a=BacklogLimit(max_backlog=2, overflow="drop")
         )
+        at = Places(spool)
         notices = Notices(spool)
         await spool.append(entry("r1", a=(0,)))
-        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.settle("a", Progress(cursor=at[1], later=[later(at[1])]))
         await spool.append(entry("r2", a=(0, 1)))
         await spool.append(entry("r3", a=(0,)))
-        assert await notices.next() == Evicted("a", 1, (DeliveryRef(1, 0),), 1)
+        assert await notices.next() == Evicted("a", at[1], (DeliveryRef(at[1], 0),), 1)
         await spool.append(entry("r4", a=(0,)))
-        assert await notices.next() == Evicted("a", 2, (), 2)
+        assert await notices.next() == Evicted("a", at[2], (), 2)
         clock.now += DAY + 1
-        assert await notices.next() == Evicted("a", 4, (), 2)
+        assert await notices.next() == Evicted("a", at[4], (), 2)
         assert await spool.dead_letters() == []
         depth = (await spool.depths())["a"]
         assert (depth.backlog, depth.retrying, depth.dead_letters) == (0, 0, 0)
@@ -177,58 +187,62 @@ class LimitsSuite(SpoolContract):
     ) -> None:
         """The oldest entry is evicted before a younger waiting one; dead letters stay."""
         spool = await opened(a=BacklogLimit(max_backlog=4, overflow="dead_letter"))
+        at = Places(spool)
         await spool.append(entry("r1", a=(0, 1)))
         await spool.append(entry("r2", a=(0,)))
-        await spool.settle("a", Progress(later=[later(2)], dead=[failed(1, 1)]))
+        await spool.settle("a", Progress(later=[later(at[2])], dead=[failed(at[1], 1)]))
         await spool.append(entry("r3", a=(0,)))
         await spool.append(entry("r4", a=(0,)))
         letters = await spool.dead_letters()
         assert [(dead.mark, dead.cause) for dead in letters] == [
-            (DeliveryRef(1, 1), "refused"),
-            (DeliveryRef(1, 0), "overflow"),
+            (DeliveryRef(at[1], 1), "refused"),
+            (DeliveryRef(at[1], 0), "overflow"),
         ]
-        assert await spool.retrying("a", EVER, 9) == [later(2)]
+        assert await spool.retrying("a", EVER, 9) == [later(at[2])]
 
     async def test_taken_delivery_that_ended_well_is_withdrawn(self, opened: SpoolFactory) -> None:
         """A delivery that was evicted in flight and succeeded is no dead letter."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
+        at = Places(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
         assert len(await spool.dead_letters()) == 2
-        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
-        assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(2, 0)]
+        await spool.settle("a", Progress(done=[DeliveryRef(at[1], 0)]))
+        assert [dead.mark for dead in await spool.dead_letters()] == [DeliveryRef(at[2], 0)]
 
     async def test_taken_delivery_does_not_wait_again(self, opened: SpoolFactory) -> None:
         """A retry that is reported for an evicted delivery does not bring it back."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
+        at = Places(spool)
         for i in range(2):
             await spool.append(entry(f"r{i}", a=(0,)))
         await spool.register({"a": FREE, "b": FREE})
-        await spool.settle("a", Progress(later=[later(1)]))
+        await spool.settle("a", Progress(later=[later(at[1])]))
         assert await spool.retrying("a", EVER, 9) == []
-        await spool.settle("a", Progress(dead=[failed(1)]))
+        await spool.settle("a", Progress(dead=[failed(at[1])]))
         assert [(dead.mark, dead.cause) for dead in await spool.dead_letters()] == [
-            (DeliveryRef(1, 0), "refused")
+            (DeliveryRef(at[1], 0), "refused")
         ]
 
     async def test_refused_dead_letter_is_not_withdrawn(self, spool: ShardSpool) -> None:
         """``done`` withdraws only dead letters that the spool made by itself."""
+        at = Places(spool)
         await spool.append(entry("r1", a=(0,)))
-        await spool.settle("a", Progress(cursor=1, dead=[failed(1)]))
-        await spool.settle("a", Progress(done=[DeliveryRef(1, 0)]))
+        await spool.settle("a", Progress(cursor=at[1], dead=[failed(at[1])]))
+        await spool.settle("a", Progress(done=[DeliveryRef(at[1], 0)]))
         assert len(await spool.dead_letters()) == 1
 
     async def test_full_store_refuses_until_space_is_given_back(self, opened: SpoolFactory) -> None:
         """Above ``max_bytes`` appends are rejected, and health says why, until there is space."""
         spool = await opened(SpoolLimits(max_bytes=400_000))
+        told = follow(spool)
         with pytest.raises(SpoolFull, match="max_bytes") as caught:
             await fill(spool)
-        kept = spool.position()
         assert caught.value.retry_after > 0
-        assert 10 < kept < 40
+        assert 10 < len(told) < 40
         assert "max_bytes" in spool.refusing()["a"]
-        await spool.settle("a", Progress(cursor=kept))
-        assert await append(spool, entry("again", body=b"x" * 10_000, a=(0,))) == kept + 1
+        await spool.settle("a", Progress(cursor=spool.position()))
+        assert await append(spool, entry("again", body=b"x" * 10_000, a=(0,)))
         assert (spool.health(), spool.refusing()) == (None, {})
 
     @pytest.mark.parametrize("overflow", ["refuse", "dead_letter"])
@@ -354,23 +368,24 @@ class LimitsSuite(SpoolContract):
     async def test_old_deliveries_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
         """A delivery that is pending longer than ``max_age`` becomes a dead letter."""
         spool = await opened(SpoolLimits(max_age=DAY))
+        at = Places(spool)
         notices = Notices(spool)
         for i in range(3):
             await spool.append(entry(f"r{i}", a=(0,)))
-        await spool.settle("a", Progress(cursor=1, later=[later(1)]))
+        await spool.settle("a", Progress(cursor=at[1], later=[later(at[1])]))
         clock.now += DAY
         await spool.append(entry("young", a=(0, 1)))
-        await spool.settle("a", Progress(later=[later(4, 1)]))
+        await spool.settle("a", Progress(later=[later(at[4], 1)]))
         clock.now += 1
-        assert await notices.next() == Evicted("a", 3, (DeliveryRef(1, 0),), 0, (1, 2, 3), 3)
+        notice = await notices.next()
         letters = await spool.dead_letters()
+        ids = tuple(dead.id for dead in letters)
+        assert notice == Evicted("a", at[3], (DeliveryRef(at[1], 0),), 0, ids, 3)
         assert [(dead.mark.seq, dead.cause) for dead in letters] == [
-            (1, "expired"),
-            (2, "expired"),
-            (3, "expired"),
+            (seq, "expired") for seq in at(1, 3)
         ]
-        assert [item.seq for item in await pending(spool, "a")] == [4]
-        assert await spool.retrying("a", EVER, 9) == [later(4, 1)]
+        assert [item.seq for item in await pending(spool, "a")] == [at[4]]
+        assert await spool.retrying("a", EVER, 9) == [later(at[4], 1)]
 
     async def test_orphans_expire(self, opened: SpoolFactory, clock: ManualClock) -> None:
         """Deliveries of a removed destination expire after ``max_age`` too."""
@@ -390,6 +405,7 @@ class LimitsSuite(SpoolContract):
     ) -> None:
         """The age of a replayed delivery starts with its replay."""
         spool = await opened(SpoolLimits(max_age=DAY))
+        at = Places(spool)
         notices = Notices(spool)
         await spool.append(entry("r1", a=(0,)))
         clock.now += DAY + 1
@@ -399,7 +415,12 @@ class LimitsSuite(SpoolContract):
         assert await spool.replay_dead_letters(DeadLetterFilter(cause="expired")) == 1
         assert await notices.next() == DeadLettersReplayed("a")
         clock.now += DAY - 9
-        assert await notices.next() == Evicted("b", 2, (), 0, (2,), 1)
-        assert [one.mark for one in await spool.retrying("a", EVER, 9)] == [DeliveryRef(3, 0)]
+        (mark,) = [one.mark for one in await spool.retrying("a", EVER, 9)]
+        notice = await notices.next()
+        (dead,) = await spool.dead_letters()
+        assert notice == Evicted("b", at[2], (), 0, (dead.id,), 1)
+        assert [one.mark for one in await spool.retrying("a", EVER, 9)] == [mark]
         clock.now += 10
-        assert await notices.next() == Evicted("a", 1, (DeliveryRef(3, 0),), 0, (3,), 1)
+        notice = await notices.next()
+        (_, dead) = await spool.dead_letters()
+        assert notice == Evicted("a", at[1], (mark,), 0, (dead.id,), 1)
