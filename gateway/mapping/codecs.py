@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import to_builtins
@@ -99,8 +100,11 @@ def _as_pydantic_reads(value: Any) -> datetime:
         raise ValueError(f"is not a valid time: {value!r}") from error
 
 
+@lru_cache(maxsize=64)
 def _iso(moment: datetime) -> str:
-    text: str = to_builtins(moment.astimezone(UTC))  # an eighth of isoformat's time
+    """Return *moment* as text; the last ones are remembered, for an event's other destinations."""
+    moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    text: str = to_builtins(moment)  # an eighth of isoformat's time
     return f"{text[:MILLIS]}Z" if len(text) > MILLIS else f"{text[:-1]}.000Z"
 
 

@@ -1,6 +1,7 @@
 """Rows with resolved paths and types, and the trie of their paths in the payload."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
@@ -23,6 +24,7 @@ JSON_NAMES = {
 }  # fmt: skip
 
 NUMERIC: frozenset[type] = frozenset({int, float})
+PLAIN: frozenset[type] = NUMERIC | {str, bool, datetime}
 READ_AS: Mapping[type, frozenset[type]] = {
     int: frozenset({int, LongInteger}),
     float: frozenset({float, LongInteger, LongNumber}),
@@ -61,6 +63,7 @@ class CompiledRow:
         single: whether it is a field of the event's only product.
         whole: whether an object is its value, and not only a parent of other rows' fields.
         get: reads the value from the event, or from its only product.
+        plain: whether its value in the event is text, a number or a time, which are never empty.
         group: the event's group with its field; see `gateway.mapping.struct_builder`.
         variable: path of what it fills: its field, or the mapping that has its field or free keys;
             empty if it is not read.
@@ -69,7 +72,7 @@ class CompiledRow:
 
     __slots__ = (
         "accepts", "decode", "encode", "field", "get", "group", "keeps", "key", "literal", "nested",
-        "paths", "row", "single", "star", "variable", "whole",
+        "paths", "plain", "row", "single", "star", "variable", "whole",
     )  # fmt: skip
 
     def __init__(self, row: Row, wire: type, into: type) -> None:
@@ -93,8 +96,10 @@ class CompiledRow:
         self.keeps = frozenset(row.codec.keeps)
         self.get: Callable[[Any], Any] = row.codec.encode if self.literal else _nothing
         self.single = row.event.startswith(SINGLE)
+        self.plain = False
         if row.event:
             target = annotation_at(into, row.event)
+            self.plain = classes(target) <= PLAIN
             if row.codec is AS_IS and any(bare(a) is Any for a in annotations):
                 self.accepts &= classes(target)
             self._resolve(into, target)
@@ -164,20 +169,6 @@ class CompiledRow:
         if self.row.required and self.row.event:
             raise Unrenderable(f"{self.row.event}: required by {self.row.synonyms[0]}")
 
-    def put_star(
-        self, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]
-    ) -> None:
-        """Write the *free* keys that no other row of the table has (*claimed*)."""
-        for key in self.paths[0][:-1]:
-            into = into.setdefault(key, {})
-        for key, value in free.items():
-            if value is None or key in claimed:
-                continue
-            if key not in into or into[key] is None:
-                into[key] = value
-            elif type(into[key]) is dict and type(value) is dict:
-                into[key] = _joined(into[key], value)
-
 
 compile_row = cache(CompiledRow)
 """Compiles a row once for all tables that have it, with the same types."""
@@ -199,13 +190,13 @@ def _at(payload: dict[str, Any], path: Path) -> Any:
     return node
 
 
-def _joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
+def joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
     """Return both objects merged; *mine* takes precedence, and neither is changed."""
-    joined = {**free, **mine}
+    both = {**free, **mine}
     for key in mine.keys() & free.keys():
         if type(mine[key]) is dict and type(free[key]) is dict:
-            joined[key] = _joined(mine[key], free[key])
-    return joined
+            both[key] = joined(mine[key], free[key])
+    return both
 
 
 def _nothing(_: Any) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.event import Event
 from gateway.event_fields import defaults
-from gateway.mapping.compiled_rows import EMPTY, SINGLE, CompiledRow, Path
+from gateway.mapping.compiled_rows import EMPTY, SINGLE, CompiledRow, Path, joined
 from gateway.mapping.generated import define, indented
 from gateway.mapping.row import NestedTable, Writer
 
@@ -61,7 +61,8 @@ class _Source:
         """Variables of the event's parts that were read so far, by path."""
         paths = [row.paths[0] for row in plan.rows if row.is_written]
         whole = {*paths, *([(plan.items[0],)] if plan.items else [])}
-        objects = dict.fromkeys(path[:size] for path in paths for size in range(1, len(path)))
+        stars = [star.paths[0] for star, _ in plan.stars]
+        objects = dict.fromkeys(p[:size] for p in (*paths, *stars) for size in range(1, len(p)))
         self._objects = {
             path: f"into{number}"
             for number, path in enumerate(objects)
@@ -86,11 +87,10 @@ class _Source:
             yield "listed = [] if table is None else [table.writer(event, same)]"
             yield f"payload[{plan.items[0]!r}] = listed"
         for number, (star, claimed) in enumerate(plan.stars):
-            self.names |= {f"put_star{number}": star.put_star, f"claimed{number}": claimed}
+            self.names |= {"joined": joined, f"claimed{number}": claimed}
             yield from self._read_part(_part(star))
-            yield f"free = {self._value(star)}"
-            yield "if free:"
-            yield f"    put_star{number}(free, payload, claimed{number})"
+            yield f"if free := {self._value(star)}:"
+            yield from indented(self._star(star.paths[0][:-1], f"claimed{number}"))
         if plan.into is not Event and not plan.stars:
             self.names["claimed"] = {row.field for row in plan.rows if row.group == "extra"}
             yield "if same:"
@@ -115,10 +115,11 @@ class _Source:
         """Yield the lines that write one row."""
         if row.literal:
             self.names[f"constant{number}"] = row.get(None)
-            yield f"value = constant{number}"
+        value = f"constant{number}" if row.literal else self._value(row)
+        if row.plain:
+            yield f"if (value := {value}) is not None:"
         else:
-            yield f"value = {self._value(row)}"
-        yield "if value or (value is not None and value not in EMPTY):"
+            yield f"if (value := {value}) or (value is not None and value not in EMPTY):"
         lines = self._put(row.paths[0])
         if row.encode is not None:
             self.names[f"encode{number}"] = row.encode
@@ -126,7 +127,9 @@ class _Source:
         if row.nested is not None:
             self.names[f"write{number}"] = row.nested.table.writer
             if row.nested.many:
-                yield f"    value = [write{number}(member, same) for member in value]"
+                yield "    members, value = value, []"
+                yield "    for member in members:"
+                yield f"        value.append(write{number}(member, same))"
             else:
                 yield "    value = value[0] if type(value) is tuple else value"
                 yield f"    value = write{number}(value, same)"
@@ -136,6 +139,18 @@ class _Source:
             self.names[f"missing{number}"] = row.missing
             yield "else:"
             yield f"    missing{number}()"
+
+    def _star(self, path: Path, claimed: str) -> Iterator[str]:
+        """Yield the lines that write free keys, but those that other rows have, below *path*."""
+        into, made = self._place(path)
+        yield from made
+        yield f"into = {into}"
+        yield "for key, value in free.items():"
+        yield f"    if value is not None and key not in {claimed}:"
+        yield "        if (mine := into.get(key)) is None:"
+        yield "            into[key] = value"
+        yield "        elif type(mine) is dict and type(value) is dict:"
+        yield "            into[key] = joined(mine, value)"
 
     def _read_part(self, part: Path) -> Iterator[str]:
         """Yield the lines that read *part* of the event, unless it was read before."""
@@ -156,13 +171,16 @@ class _Source:
 
     def _put(self, path: Path) -> Iterator[str]:
         """Yield the lines that write the value at *path*."""
-        own = [path[:size] for size in range(1, len(path)) if path[:size] in self._objects]
-        into = "payload"
-        if own:
-            into = self._objects[own[-1]]
-            yield from self._object(own[-1])
-        shared = "".join(f".setdefault({key!r}, {{}})" for key in path[len(own) : -1])
-        yield f"{into}{shared}[{path[-1]!r}] = value"
+        into, made = self._place(path[:-1])
+        yield from made
+        yield f"{into}[{path[-1]!r}] = value"
+
+    def _place(self, path: Path) -> tuple[str, Iterator[str]]:
+        """Return the expression for the object at *path*, and the lines that make what is in it."""
+        own = [path[:size] for size in range(1, len(path) + 1) if path[:size] in self._objects]
+        into = self._objects[own[-1]] if own else "payload"
+        shared = "".join(f".setdefault({key!r}, {{}})" for key in path[len(own) :])
+        return f"{into}{shared}", self._object(own[-1]) if own else iter(())
 
     def _object(self, path: Path) -> Iterator[str]:
         """Yield the lines that make the object at *path*, unless it was made before."""

@@ -6,8 +6,10 @@ campaign. ``include = ["timestamp", "context.page.url"]`` adds them to the prope
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.event import EPOCH, NOTHING, Context, Event, Traits, as_json
@@ -26,11 +28,11 @@ CONTACT = ("email", "phone")
 be a product's."""
 
 
-class Included(NamedTuple):
+class Included(Struct, frozen=True):
     """An event with included fields as properties."""
 
     event: Event
-    """The event; included fields are removed from their old places."""
+    """The event; included fields are removed from their old places, if so asked."""
     paths: Mapping[str, str]
     """Paths of the included fields, by property name."""
 
@@ -87,7 +89,8 @@ class _Field(NamedTuple):
     """The keys of a mapping; all if empty."""
 
 
-Include: TypeAlias = Callable[[Event], Included]
+Include: TypeAlias = Callable[[Event, bool], Included]
+"""Returns an event with included fields. The flag says whether they leave their old places."""
 
 
 def compile_include(
@@ -111,7 +114,7 @@ def compile_include(
         "EPOCH": EPOCH, "Included": Included, "as_json": as_json, "names": names,
         "replace": replace, "spare": _spare, "take": _take, "time": time,
     }  # fmt: skip
-    lines = ["def include(event):", *indented(_lines(fields, names))]
+    lines = ["def include(event, moved):", *indented(_lines(fields, names))]
     include: Include = define("include", lines, known, "properties from the context")
     return include
 
@@ -135,36 +138,53 @@ def _lines(fields: Sequence[_Field], names: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of a function that includes *fields*.
 
     Each field has a variable for what stays in its place: its value, and None once it became a
-    property; or the keys of a mapping that did not.
+    property; or the keys of a mapping that did not. Fields of a part in which nothing is set are
+    skipped together.
     """
     yield "properties = event.properties"
     yield "held = properties.extra"
     yield "told, came = {}, {}"
-    yield from dict.fromkeys(f"{_stays(path)} = event.{path}" for path, _, _ in fields)
-    for path, usual, keys in fields:
-        stays, name = _stays(path), names.get(usual, usual)
-        if keys is not None:
-            yield f"{stays} = take({stays}, {path!r}, {usual!r}, {keys!r}, names, held, told, came)"
-            continue
-        if path == TIME:
-            yield "moment = event.time"
-            yield "if moment != EPOCH:"
-            written = "time(moment)"
-        else:
-            yield f"if {stays} is not None:"
-            written = f"{stays} if type({stays}) is str else as_json({stays})"
-        yield f"    name = {name!r}"
-        yield "    if name in held or name in told:"
-        yield "        name = spare(name, held, told)"
-        yield "    if name is not None:"
-        yield f"        told[name] = {written}"
-        yield f"        came[name] = {path!r}"
-        yield f"        {stays} = None"
+    read = set[str]()
+    for part, members in groupby(fields, lambda field: field.path.rpartition(".")[0]):
+        lines = list[str]()
+        for field in members:
+            stays, own = _stays(field.path), field.path.rpartition(".")[2]
+            lines += () if stays in read else (f"{stays} = {'part' if part else 'event'}.{own}",)
+            lines += _field(field, stays, names)
+            read.add(stays)
+        if part:
+            lines = [f"if (part := event.{part}) is not blank.{part}:", *indented(lines)]
+        yield from lines
     yield "if not told:"
     yield "    return Included(event, came)"
-    yield "properties = replace(properties, extra={**told, **held})"
+    yield "properties = replace(properties, extra={**told, **held} if held else told)"
+    yield "if not moved:"
+    yield "    return Included(replace(event, properties=properties), came)"
     changed = _changed("event", ["properties", *dict.fromkeys(path for path, _, _ in fields)])
     yield f"return Included({changed}, came)"
+
+
+def _field(field: _Field, stays: str, names: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines that include one field, or the keys of a mapping."""
+    path, usual, keys = field
+    name = names.get(usual, usual)
+    if keys is not None:
+        yield f"{stays} = take({stays}, {path!r}, {usual!r}, {keys!r}, names, held, told, came)"
+        return
+    if path == TIME:
+        yield f"moment = {stays} or event.received_at"
+        yield "if moment != EPOCH:"
+        written = "time(moment)"
+    else:
+        yield f"if {stays} is not None:"
+        written = f"{stays} if type({stays}) is str else as_json({stays})"
+    yield f"    name = {name!r}"
+    yield "    if name in held or name in told:"
+    yield "        name = spare(name, held, told)"
+    yield "    if name is not None:"
+    yield f"        told[name] = {written}"
+    yield f"        came[name] = {path!r}"
+    yield f"        {stays} = None"
 
 
 def _stays(path: str) -> str:

@@ -48,8 +48,8 @@ CONVENTIONS: Mapping[Naming, Callable[[str], str]] = {
 """Naming conventions, each with its function."""
 
 
-def apply_convention(name: str, vendor: str, config: Any) -> str:
-    """Return *name* in the naming convention of *config*.
+def convention_of(vendor: str, config: Any) -> Callable[[str], str] | None:
+    """Return the function of the naming convention of *config*; None for names as they are.
 
     Raises:
         PluginError: the *vendor*'s settings have no ``naming``.
@@ -61,7 +61,7 @@ def apply_convention(name: str, vendor: str, config: Any) -> str:
             "its Config has no naming; derive it from FreeFormSettings, or do not call event_name()"
         )
         raise PluginError(f"{vendor}: {what}") from error
-    return CONVENTIONS[naming](name)
+    return None if naming == "as-is" else CONVENTIONS[naming]
 
 
 Secret = SecretStr

@@ -9,12 +9,13 @@ docs/architecture.md for the order of calls.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import orjson
+from msgspec import Struct
 
 from gateway.errors import Rejected, Unrenderable
 from gateway.event import NOTHING, Event
@@ -24,7 +25,7 @@ from gateway.mapping import ISO8601, EventMapping, Loss, Stamp, Table, restore_l
 from gateway.mapping.losses import losses
 from gateway.mapping.payload import is_object, replace_values
 from gateway.plugin.context_properties import Include, Included, compile_include
-from gateway.plugin.settings import Settings, apply_convention
+from gateway.plugin.settings import Settings, convention_of
 from gateway.verdict import Declined, Verdict, verdict_by_status
 
 
@@ -199,7 +200,7 @@ class Input(Vendor):
         """
 
 
-class OutgoingCall(NamedTuple):
+class OutgoingCall(Struct, frozen=True):
     """The endpoint, the table and the event of a request to be sent."""
 
     endpoint: str
@@ -208,6 +209,9 @@ class OutgoingCall(NamedTuple):
     """The table that writes the body."""
     event: Event
     """The event as the table writes it."""
+    included: Collection[str] = ()
+    """Paths of fields that are among the event's properties too (`Output.included`), so that they
+    are not lost if the table writes no others."""
 
 
 class Output(Vendor):
@@ -267,7 +271,7 @@ class Output(Vendor):
         if isinstance(call, Declined):
             return call
         same = event.origin == self.name
-        payload = call.table.write(call.event, same=same)
+        payload = call.table.writer(call.event, same)
         if same and event.extra:
             restore_leftovers(payload, event.extra)
         return self.request(call.endpoint, payload, event)
@@ -367,13 +371,16 @@ class Output(Vendor):
         """Return the fields of the event of *call* that its table does not write."""
         same = call.event.origin == self.name
         found = losses(call.event, call.table.said(call.event), same=same)
-        return [loss for loss in found if loss.path not in call.event.derived]
+        known = {*call.event.derived, *call.included}
+        return [loss for loss in found if loss.path not in known]
 
-    def included(self, event: Event, **names: str) -> Included:
+    def included(self, event: Event, *, moved: bool = True, **names: str) -> Included:
         """Return *event* with the fields that the destination's ``include`` adds to its properties.
 
         Args:
             event: a track event. One that came in this vendor's own format gets none.
+            moved: whether they are removed from their old places. A table that writes none of those
+                needs no such copy of the event; then `OutgoingCall.included` has the paths.
             names: the vendor's own names of properties, by the usual ones.
         """
         if event.origin == self.name or not self.config.include:
@@ -382,7 +389,7 @@ class Output(Vendor):
         include = self._includes.get(key)
         if include is None:
             include = self._includes[key] = compile_include(self.config.include, self.time, names)
-        return include(event)
+        return include(event, moved)
 
     def time(self, moment: datetime) -> Any:
         """Return *moment* as this vendor writes a time among free properties."""
@@ -399,7 +406,13 @@ class Output(Vendor):
         name = event.name or ""
         if event.origin == self.name or not name.strip():
             return name
-        return apply_convention(name, self.name, self.config)
+        convention = self._convention
+        return name if convention is None else convention(name)
+
+    @cached_property
+    def _convention(self) -> Callable[[str], str] | None:
+        """Return the function of the destination's ``naming``, looked up once."""
+        return convention_of(self.name, self.config)
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Return what *response* means for the delivery; by default, `verdict_by_status`.

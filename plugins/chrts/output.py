@@ -80,8 +80,9 @@ class ChrtsOutput(Output):
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked))
         table = TRACK_ONE if is_single_product(tracked) else TRACK
-        said = self.included(tracked).event
-        return OutgoingCall("POST /event/track", table, replace(said, name=name))
+        said = self.included(tracked, moved=False)
+        told = said.event if said.event.name == name else replace(said.event, name=name)
+        return OutgoingCall("POST /event/track", table, told, said.paths.values())
 
     def losses(self, event: Event) -> list[Loss]:
         """Return the fields of *event* that its request lacks or changes.
@@ -128,6 +129,8 @@ def _identified(event: Event) -> Event | None:
     If only an e-mail address or phone number is known, it becomes the user id.
     """
     user, visitor = _filled(event.user_id), _filled(event.anonymous_id)
+    if user and visitor:
+        return event
     device = event.context.device
     if not user and not visitor and _filled(device.id):
         visitor = device.id

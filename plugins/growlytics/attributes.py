@@ -118,25 +118,22 @@ def list_attributes(
     dropped: dict[str, Any] = {}
     reshaped: dict[str, Any] = {}
     room = most
-    usual = not standard and not kinds
+    usual: Mapping[type, Kind] = {} if standard or kinds else SCALARS
     for top, whole in values.items():
-        kind = SCALARS.get(type(whole)) if usual and room else None
-        if kind and top not in listed and len(top) <= LONGEST_NAME and top.strip():
+        kind = usual.get(type(whole))
+        fits = room and top not in listed and len(top) <= LONGEST_NAME
+        if kind is not None and fits and top.strip():
             listed[top] = {"name": top, "type": kind, "value": whole}
             room -= 1
             continue
-        for name, value in _leaves(top, whole):
+        nested = whole is None or isinstance(whole, dict)
+        for name, value in _leaves(top, whole) if nested else ((top, whole),):
             counts = 0 if standard and name in STANDARD else 1
             if name in listed or not name.strip() or len(name) > LONGEST_NAME or counts > room:
                 dropped[name] = value
                 continue
             room -= counts
-            kind = None if name in kinds else SCALARS.get(type(value))
-            if kind is not None:
-                listed[name], exact = {"name": name, "type": kind, "value": value}, True
-            else:
-                said, exact = _said(value, kinds.get(name))
-                listed[name] = {"name": name, "type": kind_of(said), "value": _written(said)}
+            listed[name], exact = _attribute(name, value, kinds.get(name))
             if name != top or not exact:
                 reshaped[top] = whole
     return Listed(list(listed.values()), dropped, reshaped)
@@ -176,22 +173,19 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _said(value: Any, kind: str | None) -> tuple[Any, bool]:
-    """Return *value* as *kind* if possible, and whether it is unchanged."""
+def _attribute(name: str, value: Any, kind: str | None = None) -> tuple[Attribute, bool]:
+    """Return *value* as an attribute, of *kind* if possible, and whether it is unchanged."""
     if isinstance(value, SEQUENCES):
-        return dumps(value).decode(), False
+        return {"name": name, "type": "string", "value": dumps(value).decode()}, False
     if kind == "string" and isinstance(value, int | float):
         value = str(value)
     elif kind is not None and isinstance(value, str):
         try:
             value = converted(value, kind)
         except ValueError:
-            return value, True
-    return value, not isinstance(value, datetime) or not value.microsecond
-
-
-def _written(value: Any) -> Any:
+            return {"name": name, "type": "string", "value": value}, True
     if isinstance(value, datetime):
         text = ISO8601.encode(value)
-        return f"{text[:10]} {text[11:19]}"
-    return value
+        date: Attribute = {"name": name, "type": "date", "value": f"{text[:10]} {text[11:19]}"}
+        return date, not value.microsecond
+    return {"name": name, "type": kind_of(value), "value": value}, True

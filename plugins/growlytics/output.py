@@ -3,7 +3,7 @@
 Source: https://docs.growlytics.in/rest-apis/tracking-events-1.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -98,25 +98,28 @@ class GrowlyticsOutput(Output):
             return known
         if event.type == "identify":
             return OutgoingCall("POST /rest-api/customer", CUSTOMER, with_flags(known, "mobile"))
-        tracked = self._told(known).event
-        name = self.event_name(tracked)
+        told = self._told(known)
+        tracked, name = told.event, self.event_name(told.event)
         if name.lower() in RESERVED:
             what = f"growlytics reserves the event name {name!r}; rename the event in a step"
             return Declined(what)
         if len(name) > LONGEST_NAME or not name.strip():
             return Declined(f"growlytics needs an event name of 1 to {LONGEST_NAME} characters")
-        return OutgoingCall("POST /rest-api/event", table_for(tracked), replace(tracked, name=name))
+        table = table_for(tracked)
+        if tracked.name != name:
+            tracked = replace(tracked, name=name)
+        return OutgoingCall("POST /rest-api/event", table, tracked, told.paths.values())
 
     def time(self, moment: datetime) -> Any:
-        """Return *moment* without its fraction of a second, since it becomes a date."""
-        return moment.replace(microsecond=0) if moment.microsecond else moment
+        """Return *moment*, which becomes a date, without its fraction of a second."""
+        return moment
 
     def _told(self, event: Event) -> Included:
         """Return *event* as a track event with all fields that become attributes."""
         tracked = to_track(event) or event
         if event.origin != self.name:
             tracked = with_amounts(with_flags(tracked, "mobile"))
-        return self.included(tracked, phone="mobile")
+        return self.included(tracked, moved=False, phone="mobile")
 
     def render(self, event: Event) -> Request | Declined:
         """Return the request for *event*, or why Growlytics cannot express it.
@@ -127,7 +130,7 @@ class GrowlyticsOutput(Output):
         call = self.select(event)
         if isinstance(call, Declined):
             return call
-        payload = call.table.write(call.event)
+        payload = call.table.writer(call.event, False)  # noqa: FBT003 - names are no leftovers here
         try:
             listed = self._listed(call, payload.get("attributes", {}))
         except orjson.JSONEncodeError as error:
@@ -145,21 +148,23 @@ class GrowlyticsOutput(Output):
         found = self.unsaid(call)
         if event.anonymous_id and not call.event.anonymous_id:
             found.append(Loss("anonymous_id", "coerced", event.anonymous_id))
-        unsaid = list(self._unsaid(call))
+        unsaid = self._unsaid(call)
         if event.type != "identify":
-            found += self._of_included(event, unsaid)
+            unsaid = self._of_included(event, unsaid)
         told = {loss.path for loss in found}
         return found + [loss for loss in unsaid if loss.path not in told]
 
-    def _of_included(self, event: Event, unsaid: Sequence[Loss]) -> Iterator[Loss]:
-        """Yield losses of context fields that became attributes; *unsaid* have no attribute."""
+    def _of_included(self, event: Event, unsaid: Iterable[Loss]) -> Iterator[Loss]:
+        """Yield *unsaid*, for included fields with their places in *event*."""
         paths = self._told(event).paths
-        if "timestamp" in paths.values() and event.timestamp and event.timestamp.microsecond:
-            yield Loss("timestamp", "coerced", event.timestamp, "without its fraction of a second")
         for loss in unsaid:
-            name = loss.path.removeprefix("properties.extra.")
-            if name in paths and name != loss.path:
-                yield loss._replace(path=paths[name])
+            path = paths.get(loss.path.removeprefix("properties.extra."))
+            if path is None:
+                yield loss
+            elif path != "timestamp" or loss.how == "lost":
+                yield loss._replace(path=path)
+            elif event.timestamp is not None:
+                yield loss._replace(path=path, why="without its fraction of a second")
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
         """Judge by the status; a body with ``success`` false is a failure."""
@@ -181,7 +186,8 @@ class GrowlyticsOutput(Output):
     def _listed(self, call: OutgoingCall, values: Mapping[str, Any]) -> Listed:
         event = call.event
         customer = event.type == "identify"
-        kinds: dict[str, str] = dict.fromkeys(self.config.dates, "date")
+        dates = self.config.dates
+        kinds: dict[str, str] = dict.fromkeys(dates, "date") if dates else {}
         if event.origin == self.name:
             kinds.update(event.extra.get("attributes", {}))
         most = MOST_FOR_CUSTOMER if customer else MOST_FOR_EVENT
@@ -189,9 +195,12 @@ class GrowlyticsOutput(Output):
 
     def _identified(self, event: Event) -> Event | Declined:
         """Return *event* with the customer's id as its user id."""
+        user = _filled(event.user_id)
+        if user is not None and user != event.anonymous_id:
+            return event
         unknown = event.anonymous_id or event.context.device.id
         allowed = unknown if self.config.anonymous == "as-id" else None
-        known = _filled(event.user_id) or _filled(allowed) or _filled(_contact(event))
+        known = user or _filled(allowed) or _filled(_contact(event))
         if known is None:
             return Declined(DECLINES_ANONYMOUS if unknown else NOBODY)
         spare = event.anonymous_id if known != event.anonymous_id else None

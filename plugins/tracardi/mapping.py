@@ -174,10 +174,13 @@ ORDER_TYPES: Final = frozenset(
 ONLY_READ: Final = frozenset({"product-returned", "product-search-result", ALREADY_PLACED})
 """Types that are only read: a refund in the Segment Spec is about an order, not a product; and a
 list of products, such as a category, is not always a search result."""
-SPEAKS: Final[Mapping[str, str]] = {
-    PREDEFINED[word].event: word for word in reversed(PREDEFINED) if word not in ONLY_READ
+SPEAKS: Final[Mapping[tuple[str, str | None], str]] = {
+    kind: word
+    for word in reversed(PREDEFINED)
+    if word not in ONLY_READ
+    for kind in PREDEFINED[word].kinds()
 }
-"""The type to write, by the name of a track event, or by the event type."""
+"""The type to write, by the type of an event, and by its name if it is a track event."""
 
 
 SOLD: Final = frozenset({"products", "income", "total", "revenue"})
@@ -212,8 +215,7 @@ ANY_ONE_WRITER: Final = _whole(ANY_TYPE_ONE)
 
 def spoken(event: Event) -> str | None:
     """Return the predefined type for *event*; None if there is none."""
-    word = SPEAKS.get((event.name or "") if event.type == "track" else event.type)
-    return word if word is not None and PREDEFINED[word].table_for(event) is not None else None
+    return SPEAKS.get((event.type, event.name if event.type == "track" else None))
 
 
 def leftover(event: Event) -> Mapping[str, Any]:

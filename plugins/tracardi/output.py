@@ -124,11 +124,10 @@ class TracardiOutput(Output):
         if isinstance(call, Declined):
             return call
         same = event.origin == self.name
-        payload = call.table.write(call.event, same=same)
+        payload = call.table.writer(call.event, same)
         item = payload["events"][0]
-        told = None if same else _consent_of(call.event)
-        if told is not None:
-            payload["events"].append(told)
+        if event.consent and event.type == "identify" and not same:
+            payload["events"].append(_consent_of(call.event))
         if not same or inserted(event) is None:
             moment = event.received_at if same else event.time
             for each in payload["events"]:
@@ -152,9 +151,11 @@ class TracardiOutput(Output):
 
     def _said(self, event: Event) -> tuple[Table, Event] | Declined:
         """Return the table for *event*, and the event in the form that the table reads."""
-        if event.origin != self.name:
+        if event.origin == self.name:
+            word = _type_again(event)
+        else:
             event = with_amounts(event)
-        word = self._word(event)
+            word = spoken(event)
         if word is not None:
             if event.type == "track":
                 event = self.included(event).event
@@ -165,18 +166,19 @@ class TracardiOutput(Output):
         table = ANY_ONE_WRITER if is_single_product(tracked) else ANY_WRITER
         return table, replace(tracked, name=self.event_name(tracked))
 
-    def _word(self, event: Event) -> str | None:
-        """Return the predefined type of *event*: the one it came with, if that still matches."""
-        sent = sent_as(event) if event.origin == self.name else None
-        if sent is not None:
-            if sent == COMPLETED and event.name == "Order Updated":
-                return ALREADY_PLACED
-            table = PREDEFINED.get(sent)
-            if table is not None and table.table_for(event) is not None:
-                return sent
-            if sent == event.name:
-                return None
-        return spoken(event)
+
+def _type_again(event: Event) -> str | None:
+    """Return the predefined type of an event from Tracardi: its own, if that still matches."""
+    sent = sent_as(event)
+    if sent is not None:
+        if sent == COMPLETED and event.name == "Order Updated":
+            return ALREADY_PLACED
+        table = PREDEFINED.get(sent)
+        if table is not None and table.table_for(event) is not None:
+            return sent
+        if sent == event.name:
+            return None
+    return spoken(event)
 
 
 def _identified(event: Event, window: float, *, loose: bool) -> Event:
@@ -208,8 +210,9 @@ def _visit(event: Event, window: float) -> str | None:
         ("email", traits.email),
         ("phone", traits.phone),
     ):
-        if _filled(name):
-            stretch = int(event.time.timestamp() // window) if window else 0
+        if name and name.strip():
+            moment = event.timestamp or event.received_at
+            stretch = int(moment.timestamp() // window) if window else 0
             return derived("session", f"{kind} {name} {stretch}")
     return None
 
@@ -229,10 +232,8 @@ def _prepared(event: Event, word: str) -> Event:
     return event
 
 
-def _consent_of(event: Event) -> dict[str, Any] | None:
-    """Return the consent event for a profile with consent; None if it has none."""
-    if event.type != "identify" or not event.consent:
-        return None
+def _consent_of(event: Event) -> dict[str, Any]:
+    """Return the consent event for a profile with consent."""
     change = replace(
         event,
         type="track",

@@ -36,7 +36,7 @@ def order(number: int) -> dict[str, Any]:
         "messageId": f"m-{number:012}",
         "userId": f"user-{number % USERS:05}",
         "anonymousId": f"0b1c3d5e-{number % USERS:012}",
-        "timestamp": "2026-03-28T10:15:30.523Z",
+        "timestamp": f"2026-03-28T10:15:{number % 60:02}.{number % 997:03}Z",
         "context": {
             "ip": "203.0.113.7",
             "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari",

@@ -42,11 +42,35 @@ def interpreted(plan: WriterPlan, event: Any, *, same: bool) -> dict[str, Any]:
         holder = product if star.single else event
         free = None if holder is None else star.get(holder)
         if free:
-            star.put_star(free, payload, claimed)
+            write_free(star, free, payload, claimed)
     if same and plan.into is not Event and not plan.stars:
         said = {row.field for row in plan.rows if row.group == "extra"}
         payload = {**{k: v for k, v in event.extra.items() if k not in said}, **payload}
     return payload
+
+
+def write_free(
+    star: CompiledRow, free: Mapping[str, Any], into: dict[str, Any], claimed: frozenset[str]
+) -> None:
+    """Write the *free* keys that no other row of the table has (*claimed*)."""
+    for key in star.paths[0][:-1]:
+        into = into.setdefault(key, {})
+    for key, value in free.items():
+        if value is None or key in claimed:
+            continue
+        if key not in into or into[key] is None:
+            into[key] = value
+        elif isinstance(into[key], dict) and isinstance(value, dict):
+            into[key] = joined(into[key], value)
+
+
+def joined(mine: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
+    """Return both objects merged; *mine* takes precedence."""
+    both = {**free, **mine}
+    for key in mine.keys() & free.keys():
+        if isinstance(mine[key], dict) and isinstance(free[key], dict):
+            both[key] = joined(mine[key], free[key])
+    return both
 
 
 def write_row(row: CompiledRow, value: Any, payload: dict[str, Any], *, same: bool) -> None:
@@ -184,4 +208,4 @@ def test_a_traceback_shows_the_line_of_a_writer() -> None:
         write(SimpleNamespace(properties=Properties()), False)  # noqa: FBT003 - as a table calls it
     except AttributeError as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-    assert "value = event." in linecache.getline(frame.filename, frame.lineno or 0)
+    assert "value := event." in linecache.getline(frame.filename, frame.lineno or 0)

@@ -145,6 +145,14 @@ def test_declares_what_has_no_place() -> None:
     }  # fmt: skip
 
 
+def test_loses_no_field_that_it_includes() -> None:
+    """An included field is a property, so it is no loss; any other field without a place is."""
+    page = Page(url="https://shop.example/", title="Shop")
+    known = track(timestamp=datetime(2024, 3, 28, tzinfo=UTC), context=Context(page=page))
+    assert sent(known)[1]["properties"]["page_url"] == "https://shop.example/"
+    assert [loss.path for loss in output().losses(known)] == ["context.page.title"]
+
+
 def test_loses_nothing_of_its_own_envelope() -> None:
     """The message id and time of a Segment-shaped body are sent back to chrts without a loss."""
     body = {"event": "x", "userId": "u1", "messageId": "m1", "timestamp": "2024-03-28T10:15:30Z"}

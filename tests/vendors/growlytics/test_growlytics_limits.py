@@ -34,6 +34,12 @@ def test_drops_attributes_past_the_limit() -> None:
     ]
 
 
+def test_reports_included_fields_past_the_limit_at_their_places() -> None:
+    """A dropped attribute of an included field is reported once, as the event's field."""
+    event = track(context=Context(extra={f"n{i}": i for i in range(51)}))
+    assert output(include=("context",)).losses(event) == [Loss("context.extra.n50", "lost", 50)]
+
+
 def test_counts_only_custom_attributes_of_a_customer() -> None:
     """A customer may have 100 attributes beside name, email and mobile."""
     extra = {f"n{i}": i for i in range(100)}

@@ -267,9 +267,7 @@ def test_spells_types_by_the_convention(naming: str | None, expected: str) -> No
 
 def test_sends_every_predefined_type() -> None:
     """Each event of the Segment Spec has one Tracardi type, which is read back as the event."""
-    for says, word in SPEAKS.items():
-        kind = says if says in {"page", "screen", "identify"} else "track"
-        event = replace(track(says), type=kind, name=says if kind == "track" else None)
-        assert item(event)["type"] == word
-        assert PREDEFINED[word].event == says
+    for (kind, name), word in SPEAKS.items():
+        assert item(replace(track(name or kind), type=kind, name=name))["type"] == word
+        assert PREDEFINED[word].event == (name or kind)
     assert item(track("Order Refunded"))["type"] == "order-refunded"
