@@ -14,9 +14,10 @@
 # make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events instead
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
+# make install-systemd  as root: the gateway as a service of this machine (docs/deploy/systemd.md)
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots lock clean
+.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -110,6 +111,9 @@ siege: $(INSTALLED)
 
 screenshots: $(INSTALLED) clients
 	$(BIN)/python -m tests.console.screenshots docs/console
+
+install-systemd:
+	@config/deploy/systemd/install
 
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --all-extras --generate-hashes --universal \
