@@ -1,11 +1,10 @@
 """The files for containers and clusters agree with each other, with the image and with the code."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no annotations
 import pytest
 import yaml
 
@@ -125,7 +124,7 @@ def test_prometheus_asks_the_admin_address_with_its_token() -> None:
 
 
 @pytest.fixture
-def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set the image's variables, and make the credentials."""
     for name in secrets():
         (tmp_path / name).write_text(f"a credential of its own: {name}")
