@@ -54,6 +54,13 @@ SPOOL = (
     f"{E}resource_limits.py",
     f"{E}full_disk.py",
 )
+JETSTREAM = tuple(
+    f"tests/gateway/spool/jetstream/test_{name}.py"
+    for name in (
+        "connection", "contract", "follower", "frames", "journal", "membership", "model",
+        "ownership", "shard",
+    )
+)  # fmt: skip
 LIFE = (
     f"{E}admin.py::test_a_drain_waits_for_nothing",
     f"{E}admin.py::test_a_pause_outlives_reloads_and_restarts",
@@ -95,6 +102,7 @@ COVERING: Mapping[str, tuple[str, ...]] = {
         f"{E}bursts.py::test_a_burst_keeps_its_own_order",
     ),
     "gateway/spool": SPOOL,
+    "gateway/spool/jetstream": JETSTREAM,
     "gateway/ingest/receiver.py": INGEST,
     "gateway/app.py": LIFE,
     "gateway/reload.py": LIFE,
