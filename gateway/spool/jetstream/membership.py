@@ -125,6 +125,8 @@ class Membership:
         while self.held:
             self._freed.clear()
             await self._freed.wait()
+        with contextlib.suppress(SpoolError):
+            await self._step()  # that others take the last shard at once
         await self.close()
 
     async def close(self) -> None:

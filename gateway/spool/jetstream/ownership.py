@@ -16,6 +16,8 @@ PATIENCE = 1.0
 """Seconds for which a shard must be wanted elsewhere before it is given away."""
 CLAIM_INTERVAL = 0.25
 """Seconds between two tries to claim a shard."""
+SETTLE = INTERVAL + MARGIN
+"""Seconds within which a sign of everybody who lives is heard."""
 
 
 @lru_cache(maxsize=16)
@@ -52,6 +54,8 @@ class _Stage(Enum):
 class _Holding:
     """A shard that others leave alone, from before it is claimed until nothing of it runs."""
 
+    begun: float
+    """When the claim was decided."""
     stage: _Stage = _Stage.CLAIMING
     epoch: int = 0
     unwanted_since: float | None = None
@@ -128,16 +132,23 @@ class Ownership:
 
     def ended(self, shard: int, now: float) -> None:
         """Note that nothing of a shard runs any more, or that its claim failed."""
-        self._held.pop(shard, None)
+        holding = self._held.pop(shard)
         self._lost.discard(shard)
-        self._not_before[shard] = now + CLAIM_INTERVAL
+        waited = holding.stage is _Stage.CLAIMING and now - holding.begun > MARGIN
+        doubtful = waited or holding.stage is _Stage.DROPPING
+        self._not_before[shard] = now + (SETTLE if doubtful else CLAIM_INTERVAL)
 
     def may_claim(self, shard: int, owner: str, now: float) -> bool:
         """Return whether a shard may be taken from *owner*, the last that claimed it.
 
         An owner that is alive and does not name the shard either has just claimed it, or has let
         it go and could not record that. The signs that follow the first look at it tell.
+
+        Nothing is taken by a claim that had to wait for the servers: the owner's signs may be on
+        their way, as the servers' answer was. It is judged anew when they have come.
         """
+        if now - self._held[shard].begun > MARGIN:
+            return False
         others = self.presence.others(now)
         if owner == self.presence.node or owner not in others:
             return True
@@ -146,7 +157,7 @@ class Ownership:
             self._refused[shard] = (owner, now)
             return False
         heard = others[owner]
-        return shard not in heard.sign.owned and heard.at - since >= INTERVAL + MARGIN
+        return shard not in heard.sign.owned and heard.at - since >= SETTLE
 
     def decide(self, now: float) -> Decisions:
         """Return what to do, by what was heard until now."""
@@ -183,7 +194,7 @@ class Ownership:
             if holding is None:
                 due = now >= self._not_before.get(shard, 0.0)
                 if node == self.presence.node and shard not in theirs and due:
-                    self._held[shard] = _Holding()
+                    self._held[shard] = _Holding(now)
                     into.claim.append(shard)
             elif node == self.presence.node:
                 holding.unwanted_since = None

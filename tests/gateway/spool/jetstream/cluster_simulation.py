@@ -92,6 +92,7 @@ class ClusterSimulation:
         apart: the nodes on the minority's side of a partition; they reach no journal.
         deliveries: all of them, in order.
         moves: when which node claimed which shard.
+        taken: those of them of shards that had not been released.
     """
 
     def __init__(self, shards: int, seed: int = 0) -> None:
@@ -104,6 +105,7 @@ class ClusterSimulation:
         self.journals = [SimulatedJournal() for _ in range(shards)]
         self.deliveries: list[Delivery] = []
         self.moves: list[tuple[float, str, int]] = []
+        self.taken: list[tuple[float, str, int]] = []
         self._dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -253,8 +255,8 @@ class ClusterSimulation:
 
     def _claim(self, node: SimulatedNode, shard: int) -> None:
         """Read the journal, ask whether to take it, and write a claim after what was read."""
-        if node.name in self.apart:
-            self._begin(node, shard, 1.0, lambda: self._free(node, shard))
+        if node.name in self.apart:  # it asks until it is answered
+            self._begin(node, shard, 0.1, partial(self._claim, node, shard))
             return
         journal = self.journals[shard]
         read = (journal.owner, journal.epoch, journal.released)
@@ -272,6 +274,7 @@ class ClusterSimulation:
             journal.owner, journal.epoch, journal.released = node.name, read[1] + 1, False
             found.append(journal.cursor)
             self.moves.append((self.now, node.name, shard))
+            self.taken += [] if read[2] else [(self.now, node.name, shard)]
             return True
 
         token = node.doing[shard]

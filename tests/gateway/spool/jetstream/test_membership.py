@@ -130,6 +130,7 @@ async def test_nodes_share_the_shards_and_hand_them_over(
         await other.membership.leave()
         assert not other.host.running
         await shared(one)
+        assert one.membership.nodes()[other.name].owned == {}  # before its lease ended
         assert all(one.host.journals[shard].epoch >= 2 for shard in given)
 
 
