@@ -1,14 +1,12 @@
-"""A spool of one JetStream shard, for the suites of spools: entries are numbered from 1 on."""
+"""A spool of one JetStream shard, for the suites of spools."""
 
 import asyncio
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import uuid4
 from zlib import crc32
 
 import pytest
-from msgspec.structs import replace
 
 from gateway.errors import SpoolError
 from gateway.event import Event
@@ -28,7 +26,6 @@ from gateway.spool.values import (
     BacklogLimit,
     Balance,
     DedupWindow,
-    DeliveryRef,
     Entry,
     LogRecord,
     PendingRequest,
@@ -39,33 +36,19 @@ from gateway.spool.values import (
     WaitingDelivery,
 )
 
-_NEVER = 1 << 60
-"""Added to numbers of entries that do not exist."""
-
 
 def not_yet(what: str) -> NoReturn:
     """Skip a test of what is not built yet."""
     pytest.skip(f"not on JetStream yet: {what}")
 
 
-class Place:
-    """Where a spool keeps its entries, and what came there in which order."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.seqs: list[int] = []
-
-
 class OneShardSpool:
-    """The parts on JetStream behind the methods of a spool that the suites use.
-
-    Seqs of JetStream rise with gaps. The suites name entries by 1, 2, 3: the n-th of the log.
-    """
+    """The parts on JetStream behind the methods of a spool that the suites use."""
 
     number = 0
 
-    def __init__(self, urls: Sequence[str], place: Place) -> None:
-        self._place = place
+    def __init__(self, urls: Sequence[str], layout: Layout) -> None:
+        self._layout = layout
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
         self._closed = True
@@ -74,9 +57,8 @@ class OneShardSpool:
 
     async def open(self) -> None:
         """Claim the shard; it is taken from whoever has it."""
-        layout = self._place.layout
         await self._connection.open()
-        self._writer = FrameWriter(self._connection, layout, uuid4().hex)
+        self._writer = FrameWriter(self._connection, self._layout, uuid4().hex)
         self._shard = JetStreamShard(self._writer, 0, self.user_hash, trim_delay=0)
         while not await self._shard.claim():
             pass
@@ -97,10 +79,9 @@ class OneShardSpool:
         await self._connection.close()
 
     def _on_entry(self, record: LogRecord, events: Sequence[Event] | None) -> None:
-        self._place.seqs.append(record.seq)
         for offer in self._followers:
             try:
-                offer(replace(record, seq=len(self._place.seqs)), events)
+                offer(record, events)
             except Exception as error:  # noqa: BLE001 - as the shard does
                 asyncio.get_running_loop().call_exception_handler({"exception": error})
         self._handed_over.set()
@@ -112,23 +93,6 @@ class OneShardSpool:
             except SpoolError:
                 return
             await asyncio.sleep(0.02)
-
-    # ---- numbers ---------------------------------------------------------------------------
-
-    def _real(self, number: int) -> int:
-        seqs = self._place.seqs
-        if number <= len(seqs):
-            return seqs[number - 1] if number else 0
-        return _NEVER + number
-
-    def _dense(self, seq: int) -> int:
-        return bisect_right(self._place.seqs, seq)
-
-    def _to_real(self, one: Any) -> Any:
-        return replace(one, mark=DeliveryRef(self._real(one.mark.seq), one.mark.index))
-
-    def _to_dense(self, one: Any) -> Any:
-        return replace(one, mark=DeliveryRef(self._dense(one.mark.seq), one.mark.index))
 
     # ---- intake ----------------------------------------------------------------------------
 
@@ -151,7 +115,7 @@ class OneShardSpool:
         while self._shard.position() < seq:
             self._handed_over.clear()
             await self._handed_over.wait()
-        return Appended(self._dense(seq))
+        return Appended(seq)
 
     def user_hash(self, user: str) -> int:
         """Return a hash of a user's key."""
@@ -172,38 +136,31 @@ class OneShardSpool:
         self._shard.subscribe(listener)
 
     def position(self) -> int:
-        """Return the number of the last entry."""
-        return self._dense(self._shard.position())
+        """Return the seq of the last entry."""
+        return self._shard.position()
 
     def cursor(self, destination: str) -> int:
-        """Return a cursor as a number."""
-        return self._dense(self._shard.cursor(destination))
+        """Return a cursor."""
+        return self._shard.cursor(destination)
 
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return a page of pending deliveries."""
         self._check()
-        page = await self._shard.unread(destination, self._real(after), self._real(upto), limit)
-        items = [replace(item, seq=self._dense(item.seq)) for item in page.items]
-        scanned = upto if page.scanned == self._real(upto) else self._dense(page.scanned)
-        return UnreadPage(items, scanned)
+        return await self._shard.unread(destination, after, upto, limit)
 
     async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
-        """Return entries by their numbers."""
-        found = await self._shard.entries([self._real(seq) for seq in seqs])
-        return [replace(record, seq=self._dense(record.seq)) for record in found]
+        """Return entries by their seqs."""
+        return await self._shard.entries(seqs)
 
     async def retrying(
         self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
     ) -> list[WaitingDelivery]:
         """Return retrying deliveries."""
-        last = self._to_real(after) if after else None
-        found = await self._shard.retrying(destination, due_before, limit, last)
-        return [self._to_dense(one) for one in found]
+        return await self._shard.retrying(destination, due_before, limit, after)
 
     async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
         """Return parked deliveries."""
-        found = await self._shard.parked(destination, user, limit)
-        return [self._to_dense(one) for one in found]
+        return await self._shard.parked(destination, user, limit)
 
     async def blocked(self, destination: str) -> dict[str, int]:
         """Return users with waiting deliveries."""
@@ -212,14 +169,7 @@ class OneShardSpool:
     def settle(self, destination: str, progress: Progress, *, soon: bool = True) -> Awaitable[None]:
         """Record progress, at once."""
         self._check()
-        real = replace(
-            progress,
-            cursor=self._real(progress.cursor),
-            later=[self._to_real(one) for one in progress.later],
-            dead=[self._to_real(one) for one in progress.dead],
-            done=[DeliveryRef(self._real(mark.seq), mark.index) for mark in progress.done],
-        )
-        return self._shard.settle(destination, real, soon=soon)
+        return self._shard.settle(destination, progress, soon=soon)
 
     async def balances(self) -> dict[str, Balance]:
         """Return the balances."""
@@ -243,15 +193,15 @@ class OneShardSpool:
     async def depths(self) -> dict[str, QueueDepth]:
         """Return the depths, without the age of the oldest."""
         return {
-            name: QueueDepth(
-                self._dense(found.cursor), *found.counts(), found.dead_letters, oldest=None
-            )
+            name: QueueDepth(found.cursor, *found.counts(), found.dead_letters, oldest=None)
             for name, found in self._shard.state.destinations.items()
         }
 
     async def pending(self, request_id: str) -> PendingRequest | None:
         """Return None if a request is not in the log."""
-        for record in await self._shard.entries(self._place.seqs):
+        state = self._shard.state.destinations.values()
+        seqs = {seq for one in state for seq in one.pending.after(0, self.position(), 1000)}
+        for record in await self._shard.entries(sorted(seqs)):
             if record.entry.id == request_id:
                 not_yet("look-up of a request's deliveries")
         return None
@@ -260,21 +210,17 @@ class OneShardSpool:
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
     ) -> list[DeadLetter]:
         """Return dead letters."""
-        found = await self._shard.dead_letters.find(which, after, limit)
-        return [self._to_dense(one) for one in found]
+        return await self._shard.dead_letters.find(which, after, limit)
 
     async def dead_letter(self, number: int) -> DeadLetter | None:
         """Return one dead letter."""
-        found = await self._shard.dead_letters.one(number)
-        return self._to_dense(found) if found else None
+        return await self._shard.dead_letters.one(number)
 
     async def letter_groups(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
     ) -> list[DeadLetterGroup]:
-        """Return groups; the suites name the newest letter by its place."""
-        groups = await self._shard.dead_letters.groups(which, limit)
-        ids = [one.id for one in await self._shard.dead_letters.find(ALL_DEAD_LETTERS, 0, 1000)]
-        return [replace(group, newest=ids.index(group.newest) + 1) for group in groups]
+        """Return groups of dead letters."""
+        return await self._shard.dead_letters.groups(which, limit)
 
     async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Delete dead letters."""

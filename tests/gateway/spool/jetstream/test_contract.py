@@ -18,7 +18,7 @@ from gateway.testing.spool.log import LogSuite
 from gateway.testing.spool.progress import DestinationsSuite, ProgressSuite
 from gateway.testing.spool.unread import UnreadSuite
 from tests.cluster.servers import NatsServers
-from tests.gateway.spool.jetstream.one_shard_spool import OneShardSpool, Place, not_yet
+from tests.gateway.spool.jetstream.one_shard_spool import OneShardSpool, not_yet
 
 MISSING = {
     "test_depths_count_what_is_pending": "the age of the oldest delivery",
@@ -38,14 +38,15 @@ class OnJetStream(SpoolContract):
         if what := MISSING.get(request.node.originalname):
             not_yet(what)
         self._urls, self._layout = nats_cluster.urls, layout
-        self._places: dict[Path, Place] = {}
+        self._layouts: dict[Path, Layout] = {}
 
     def make(self, place: Path, limits: SpoolLimits, clock: Callable[[], float]) -> ShardSpool:
         """Return a spool whose streams are named for the place."""
         del clock
         if limits != SpoolLimits():
             not_yet("bounds")
-        known = self._places.setdefault(place, Place(self._layout))
+        own = Layout.__new__(type(self._layout), f"{self._layout.name}{len(self._layouts)}")
+        known = self._layouts.setdefault(place, own)
         return cast("ShardSpool", OneShardSpool(self._urls, known))
 
     async def after_crash(
@@ -53,7 +54,7 @@ class OnJetStream(SpoolContract):
     ) -> ShardSpool:
         """Return a spool that takes over while the other one still runs."""
         del spool, place
-        (known,) = self._places
+        (known,) = self._layouts
         return self.make(known, limits, clock)
 
 
