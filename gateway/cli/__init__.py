@@ -75,14 +75,21 @@ class Commands(click.Group):
         except ConfigError as error:
             raise InvalidConfig(error.problems) from error
         except UnknownName as error:
-            raise InvalidName(str(error)) from error
+            raise InvalidName(_printable(error)) from error
         except click.UsageError as error:
             hint = _config_hint(error)
             if not hint:
                 raise
             raise click.UsageError(f"{error.message}; {hint}", error.ctx) from error
         except GatewayError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_printable(error)) from error
+
+
+def _printable(error: GatewayError) -> str:
+    """Return the message of *error*; it may quote a hostile request."""
+    from gateway.cli.output import printable  # noqa: PLC0415 - the help must not wait for rich
+
+    return printable(str(error))
 
 
 def _config_hint(error: click.UsageError) -> str:

@@ -44,7 +44,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if isinstance(cell, Text) else printable(cell) for cell in row))
     return made
 
 
@@ -53,6 +53,11 @@ def strip_control_characters(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def printable(text: str) -> str:
+    """Return untrusted *text* of several lines without control characters besides line breaks."""
+    return "\n".join(map(strip_control_characters, text.split("\n")))
 
 
 def title(text: str) -> Text:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
-from gateway.cli.output import RedactingConsole, strip_control_characters
+from gateway.cli.output import RedactingConsole, printable, strip_control_characters
 from gateway.event import as_json
 from gateway.event_diff import MISSING, Difference, diff_events, leaf_values
 from gateway.explain import (
@@ -197,7 +197,7 @@ def say(  # noqa: PLR0913 - one parameter per property of a line
     label_style: str = "dim",
 ) -> None:
     """Print *text* after a label of *width* columns; wrapped lines begin below the text's start."""
-    text, label = out.hide(text), out.hide(label)
+    text, label = printable(out.hide(text)), printable(out.hide(label))
     while text.startswith("\n"):
         out.print()
         text = text[1:]

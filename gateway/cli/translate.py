@@ -7,7 +7,7 @@ from typing import IO, Any, NoReturn, TypeVar
 import click
 import orjson
 
-from gateway.cli.output import console, table
+from gateway.cli.output import console, printable, table
 from gateway.errors import Rejected, UnknownName, Unrenderable
 from gateway.event import Event, as_json
 from gateway.http import Request, Response
@@ -41,11 +41,11 @@ def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> No
     reader = _named(source, registry.inputs, "--from")()
     output = placeholder_output(_named(target, registry.outputs, "--to"))
     request, events = _parsed(reader, path, file.read())
-    click.echo(f"{request.method} {request.path} of {source}: {_count(events)}")
+    _echo(f"{request.method} {request.path} of {source}: {_count(events)}")
     redactor = Redactor(output.config)
     for number, event in enumerate(events, start=1):
         click.secho(f"\nevent {number}", bold=True)
-        click.echo(_pretty(as_json(event)))
+        _echo(_pretty(as_json(event)))
         _show(output, event, redactor)
 
 
@@ -83,9 +83,9 @@ def _parsed(reader: Input, path: str | None, body: bytes) -> tuple[Request, list
         raise click.UsageError(f"several endpoints accept this body: {paths}; add --path")
     if len(rejections) == 1:
         _rejected(reader, *rejections[0])
-    click.echo(f"no endpoint of {reader.name} accepts this body:", err=True)
+    _echo(f"no endpoint of {reader.name} accepts this body:", err=True)
     for request, reason in rejections:
-        click.echo(f"  {request.method} {request.path}: {reason}", err=True)
+        _echo(f"  {request.method} {request.path}: {reason}", err=True)
     raise click.exceptions.Exit(1)
 
 
@@ -108,10 +108,15 @@ def _request(endpoint: str, body: bytes) -> Request:
 
 
 def _rejected(reader: Input, request: Request, error: Rejected) -> NoReturn:
-    click.echo(f"{request.method} {request.path} rejects this body: {error}", err=True)
-    click.echo(f"{reader.name} would respond:", err=True)
-    click.echo(_response(reader.refuse(request, error)), err=True)
+    _echo(f"{request.method} {request.path} rejects this body: {error}", err=True)
+    _echo(f"{reader.name} would respond:", err=True)
+    _echo(_response(reader.refuse(request, error)), err=True)
     raise click.exceptions.Exit(1)
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print *text*, which may quote a hostile request."""
+    click.echo(printable(text), err=err)
 
 
 def _response(response: Response) -> str:
@@ -122,21 +127,21 @@ def _show(output: Output, event: Event, redactor: Redactor) -> None:
     try:
         request = output.render(event)
     except Unrenderable as error:
-        click.echo(f"becomes a dead letter for {output.name}: {error}")
+        _echo(f"becomes a dead letter for {output.name}: {error}")
         return
     if isinstance(request, Declined):
-        click.echo(f"declined, not sent to {output.name}: {request.reason}")
+        _echo(f"declined, not sent to {output.name}: {request.reason}")
         return
     for number, each in enumerate((request, *request.also)):
         shown = redactor.request(each)
         click.secho("and" if number else f"request to {output.name}", bold=True)
-        click.echo(f"{shown['method']} {shown['url']}")
+        _echo(f"{shown['method']} {shown['url']}")
         for name, value in shown["headers"].items():
-            click.echo(f"{name}: {value}")
-        click.echo(f"\n{_body(shown['body'])}")
+            _echo(f"{name}: {value}")
+        _echo(f"\n{_body(shown['body'])}")
     _show_fields(field_outcomes(output, event))
     for field, why in derived(output, event).items():
-        click.echo(f"{field} is derived from {why}")
+        _echo(f"{field} is derived from {why}")
 
 
 def _show_fields(found: list[FieldOutcome]) -> None:

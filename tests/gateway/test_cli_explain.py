@@ -109,6 +109,32 @@ def test_explain_reads_a_whole_request(tmp_path: Path) -> None:
     assert "no event: the gateway responds to such reads itself" in shown.output
 
 
+NAMED = orjson.dumps({
+    "source": {"id": "x"}, "session": {"id": "s"},
+    "events": [{"type": "\x1b[31m", "properties": {"\x1b[31m": 1}}],
+}).decode()  # fmt: skip
+"""An event of Tracardi whose names contain control characters."""
+
+
+@pytest.mark.parametrize(
+    ("options", "request_"),
+    [
+        (("explain",), f"POST /\x1b[31m HTTP/1.1\r\n\r\n{BODY}"),
+        (("explain", "--path", "/\x1b[31m"), BODY),
+        (("translate", "--from", "tracardi", "--to", "growlytics"), NAMED),
+    ],
+)
+def test_no_request_controls_the_terminal(
+    tmp_path: Path, options: tuple[str, ...], request_: str
+) -> None:
+    """Control characters of a request, which may be an attacker's, are not printed."""
+    command, *rest = options
+    chosen = ["--config", str(config(tmp_path))] if command == "explain" else []
+    shown = run(command, *chosen, *rest, "-", stdin=request_)
+    assert shown.output
+    assert "\x1b" not in shown.output
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
