@@ -36,6 +36,8 @@ def _moment(value: object) -> object:
 
 def _granted(value: object) -> object:
     if isinstance(value, list):
+        if not all(isinstance(category, str) for category in value):
+            raise ValueError('must be a list of categories; write ["advertising"]')
         return dict.fromkeys(value, True)
     return value
 

@@ -230,6 +230,10 @@ def test_a_failing_test_can_be_explained(tmp_path: Path) -> None:
         ),
         ("expects = []", "unknown key; did you mean expect?"),
         ('expect = []\nfile = "x.json"', "file: excludes body; remove one of the two"),
+        (
+            "expect = []\nconsented = [{ a = 1 }]",
+            'consented: must be a list of categories; write ["',
+        ),
         ('expect = []\nip = "nope"', 'ip: is not an IP address; write "203.0.113.7"'),
         ('expect = []\nat = "noon"', "is not a time; write 2025-06-01T12:00:00Z"),
     ],
