@@ -13,7 +13,14 @@ from tests.docs.pages import PAGES, Snippet, name, place, snippets
 from tests.docs.session import Session, commands, is_run_elsewhere, premise, server, session
 
 pytestmark = pytest.mark.xdist_group("shell")
-WITH_COMMANDS = [page for page in PAGES if any(s.page == page for s in snippets("sh", "console"))]
+ELSEWHERE = "docs/deploy/"
+"""Pages whose commands change a machine; tests/deploy runs them in one of its own."""
+WITH_COMMANDS = [
+    page
+    for page in PAGES
+    if any(s.page == page for s in snippets("sh", "console"))
+    and not name(page).startswith(ELSEWHERE)
+]
 PROMPT = "$ "
 SAVED = re.compile(r"[Ss]ave this as\s`([\w./-]+)`")
 """Text above a block that names the file in which the reader saves it."""
