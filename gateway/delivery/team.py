@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from gateway.delivery.sender import Sender
 from gateway.delivery.shared import SharedState
 from gateway.delivery.worker import Worker
 from gateway.spool import Fenced, Shard, SpoolNotice
+
+UNLEASED_WAIT = 0.1
+"""Seconds between two looks whether attempts may begin again."""
 
 log = structlog.get_logger()
 
@@ -43,7 +46,7 @@ class Team(SharedState):
     """Delivers to one destination; it shares only the log with other teams.
 
     The workers of its shards take turns, so the destination's concurrency, rate and circuit breaker
-    hold over all shards, and each worker has its part of the memory.
+    hold over all shards, and each worker has its part of the memory. Shards may come and go.
 
     Args:
         name: name of the destination.
@@ -53,6 +56,7 @@ class Team(SharedState):
         steps_of: returns the steps of a route by its name.
         observer: observes every attempt.
         settled: called at the end of each delivery, if given.
+        leased: returns whether attempts may begin now; without it, they always may.
 
     Attributes:
         workers: by the number of their shard.
@@ -69,6 +73,7 @@ class Team(SharedState):
         steps_of: StepsOf,
         observer: DeliveryObserver,
         settled: OnSettled | None = None,
+        leased: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -82,6 +87,7 @@ class Team(SharedState):
             settled=settled,
         )
         self.configured = config
+        self._leased = leased
         self.workers: dict[int, Worker] = {}
         self._turns: deque[Worker] = deque()
         self._taker: Worker
@@ -90,13 +96,48 @@ class Team(SharedState):
     def start(self, shards: Iterable[Shard]) -> None:
         """Start to deliver; from now on each worker must get every new entry of its shard."""
         for shard in shards:
-            worker = Worker(self, shard, self._on_fenced)
-            worker.queue.closed = self._paused
-            self.workers[shard.number] = worker
-        self._share_out()
-        for worker in self.workers.values():
-            worker.start()
+            self.add(shard)
         self.pump.start()
+
+    def add(self, shard: Shard) -> None:
+        """Start to deliver a shard, unless the team stops; its worker must get every new entry."""
+        if self._stopping:
+            return
+        worker = Worker(self, shard, self._on_fenced)
+        worker.queue.closed = self._paused
+        self.workers[shard.number] = worker
+        self._share_out()
+        worker.start()
+
+    async def give_up(self, shard: int, grace: float) -> None:
+        """Wait at most *grace* seconds for a shard's attempts, record them, and end its worker.
+
+        Deliveries that are not finished stay in the shard.
+        """
+        worker = self.workers.get(shard)
+        if worker is None:
+            return
+        worker.leaving = True
+        self._close()
+        if not await worker.quiet(grace):
+            log.warning(
+                "drain_timed_out", destination=self.name, shard=shard, in_flight=worker.active
+            )
+        worker.listening = False
+        await worker.stop()
+        self._remove(worker)
+
+    def abandon(self, shard: int) -> None:
+        """End the worker of a shard at once, and record nothing."""
+        worker = self.workers.get(shard)
+        if worker is not None:
+            self._remove(worker)
+            worker.abandon()
+
+    def _remove(self, worker: Worker) -> None:
+        if self.workers.get(worker.shard.number) is worker:
+            del self.workers[worker.shard.number]
+            self._share_out()
 
     async def ready(self) -> None:
         """Wait until the pending deliveries are known."""
@@ -118,24 +159,26 @@ class Team(SharedState):
 
     def _on_fenced(self, worker: Worker) -> None:
         """Let a worker go whose shard another process has taken over."""
-        if self.workers.pop(worker.shard.number, None):
+        if self.workers.get(worker.shard.number) is worker:
             log.warning("shard_fenced", destination=self.name, shard=worker.shard.number)
-            worker.abandon()
-            self._share_out()
+            self.abandon(worker.shard.number)
 
     # Turns of the workers
 
     def _share_out(self) -> None:
-        """Divide memory and turns among the workers; a single one needs no turns."""
+        """Divide memory and turns among the workers; a single one without a lease needs none."""
         self._turns = deque(self.workers.values())
         for worker in self._turns:
             worker.queue.in_flight.sharers = len(self._turns)
-        if len(self._turns) == 1:
+        if len(self._turns) == 1 and self._leased is None:
             self.pump.serve(self._turns[0].take, self._turns[0].begin)
         else:
             self.pump.serve(self._take, self._begin)
 
     def _take(self) -> Job | None:
+        if self._leased is not None and not self._leased():
+            self.pump.wake_after(UNLEASED_WAIT)
+            return None
         for _ in range(len(self._turns)):
             self._taker = self._turns[0]
             self._turns.rotate(-1)
@@ -170,7 +213,7 @@ class Team(SharedState):
 
     def _close(self) -> None:
         for worker in self.workers.values():
-            worker.queue.closed = self._stopping or self._paused
+            worker.queue.closed = self._stopping or self._paused or worker.leaving
 
     def wake(self) -> None:
         """Check now for jobs to send."""

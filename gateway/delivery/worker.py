@@ -60,6 +60,8 @@ class Worker:
 
     Attributes:
         listening: the results of attempts still count.
+        leaving: its shard is given up.
+        active: number of its attempts under way.
     """
 
     def __init__(
@@ -67,6 +69,9 @@ class Worker:
     ) -> None:
         self.shard = shard
         self.listening = True
+        self.leaving = False
+        self.active = 0
+        self._quiet = asyncio.Event()
         self.name = team.name
         self.config = team.config
         self.sender = team.sender
@@ -104,6 +109,18 @@ class Worker:
     def start(self) -> None:
         """Start to read; from now on every new entry must be passed to `offer`."""
         self.backlog.start(self.tracker, self.dead_letters)
+
+    async def quiet(self, grace: float) -> bool:
+        """Wait at most *grace* seconds for its attempts; return whether all have ended.
+
+        No more may begin: its queue is closed.
+        """
+        self._quiet.clear()
+        if self.active:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._quiet.wait()
+        return not self.active
 
     async def stop(self) -> None:
         """Record the outcomes so far, and end; the results of attempts must no longer count."""
@@ -192,6 +209,7 @@ class Worker:
 
     def begin(self, job: Job) -> None:
         """Begin an attempt of *job*, and of its user's next ones that go with it."""
+        self.active += 1
         jobs = [job]
         try:
             if self.queue.users.has_followers(job.user) and (most := self.sender.batch_room(job)):
@@ -244,6 +262,14 @@ class Worker:
     def _ignore(self, jobs: Sequence[Job]) -> None:
         """Free the place of an attempt whose result no longer counts."""
         self.queue.tried(jobs[0])
+        self.breaker.cancel_probe()  # the destination's other workers may make the next one
+        self._ended()
+
+    def _ended(self) -> None:
+        """Count an attempt as ended."""
+        self.active -= 1
+        if not self.active:
+            self._quiet.set()
         self._pump.ended()
 
     def _end(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
@@ -261,7 +287,7 @@ class Worker:
         except Exception:  # the other jobs must go on
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
         finally:
-            self._pump.ended()
+            self._ended()
 
     # Outcomes
 

@@ -111,7 +111,9 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
             shards[-1].number = number
         made: list[Team] = []
 
-        def make(count: int = SHARDS, **delivery: Any) -> Parts:
+        def make(
+            count: int = SHARDS, leased: Callable[[], bool] | None = None, **delivery: Any
+        ) -> Parts:
             path, registry = tmp_path / "gateway.toml", load_plugins()
             path.write_text(config(str(tmp_path / "spool"), {NAME: 9}))
             loaded = load_config(path, registry).destinations[NAME]
@@ -125,6 +127,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
                 parse=parse,
                 steps_of=lambda _: None,
                 observer=Unobserved(),
+                leased=leased,
             )
             made.append(team)
             return Parts(team, vendor, shards[:count])
@@ -320,3 +323,162 @@ async def test_memory_is_divided_among_the_workers(parts: Callable[..., Parts]) 
         on.start()
         rooms.append(on.team.workers[0].queue.in_flight.room("shop", 1))
     assert rooms[0] == 3 * rooms[1] + rooms[0] % 3
+
+
+async def test_a_shard_that_is_added_while_the_team_runs_is_delivered(
+    parts: Callable[..., Parts],
+) -> None:
+    """A worker that joins delivers what waits in its shard and what comes, in turn with others."""
+    on = parts(2)
+    on.start()
+    await on.team.ready()
+    on.team.abandon(1)
+    await on.append(1, "waits")
+    await on.append(0, "a", "b", "c", "d")
+    assert await on.vendor.got(2) == ["a", "b"]
+    on.team.add(on.shards[1])
+    await until(lambda: len(on.team.workers[1].queue) == 1)
+    await on.append(1, "comes")
+    sent: list[str] = []
+    while len(sent) < 6:
+        await on.vendor.got(min(CONCURRENCY, 6 - len(sent)))
+        sent.append(on.vendor.answer())
+    assert [user for user in sent if user in ("waits", "comes")] == ["waits", "comes"]
+    assert sent.index("waits") <= 3, "in its turn"
+    assert all(worker.queue.in_flight.sharers == 2 for worker in on.team.workers.values())
+    await settled(on, 1, 2)
+
+
+async def test_a_stopping_team_takes_no_shard(parts: Callable[..., Parts]) -> None:
+    """A shard that comes while the team stops is left to the team that follows."""
+    on = parts(1)
+    on.start()
+    await on.append(0, "first")
+    await on.vendor.got(1)
+    stopping = asyncio.create_task(on.team.stop(PATIENCE))
+    await asyncio.sleep(0)
+    on.team.add(on.shards[0])
+    worker = on.team.workers[0]
+    on.vendor.answer()
+    await stopping
+    assert on.team.workers == {0: worker}
+    assert on.shards[0].cursor(NAME) == 1
+
+
+async def test_a_shard_is_given_up_once_its_attempts_are_recorded(
+    parts: Callable[..., Parts],
+) -> None:
+    """Attempts of a shard that is given up end and are recorded; the next ones stay in it."""
+    on = parts(2)
+    on.start()
+    await on.team.ready()
+    await on.append(0, "one", "two", "three")
+    await on.vendor.got(2)
+    giving = asyncio.create_task(on.team.give_up(0, PATIENCE))
+    await asyncio.sleep(0)
+    on.team.pause(paused=False)  # an operator opens no shard that leaves
+    await on.append(0, "four")
+    on.vendor.answer()
+    await on.append(1, "other")
+    assert await on.vendor.got(2) == ["two", "other"], "the other shard goes on"
+    on.vendor.answer()
+    await giving
+    assert on.team.workers.keys() == {1}
+    assert on.shards[0].cursor(NAME) == 2
+    on.team.add(on.shards[0])
+    on.vendor.answer()
+    assert await on.vendor.got(2) == ["three", "four"]
+
+
+async def test_a_shard_waits_for_its_own_attempts_alone_and_no_longer_than_the_grace(
+    parts: Callable[..., Parts],
+) -> None:
+    """Attempts of other shards hold nothing up, and one that does not end is delivered again."""
+    on = parts(2)
+    on.start()
+    await on.team.ready()
+    await on.append(0, "done", "hangs")
+    await on.vendor.got(2)
+    on.vendor.answer()
+    await on.append(1, "other")
+    assert await on.vendor.got(2) == ["hangs", "other"]
+    with capture_logs() as logs:
+        await on.team.give_up(1, 0)
+        await on.team.give_up(0, 0)
+    assert [(x["event"], x["shard"], x["in_flight"]) for x in logs] == [
+        ("drain_timed_out", 1, 1),
+        ("drain_timed_out", 0, 1),
+    ]
+    assert [shard.cursor(NAME) for shard in on.shards[:2]] == [1, 0]
+    on.vendor.answer()  # its place is free, and the shard records nothing
+    on.vendor.answer()
+    on.team.add(on.shards[0])
+    assert await on.vendor.got(1) == ["hangs"]
+
+
+async def test_a_shard_without_attempts_is_given_up_at_once(parts: Callable[..., Parts]) -> None:
+    """A shard does not wait for the attempts of others."""
+    on = parts(2)
+    on.start()
+    await on.append(0, "first")
+    await on.vendor.got(1)
+    await on.team.give_up(1, PATIENCE * 9)
+    assert on.team.workers.keys() == {0}
+
+
+async def test_a_shard_that_is_fenced_while_it_is_given_up_ends(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Giving a shard up ends without an error if another process takes the shard meanwhile."""
+    on = parts(2)
+    on.start()
+    await on.append(0, "first")
+    await on.vendor.got(1)
+
+    async def fenced(*_: Any, **__: Any) -> None:
+        raise Fenced("shard 0 belongs to another node")
+
+    monkeypatch.setattr(on.shards[0], "settle", fenced)
+    giving = asyncio.create_task(on.team.give_up(0, PATIENCE))
+    await asyncio.sleep(0)
+    on.vendor.answer()
+    await giving
+    assert on.team.workers.keys() == {1}
+
+
+async def test_a_probe_of_a_shard_that_is_gone_holds_up_no_other(
+    parts: Callable[..., Parts],
+) -> None:
+    """If the shard of the attempt that probes the vendor is lost, another shard probes."""
+    on = parts(2, retry_min=0.01, retry_max=0.01, concurrency=9)
+    on.start()
+    await on.team.ready()
+    await on.append(0, *(f"bad{n}" for n in range(5)))
+    await on.vendor.got(5)
+    for _ in range(5):
+        on.vendor.answer(500)
+    await on.vendor.got(1)
+    assert on.team.status().circuit == "half_open"
+    await on.append(1, "good")
+    on.team.abandon(0)
+    on.vendor.answer()
+    assert await on.vendor.got(1) == ["good"]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+async def test_attempts_wait_for_the_lease(parts: Callable[..., Parts], shards: int) -> None:
+    """While the process is not leased no attempt begins; those under way end and are recorded."""
+    leased = True
+    on = parts(shards, lambda: leased)
+    on.start()
+    await on.team.ready()
+    await on.append(0, "first")
+    await on.vendor.got(1)
+    leased = False
+    await on.append(0, "second")
+    await until(lambda: len(on.team.workers[0].queue) == 1)
+    on.vendor.answer()
+    await settled(on, 0, 1)
+    assert on.vendor.waiting == []
+    leased = True
+    assert await on.vendor.got(1) == ["second"]
