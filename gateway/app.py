@@ -43,7 +43,7 @@ from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
 from gateway.routing.steps import StepChain
 from gateway.shadow.recorder import ShadowRecorder, bounds_of, shadow_delivery
-from gateway.spool import DiskFull, Entry, Spool, SpoolLimits, SpoolNotice
+from gateway.spool import DiskFull, Entry, Shard, Spool, SpoolLimits, SpoolNotice
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.trace.from_spool import EvictionRecorder
 from gateway.tracking import ViolationCounter
@@ -131,10 +131,7 @@ class Gateway:
         Raises:
             SpoolError: the spool cannot be used.
         """
-        for shard in self.spool.shards:
-            shard.subscribe(partial(self._noticed, shard.number))
-            worker_of = partial(self._worker_of, shard.number)
-            shard.follow(HandOver(worker_of, self._events_of, self.replies).offer)
+        self.spool.run_shards(self)
         self.spool.spares(self.observer.recorder.give_up_file)
         try:
             await self._take_up()
@@ -145,6 +142,24 @@ class Gateway:
             log.warning("waiting_for_disk_space", reason=self._starting)
             self._start = asyncio.get_running_loop().create_task(self._start_later())
         await self.alerting.configure(self.config.alerts)
+
+    def start_shard(self, shard: Shard) -> None:
+        """Deliver a shard from now on, to all destinations."""
+        shard.subscribe(partial(self._noticed, shard.number))
+        worker_of = partial(self._worker_of, shard.number)
+        shard.follow(HandOver(worker_of, self._events_of, self.replies).offer)
+        for team in self.teams.values():
+            team.add(shard)
+
+    async def finish_shard(self, shard: Shard) -> None:
+        """Finish the attempts of a shard that this process gives up, and record them."""
+        grace = self.config.server.drain_timeout
+        await _each(team.give_up(shard.number, grace) for team in self.teams.values())
+
+    def abandon_shard(self, shard: Shard) -> None:
+        """Deliver nothing more of a shard that this process has lost."""
+        for team in self.teams.values():
+            team.abandon(shard.number)
 
     async def _start_later(self) -> None:
         while not self.accepting:
@@ -319,6 +334,7 @@ class Gateway:
             steps_of=self.steps_of,
             observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
+            leased=self.spool.leased,
         )
         team.configured = config
         return team

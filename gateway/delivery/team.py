@@ -119,7 +119,7 @@ class Team(SharedState):
             return
         worker.leaving = True
         self._close()
-        if not await worker.quiet(grace):
+        if worker.listening and not await worker.quiet(grace):
             log.warning(
                 "drain_timed_out", destination=self.name, shard=shard, in_flight=worker.active
             )

@@ -9,7 +9,7 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
-from gateway.spool.interface import Intake, Offer, Shard, Spool, SpoolAdmin
+from gateway.spool.interface import Intake, Offer, Shard, ShardRunner, Spool, SpoolAdmin
 from gateway.spool.values import (
     Appended,
     Attempt,
@@ -69,6 +69,7 @@ __all__ = [
     "Progress",
     "QueueDepth",
     "Shard",
+    "ShardRunner",
     "Spool",
     "SpoolAdmin",
     "SpoolFull",

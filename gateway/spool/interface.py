@@ -305,12 +305,40 @@ class SpoolAdmin(Protocol):
         ...
 
 
+class ShardRunner(Protocol):
+    """Delivers what is in the shards that this process owns."""
+
+    def start_shard(self, shard: Shard) -> None:
+        """Deliver a shard from now on; it hands nothing over before this returns."""
+        ...
+
+    async def finish_shard(self, shard: Shard) -> None:
+        """Begin no more attempts, wait for those under way, and record them.
+
+        The shard is one of `Spool.shards` no more.
+        """
+        ...
+
+    def abandon_shard(self, shard: Shard) -> None:
+        """Begin no more attempts, and record nothing: the shard is, or may be, another's."""
+        ...
+
+
 class Spool(Intake, SpoolAdmin, Protocol):
     """A durable log as a whole."""
 
     @property
     def shards(self) -> Sequence[Shard]:
-        """Return the shards that this process owns."""
+        """Return the shards that this process owns now."""
+        ...
+
+    @property
+    def leased(self) -> Callable[[], bool] | None:
+        """Return what tells whether attempts may begin now; None if they always may."""
+        ...
+
+    def run_shards(self, runner: ShardRunner) -> None:
+        """Tell *runner* of each shard that this process owns, now and later."""
         ...
 
     def spares(self, what: Callable[[], None]) -> None:

@@ -22,7 +22,7 @@ from gateway.delivery.worker import MAX_ISOLATED_ATTEMPTS
 from gateway.event import Event
 from gateway.http import Request, Response
 from gateway.spool import Attempt, DeliveryRef, Entry, WaitingDelivery
-from gateway.spool.sqlite.user_hash import UserHash
+from gateway.spool.user_hash import UserHash
 from gateway.verdict import retry_after, verdict_by_status
 
 NUMBERS = count()

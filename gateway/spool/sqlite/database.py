@@ -164,7 +164,7 @@ dead letters. ``taken`` has the deliveries that the spool evicted while a worker
 flight. In an earlier file ``accepted`` starts with what the file contains. Triggers count the
 bytes of dead letters and waiting deliveries per destination, whichever process writes: the request
 once, and about 200 bytes for each. ``secret`` is the key of the user hashes
-(`gateway.spool.sqlite.user_hash`); it never changes."""
+(`gateway.spool.user_hash`); it never changes."""
 
 
 def mask_bit(number: int) -> int:

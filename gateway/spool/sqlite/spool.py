@@ -19,7 +19,7 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
-from gateway.spool.interface import Offer, Shard
+from gateway.spool.interface import Offer, Shard, ShardRunner
 from gateway.spool.sqlite import commands, consent, dead_letters, reader
 from gateway.spool.sqlite.commands import (
     AppendEntry,
@@ -35,8 +35,8 @@ from gateway.spool.sqlite.database import lock
 from gateway.spool.sqlite.dedup import dedup_keys
 from gateway.spool.sqlite.reader import SpoolReader, read_pending
 from gateway.spool.sqlite.session import WriterSession
-from gateway.spool.sqlite.user_hash import UserHash
 from gateway.spool.sqlite.writer import Writer
+from gateway.spool.user_hash import UserHash
 from gateway.spool.values import (
     Appended,
     BacklogLimit,
@@ -235,6 +235,14 @@ class SqliteSpool:
     def shards(self) -> Sequence[Shard]:
         """Return the spool itself."""
         return (self,)
+
+    @property
+    def leased(self) -> None:
+        """Return None: no other process can own the shard."""
+
+    def run_shards(self, runner: ShardRunner) -> None:
+        """Tell *runner* of the spool, which stays its shard."""
+        runner.start_shard(self)
 
     def follow(self, offer: Offer) -> None:
         """Call *offer* on the loop for each new entry (see ``Shard.follow``)."""
