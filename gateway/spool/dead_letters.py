@@ -84,6 +84,15 @@ def reason_pattern(reason: str) -> str:
     return _NUMBERS.sub("#", reason)[:MAX_PATTERN_CHARS]
 
 
+AT_ONCE = 0.0
+"""Due time of a replayed delivery: in the past by any clock."""
+
+
+def replay_reason(cause: str, reason: str) -> str:
+    """Return the reason of a replayed delivery, given those of its dead letter."""
+    return f"replayed, was {cause}: {reason}"
+
+
 Hide = Callable[[str], str]
 MAX_SENDER_CHARS = 1000
 """Characters that a summary keeps of a text from the sender."""

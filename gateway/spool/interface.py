@@ -76,16 +76,19 @@ class Intake(Protocol):
     ) -> Awaitable[Appended]:
         """Return where the entry is in the log once it is durable.
 
-        Before that, the followers of its shard have got it (`Shard.follow`), even if the waiter was
-        cancelled. *events* are its parsed events, for the followers. Raises SpoolFull at a limit
-        and SpoolError for other failures; then nothing is stored. Every target must be registered.
-        The stored entry lacks the targets that refuse it (see ``refusing``).
+        The followers of its shard get it (`Shard.follow`) even if the waiter was cancelled: before
+        that with one process, about then where several share the log. *events* are its parsed
+        events, for the followers. Raises SpoolFull at a limit and SpoolError for other failures;
+        then nothing is stored. Every target must be registered. The stored entry lacks the targets
+        that refuse it (see ``refusing``).
 
         With ``once``, events are removed from ``entry.targets`` if the same source sent the same
         id of the same user within the window before. The stored entry lacks them. If no target is
         left, nothing is stored. An id counts once its entry is durable, and only if the event has a
         target; a repeat of an entry that is being written waits for its result. Ids are kept for
-        the whole window, even if the entry is deleted, and count towards ``max_bytes``.
+        the whole window, even if the entry is deleted, and count towards ``max_bytes``. Where
+        several processes share the log, the owner of the shard removes them afterwards: the result
+        may name none.
         """
         ...
 

@@ -42,8 +42,8 @@ _FINAL = frozenset({400, 403})
 """Kinds of errors of the API that a repeat does not change."""
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _STREAM_EXISTS = 10058
-_NOT_FOUND = frozenset({10037, 10043, 10059})
-"""No such message, none with that sequence, no such stream."""
+_NOT_FOUND = frozenset({10014, 10037, 10043, 10059})
+"""No such consumer, no such message, none with that sequence, no such stream."""
 
 log = structlog.get_logger()
 
@@ -302,11 +302,12 @@ class NatsConnection:
         return await self._repeat(once)
 
     async def read_all(
-        self, stream: str, subject: str, start: int, end: int
+        self, stream: str, subject: str, start: int, end: int, *, may_vanish: bool = False
     ) -> AsyncIterator[StoredMessage]:
         """Yield a subject's messages from sequence *start* to *end*, which must exist.
 
-        Raises Unanswered if no replica has the last one in time.
+        With *may_vanish* it may be deleted meanwhile. Raises Unanswered if no replica has it in
+        time.
         """
         until = time.monotonic() + self.patience
         while start <= end:
@@ -317,6 +318,8 @@ class NatsConnection:
             if page:
                 start = page[-1].seq + 1
                 until = time.monotonic() + self.patience
+            elif may_vanish and await self.message(stream, subject, end) is None:
+                return
             elif time.monotonic() >= until:
                 raise Unanswered(f"{subject}: no replica has message {end}")
             else:
@@ -382,7 +385,8 @@ class NatsConnection:
         try:
             await self.send(subject, request, inbox)
             while True:
-                message = await asyncio.wait_for(queue.get(), ATTEMPT)
+                async with asyncio.timeout(ATTEMPT):
+                    message = await queue.get()
                 headers = message.headers or {}
                 if "Nats-Sequence" in headers:
                     found.append(_stored_message(headers, message.data))

@@ -82,12 +82,15 @@ class ShardDeadLetters:
         order = sorted(groups.values(), key=lambda group: (-group.count, -group.last))
         return order[:limit]
 
+    async def selected(self, which: Sequence[int] | DeadLetterFilter) -> list[DeadLetter]:
+        """Return all dead letters with some ids, or that a filter selects."""
+        if isinstance(which, DeadLetterFilter):
+            return [one async for one in self._letters(0) if matches(which, one)]
+        return [one for number in which if (one := await self.one(number))]
+
     async def delete(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Delete dead letters, by ids or by filter; return how many there were."""
-        if isinstance(which, DeadLetterFilter):
-            found = [one async for one in self._letters(0) if matches(which, one)]
-        else:
-            found = [one for number in which if (one := await self.one(number))]
+        found = await self.selected(which)
         there: dict[int, str] = {}
 
         def drop() -> Changes:
@@ -120,7 +123,7 @@ class ShardDeadLetters:
             return
         start = message_of(after)
         async for message in self._connection.read_all(
-            self._stream, self._subject, start, last.seq
+            self._stream, self._subject, start, last.seq, may_vanish=True
         ):
             for letter in self._of(message):
                 if letter.id > after:

@@ -13,10 +13,12 @@ import msgspec
 
 from gateway.errors import SpoolError
 from gateway.event import Event
+from gateway.spool.clock import Clock, SteadyClock
+from gateway.spool.dedup import dedup_keys
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
-from gateway.spool.rows import pack
-from gateway.spool.values import Entry, SpoolFull
+from gateway.spool.rows import pack, unpack
+from gateway.spool.values import DedupWindow, Entry, SpoolFull
 
 MAX_FRAMES = 4
 """Frames on their way at a time; one of each shard, which keeps their order."""
@@ -26,8 +28,34 @@ MAX_GATHERED = 64 * 1024 * 1024
 """Bytes of entries that may wait for a frame."""
 _RETRY_AFTER = 1.0
 
-Row = tuple[str, bytes, bytes]
-"""id, meta, body: see `gateway.spool.rows`."""
+
+class ReplayedLetter(msgspec.Struct, frozen=True, array_like=True):
+    """A dead letter that a row replays: its delivery waits, due at once."""
+
+    letter: int
+    """The id of the dead letter, which is no more then."""
+    index: int
+    user: str
+    event_name: str
+    reason: str
+
+
+class FrameRow(msgspec.Struct, frozen=True, array_like=True):
+    """An entry in a frame; see `gateway.spool.rows`."""
+
+    id: str
+    meta: bytes
+    body: bytes
+    ids: dict[int, bytes] = {}
+    """Dedup keys by event index."""
+    window: float = 0.0
+    """Seconds for which the keys are remembered."""
+    replays: list[ReplayedLetter] = []
+    """The dead letters that it replays, one for each of its deliveries; else it is a new entry."""
+
+    def entry(self) -> Entry:
+        """Return the entry as it was sent."""
+        return unpack(self.id, self.meta, self.body)
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -37,7 +65,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     """The gateway that stored it, named anew at each start."""
     number: int
     """Rises with each frame of the origin."""
-    rows: list[Row]
+    at: float
+    """Unix seconds at which it was sent, by the origin's clock."""
+    rows: list[FrameRow]
 
 
 class OwnEntry(NamedTuple):
@@ -55,7 +85,15 @@ class _Pending(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-decode_frame = msgspec.msgpack.Decoder(Frame).decode
+_decode = msgspec.msgpack.Decoder(Frame).decode
+
+
+def read_frame(data: bytes, message: int) -> Frame:
+    """Return the frame of a message; raises SpoolError if there is none: NATS lost it."""
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise SpoolError(f"NATS lost frame {message}, it cannot be read: {error}") from error
 
 
 class FrameWriter:
@@ -65,11 +103,19 @@ class FrameWriter:
         connection: of this gateway.
         layout: names the subjects.
         origin: names this start of this gateway.
+        clock: of this gateway's spool.
     """
 
-    def __init__(self, connection: NatsConnection, layout: Layout, origin: str) -> None:
+    def __init__(
+        self,
+        connection: NatsConnection,
+        layout: Layout,
+        origin: str,
+        clock: Clock | None = None,
+    ) -> None:
         self.origin = origin
         self.connection, self.layout = connection, layout
+        self.clock: Clock = clock or SteadyClock()
         self._gathered: dict[int, deque[_Pending]] = defaultdict(deque)
         self._size = 0
         self._number = 0
@@ -78,16 +124,28 @@ class FrameWriter:
         self._followed: dict[int, dict[int, list[OwnEntry]]] = {}
 
     def append(
-        self, shard: int, entry: Entry, events: Sequence[Event] | None = None
+        self,
+        shard: int,
+        entry: Entry,
+        events: Sequence[Event] | None = None,
+        once: DedupWindow | None = None,
+        *,
+        replays: Sequence[ReplayedLetter] = (),
     ) -> asyncio.Future[int]:
         """Return the entry's seq once its frame is stored.
 
-        Raises SpoolFull if too much waits for the servers. The future raises SpoolError if the
-        entry cannot be written, or if NATS did not answer; then it may be stored nevertheless.
+        With *once* the owner of the shard leaves duplicates out, in the order of the log. Raises
+        SpoolFull if too much waits for the servers. The future raises SpoolError if the entry
+        cannot be written, or if NATS did not answer; then it may be stored nevertheless.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            row = _encode((entry.id, pack(entry), entry.request.body))
+            ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
+            row = _encode(
+                (entry.id, pack(entry), entry.request.body, ids, window, replays)
+                if ids or replays
+                else (entry.id, pack(entry), entry.request.body)
+            )
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             future.set_exception(SpoolError(f"{entry.id!r} cannot be written: {error}"))
             return future
@@ -135,7 +193,7 @@ class FrameWriter:
         followed = self._followed.get(shard)
         if followed is not None:
             followed[number] = [job.own for job in jobs]
-        data = _encode((self.origin, number, [job.row for job in jobs]))
+        data = _encode((self.origin, number, self.clock.now(), [job.row for job in jobs]))
         try:
             message = await self.connection.store(
                 self.layout.log(shard), data, message_id=f"{self.origin}.{number}"

@@ -4,8 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.spool.dead_letters import DeadLetter, DeadLetterFilter, reason_pattern
+from gateway.spool.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    reason_pattern,
+    replay_reason,
+)
 from gateway.spool.jetstream.connection import StoredMessage
+from gateway.spool.jetstream.frames import ReplayedLetter
 from gateway.spool.jetstream.layout import MAX_ROWS, seq_of
 from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
 from gateway.spool.values import Cause, DeliveryRef, Entry, FailedDelivery
@@ -95,6 +101,33 @@ def read_letters(message: StoredMessage) -> list[DeadLetter]:
             user=row.user,
         )
         for place, row in enumerate(found.letters)
+    ]
+
+
+def replay_groups(letters: Sequence[DeadLetter]) -> list[tuple[Entry, list[ReplayedLetter]]]:
+    """Return the entries that replay letters, in their order, and which letter each replays.
+
+    Letters of one entry and destination share an entry, unless they are of the same delivery.
+    """
+    groups: dict[tuple[str, int, int], dict[int, DeadLetter]] = {}
+    for letter in letters:
+        name, mark, again = letter.destination, letter.mark, 0
+        while mark.index in groups.get((name, mark.seq, again), {}):
+            again += 1
+        groups.setdefault((name, mark.seq, again), {})[mark.index] = letter
+    return [
+        (
+            msgspec.structs.replace(
+                next(iter(group.values())).entry, targets={name: tuple(sorted(group))}
+            ),
+            [
+                ReplayedLetter(
+                    one.id, index, one.user, one.event_name, replay_reason(one.cause, one.reason)
+                )
+                for index, one in group.items()
+            ],
+        )
+        for (name, _, _), group in groups.items()
     ]
 
 

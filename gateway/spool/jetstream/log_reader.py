@@ -1,12 +1,14 @@
 """Read a shard's entries: from the log, or their copies once the log is trimmed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
+from gateway.spool.dedup import without
 from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
-from gateway.spool.jetstream.frames import Frame, decode_frame
+from gateway.spool.jetstream.frames import Frame, read_frame
 from gateway.spool.jetstream.layout import Layout, index_of, message_of
-from gateway.spool.rows import unpack
 from gateway.spool.values import Entry
 
 _TOGETHER = 64
@@ -25,13 +27,21 @@ class LogReader:
         connection: of this gateway.
         layout: names streams and subjects.
         shard: its number.
+        left_out: by seq, the deliveries that entries of the log do not have any more.
 
     Attributes:
         trimmed: frames before this sequence are no longer in the log.
     """
 
-    def __init__(self, connection: NatsConnection, layout: Layout, shard: int) -> None:
+    def __init__(
+        self,
+        connection: NatsConnection,
+        layout: Layout,
+        shard: int,
+        left_out: Mapping[int, Collection[int]],
+    ) -> None:
         self._connection, self._layout, self._shard = connection, layout, shard
+        self._left_out = left_out
         self.trimmed = 0
 
     async def last(self) -> StoredMessage | None:
@@ -47,7 +57,7 @@ class LogReader:
         """Yield all frames from sequence *start* to *end*, which must exist."""
         stream, subject = self._layout.log_stream, self._layout.log(self._shard)
         async for message in self._connection.read_all(stream, subject, start, end):
-            yield message, decode_frame(message.data)
+            yield message, read_frame(message.data, message.seq)
 
     async def entries(self, seqs: Iterable[int]) -> dict[int, Entry]:
         """Return the entries with these seqs that exist, in the order of the log."""
@@ -80,7 +90,7 @@ class LogReader:
                 if message is None and number > last:
                     message = await self._message(number)
                 if message is not None:
-                    found |= _entries_of(message, wanted[number])
+                    found |= self._entries_of(message, wanted[number])
             queue = queue[near:]
         return found
 
@@ -97,9 +107,18 @@ class LogReader:
     async def _copy(self, seq: int) -> Entry | None:
         subject = self._layout.waiting(self._shard, seq)
         message = await self._connection.last(self._layout.state_stream, subject)
-        return unpack(*decode_frame(message.data).rows[0]) if message else None
+        return read_frame(message.data, message.seq).rows[0].entry() if message else None
 
-
-def _entries_of(message: StoredMessage, seqs: Iterable[int]) -> dict[int, Entry]:
-    rows = decode_frame(message.data).rows
-    return {seq: unpack(*rows[index_of(seq)]) for seq in seqs if index_of(seq) < len(rows)}
+    def _entries_of(self, message: StoredMessage, seqs: Iterable[int]) -> dict[int, Entry]:
+        rows = read_frame(message.data, message.seq).rows
+        found: dict[int, Entry] = {}
+        for seq in seqs:
+            if index_of(seq) >= len(rows):
+                continue
+            entry = rows[index_of(seq)].entry()
+            if left_out := self._left_out.get(seq):
+                entry = replace(entry, targets=without(entry.targets, left_out))
+                if not entry.targets:
+                    continue
+            found[seq] = entry
+        return found

@@ -22,6 +22,8 @@ SNAPSHOT_INTERVAL = 400
 """Records after which the state is written as a whole."""
 MAX_RECORD_BYTES = 512 * 1024
 """Bytes of waiting deliveries and dead letters at which a report is written in several records."""
+_MAX_DECISION_BYTES = 128 * 1024
+"""Bytes of decisions that share a record with other changes."""
 _MAX_LETTERS = 256
 """Dead letters of one record; a batch has room for 1,000 messages."""
 _ROW_BYTES = 128
@@ -66,6 +68,8 @@ class ProgressRecorder:
         self._work, self._hurried = asyncio.Event(), asyncio.Event()
         self._wrote = 0.0
         self._since_snapshot = 0
+        self._parts = 1
+        """Records of the last snapshot: a large one is written less often."""
         self._task: asyncio.Task[None] | None = None
         self._ended: SpoolError | None = None
 
@@ -108,12 +112,19 @@ class ProgressRecorder:
         reports, self._reports = self._reports, []
         _fail(reports, self._ended)
 
+    def end(self, error: Fenced) -> None:
+        """Write nothing more; what was reported fails."""
+        self._ended = error
+        reports, self._reports = self._reports, []
+        _fail(reports, error)
+
     async def _run(self) -> None:
         while not self._ended:
             await self._work.wait()
             rest = self._wrote + PACE - time.monotonic()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), max(rest, 0))
+                async with asyncio.timeout(max(rest, 0)):
+                    await self._hurried.wait()
             if self._ended:
                 return
             self._wrote = time.monotonic()
@@ -223,13 +234,20 @@ class ProgressRecorder:
                 raise
 
     async def _store(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
+        *early, body.decisions = self._state.decisions(body.position, _MAX_DECISION_BYTES)
+        for decisions in early:
+            new = [self._state.destinations[name].snapshot() for name in self._state.new]
+            await self._write_changes(Changes(decisions[-1].seq, new, decisions=decisions), [])
+        await self._write_changes(body, beside)
+
+    async def _write_changes(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
         await self._journal.write("settle", _encode(body), beside=beside)
         self._state.apply(body)
         self._since_snapshot += 1
 
     async def _snapshot(self) -> None:
         """Write the whole state when it is time, and delete the records before it."""
-        if self._since_snapshot < SNAPSHOT_INTERVAL or self._ended:
+        if self._since_snapshot < SNAPSHOT_INTERVAL * self._parts or self._ended:
             return
         try:
             first = await self._write_snapshot()
@@ -246,15 +264,14 @@ class ProgressRecorder:
             await self._journal.write("snapshot", _encode(part), part=number, parts=len(parts))
             for number, part in enumerate(parts, 1)
         ]
-        self._state.new.clear()
+        self._parts = len(parts)
+        self._state.new -= {change.destination for part in parts for change in part.changes}
         return seqs[0]
 
     def _note(self, error: SpoolError) -> None:
         """End if the shard is somebody else's."""
         if isinstance(error, Fenced):
-            self._ended = error
-            reports, self._reports = self._reports, []
-            _fail(reports, error)
+            self.end(error)
 
 
 def _pieces(progress: Progress) -> Iterator[Progress]:

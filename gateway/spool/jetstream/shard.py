@@ -8,21 +8,26 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.spool.dead_letters import DeadLetterFilter
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
 from gateway.spool.jetstream.dead_letters import ShardDeadLetters
 from gateway.spool.jetstream.follower import Follower
-from gateway.spool.jetstream.frames import Frame, FrameWriter, OwnEntry, decode_frame
+from gateway.spool.jetstream.frames import Frame, FrameRow, FrameWriter, OwnEntry, read_frame
 from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
-from gateway.spool.jetstream.layout import message_of, seq_of
+from gateway.spool.jetstream.layout import MAX_ROWS, message_of, seq_of
+from gateway.spool.jetstream.letter_messages import replay_groups
 from gateway.spool.jetstream.log_reader import LogReader
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.state import Changes, ShardState
-from gateway.spool.rows import pack, targets_of, unpack
+from gateway.spool.rows import pack, targets_of
 from gateway.spool.values import (
     Balance,
+    DeadLettersReplayed,
     Entry,
     Fenced,
     LogRecord,
@@ -79,7 +84,7 @@ class JetStreamShard:
         self._writer = writer
         self._connection, self._layout = connection, layout = writer.connection, writer.layout
         self._hash, self._trim_delay = user_hash, trim_delay
-        self._log = LogReader(connection, layout, number)
+        self._log = LogReader(connection, layout, number, self.state.left_out)
         self._journal = ShardJournal(
             connection, layout.state_stream, layout.journal(number), writer.origin
         )
@@ -98,6 +103,9 @@ class JetStreamShard:
         self._passed: deque[tuple[float, int]] = deque()
         """When which frames were no longer needed."""
         self._copied: set[int] = set()
+        self._lost = ""
+        """Which frame cannot be read."""
+        self._waiters: list[asyncio.Future[None]] = []
         self._closed = "the shard is not claimed"
 
     # ---- ownership -----------------------------------------------------------------------
@@ -109,8 +117,8 @@ class JetStreamShard:
 
     @property
     def fenced(self) -> bool:
-        """Return whether another gateway has claimed the shard since."""
-        return self._journal.fenced
+        """Return whether the shard ended: another gateway claimed it, or NATS lost a frame."""
+        return self._journal.fenced or bool(self._lost)
 
     async def claim(self, may_take: Callable[[str], bool] = lambda _: True) -> bool:
         """Take the shard over and read its state; return whether it is ours.
@@ -147,10 +155,9 @@ class JetStreamShard:
         cursors = [found.cursor for found in state.destinations.values()]
         start = message_of(min(cursors, default=recorded))
         async for message, frame in self._log.frames(start, last.seq):
-            for index, (_, meta, _) in enumerate(frame.rows):
-                seq = seq_of(message.seq, index)
-                state.add(seq, targets_of(meta), message.at, begin=seq > recorded)
-                state.position = max(state.position, seq)
+            for index, row in enumerate(frame.rows):
+                seq, targets = seq_of(message.seq, index), targets_of(row.meta)
+                state.restore(seq, row, targets, frame.at, recorded)
         self._log.trimmed = await self._log.first()
 
     def follow(self, offer: Offer) -> None:
@@ -184,6 +191,7 @@ class JetStreamShard:
 
     async def _stop_reading(self, why: str) -> None:
         self._closed = self._closed or why
+        self._wake_waiters()
         if self._follower:
             await self._follower.stop()
         self._writer.unfollow(self.number)
@@ -194,18 +202,62 @@ class JetStreamShard:
     # ---- the log -------------------------------------------------------------------------
 
     def _on_frame(self, message: StoredMessage) -> None:
-        frame = decode_frame(message.data)
+        if self._lost:
+            return
+        try:
+            frame = read_frame(message.data, message.seq)
+        except SpoolError as error:
+            self._lost = f"{self._layout.log(self.number)}: {error}"
+            log.error("log_lost", shard=self.number, reason=self._lost)  # noqa: TRY400 - it says all
+            self._recorder.end(Fenced(self._lost))
+            return
         own = self._writer.take(self.number, frame)
-        for index in range(len(frame.rows)):
+        for index, row in enumerate(frame.rows):
             seq = seq_of(message.seq, index)
-            entry, events = own[index] if own else OwnEntry(unpack(*frame.rows[index]), None)
-            self.state.add(seq, entry.targets, message.at)
-            for offer in self._followers:
-                try:
-                    offer(LogRecord(seq, entry), events)
-                except Exception as error:  # noqa: BLE001 - a follower must not stop the others
-                    _report_exception(error)
+            if seq <= self.state.position:  # a frame comes again if an entry raised
+                continue
+            entry, events = own[index] if own else OwnEntry(row.entry(), None)
+            left = self.state.take(seq, row, entry.targets, frame.at)
+            if left is not entry.targets:
+                entry = replace(entry, targets=left)
+            if not row.replays and (left or not row.ids):
+                self._offer(LogRecord(seq, entry), events)
             self.state.position = seq
+            for name in left if row.replays else ():
+                self._tell(DeadLettersReplayed(name))
+        self._wake_waiters()
+
+    def _offer(self, record: LogRecord, events: Sequence[Event] | None) -> None:
+        for offer in self._followers:
+            try:
+                offer(record, events)
+            except Exception as error:  # noqa: BLE001 - a follower must not stop the others
+                _report_exception(error)
+
+    def _tell(self, notice: SpoolNotice) -> None:
+        for listener in self._listeners:
+            try:
+                listener(notice)
+            except Exception as error:  # noqa: BLE001 - a listener must not stop the others
+                _report_exception(error)
+
+    async def handed_over(self, seq: int) -> frozenset[int]:
+        """Wait until an entry was handed over; return the indexes of its duplicate events.
+
+        Raises SpoolError if the shard is given away before.
+        """
+        while self.state.position < seq:
+            self._check()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return frozenset(map(event_index, self.state.left_out.get(seq, ())))
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
         """Call ``listener`` on the loop for every notice about the shard."""
@@ -298,6 +350,33 @@ class JetStreamShard:
         await self._recorder.store(lambda: self.state.forgetting(destination))
         return pending
 
+    async def replay(self, which: Sequence[int] | DeadLetterFilter) -> int:
+        """Replay dead letters, by ids or by filter; return how many there were.
+
+        A row of the log names them, and has the entry once more: whoever owns the shard then makes
+        their deliveries wait, and removes the letters. Raises SpoolError if a destination is not
+        known.
+        """
+        self._check()
+        letters = await self.dead_letters.selected(which)
+        for name in {letter.destination for letter in letters}:
+            if name not in self.state.destinations:
+                raise SpoolError(
+                    f"destination {name!r} no longer exists; add it to the configuration again, or "
+                    f"delete its dead letters"
+                )
+        groups, count = replay_groups(letters), 0
+        for start in range(0, len(groups), MAX_ROWS):
+            rows = [
+                self._writer.append(self.number, entry, replays=replays)
+                for entry, replays in groups[start : start + MAX_ROWS]
+            ]
+            seqs = await asyncio.gather(*rows)
+            await self.handed_over(seqs[-1])
+            count += sum(len(replays) for _, replays in groups[start : start + MAX_ROWS])
+            count -= sum(len(self.state.left_out.get(seq, ())) for seq in seqs)
+        return count
+
     # ---- trimming ------------------------------------------------------------------------
 
     async def trim(self) -> None:
@@ -305,6 +384,7 @@ class JetStreamShard:
 
         The frame of the last entry stays, so that the end of the log is known.
         """
+        self.state.ids.sweep(self._writer.clock.sure())
         now, cut = time.monotonic(), message_of(self.state.needed())
         self._passed.append((now, cut))
         while self._passed and self._passed[0][0] <= now - self._trim_delay:
@@ -323,13 +403,15 @@ class JetStreamShard:
             await asyncio.gather(*[self._keep(seq, entry) for seq, entry in entries.items()])
         self._check()
         self._log.trimmed = cut
+        self.state.trimmed(seq_of(cut, 0))
         await self._connection.purge(
             self._layout.log_stream, self._layout.log(self.number), before=cut
         )
 
     async def _keep(self, seq: int, entry: Entry) -> None:
         """Copy an entry that still waits."""
-        frame = Frame("", 0, [(entry.id, pack(entry), entry.request.body)])
+        row = FrameRow(entry.id, pack(entry), entry.request.body)
+        frame = Frame("", 0, self._writer.clock.now(), [row])
         with contextlib.suppress(WrongSequence):  # it is there already
             await self._connection.store(
                 self._layout.waiting(self.number, seq), _encode(frame), expected=0
@@ -359,6 +441,8 @@ class JetStreamShard:
 
     def _check(self) -> None:
         """Raise SpoolError unless the shard is ours."""
+        if self._lost:
+            raise Fenced(self._lost)
         if self.fenced:
             raise Fenced(f"another gateway has taken shard {self.number} over")
         if self._closed:

@@ -4,13 +4,22 @@ A worker's report becomes a `Change`, which the journal stores; a stored change 
 report repeats is left out of the change, so that a change can be applied without the log.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from gateway.errors import SpoolError
+from gateway.spool.dedup import without
+from gateway.spool.jetstream.decisions import (
+    ID_BYTES,
+    Decision,
+    DedupIds,
+    WaitingRow,
+    decide_replay,
+)
+from gateway.spool.jetstream.frames import FrameRow
 from gateway.spool.jetstream.pending_index import PendingIndex
 from gateway.spool.jetstream.waiting_index import Mark, WaitingIndex
 from gateway.spool.rows import pack_attempts, unpack_attempts
@@ -23,19 +32,6 @@ from gateway.spool.values import (
 )
 
 
-class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A waiting delivery in the journal."""
-
-    seq: int
-    index: int
-    due: float
-    parked: bool
-    user: str
-    event_name: str
-    reason: str
-    attempts: bytes
-
-
 class Change(msgspec.Struct, array_like=True):
     """What a record changes for one destination; in a snapshot, all that it has."""
 
@@ -46,13 +42,19 @@ class Change(msgspec.Struct, array_like=True):
     """Finished deliveries that waited or that are after the cursor."""
     dead: list[Mark] = []
     """Deliveries that became dead letters."""
+    counted: int = 0
+    """The last entry that ``accepted`` and ``replayed`` count. All counts are totals."""
     accepted: int = 0
-    """Deliveries of all entries up to the record's position. This and the counts are totals."""
+    replayed: int = 0
+    """Deliveries of replayed dead letters."""
     delivered: int = 0
     declined: int = 0
     shadowed: int = 0
     dropped: int = 0
-    dead_letters: int = 0
+    letters: int = 0
+    """Dead letters that were made."""
+    deleted: int = 0
+    """Those that were deleted."""
 
 
 class Changes(msgspec.Struct, array_like=True):
@@ -65,6 +67,12 @@ class Changes(msgspec.Struct, array_like=True):
     """Destinations that are no more."""
     removed: list[int] = []
     """Ids of dead letters that are no more, although their messages may be."""
+    decisions: list[Decision] = []
+    """About entries after the position of the record before."""
+    ids: list[tuple[bytes, float]] = []
+    """In a snapshot: all dedup keys, see `Decision`."""
+    left_out: dict[int, list[int]] = {}
+    """In a snapshot: by seq, the deliveries that entries have lost."""
 
 
 class Counts(NamedTuple):
@@ -88,22 +96,36 @@ class DestinationState:
         self.name, self.cursor = name, cursor
         self.waiting = WaitingIndex()
         self.pending = PendingIndex()
-        self.accepted = self.delivered = self.declined = self.shadowed = 0
-        self.dropped = self.dead_letters = 0
+        self.accepted = self.replayed = self.delivered = self.declined = self.shadowed = 0
+        self.dropped = self.letters = self.deleted = 0
         self._counted = 0
-        """The last entry that ``accepted`` counts."""
+        """The last entry that ``accepted`` and ``replayed`` count."""
         self._excepted: dict[int, set[int]] = {}
         """Deliveries after the cursor that are waiting, finished or dead."""
         self._unread = 0
         """All others after the cursor."""
 
-    def add(self, seq: int, deliveries: int, at: float) -> None:
+    @property
+    def dead_letters(self) -> int:
+        """Return the number of dead letters that exist."""
+        return self.letters - self.deleted - self.replayed
+
+    def add(self, seq: int, deliveries: int, at: float, *, replay: bool = False) -> None:
         """Count an entry after the cursor; *at* is its time in Unix seconds."""
         self.pending.add(seq, deliveries, at)
         self._unread += deliveries - len(self._excepted.get(seq, ()))
         if seq > self._counted:
-            self.accepted += deliveries
             self._counted = seq
+            if replay:
+                self.replayed += deliveries
+            else:
+                self.accepted += deliveries
+
+    def wait(self, rows: Iterable[WaitingRow]) -> None:
+        """Add waiting deliveries."""
+        for row in rows:
+            self.waiting.add(_waiting_delivery(row))
+            self._except(row.seq, row.index)
 
     def open_numbers(self, seq: int, numbers: Deliveries) -> Deliveries:
         """Return those deliveries of an entry that are neither waiting nor finished."""
@@ -139,18 +161,31 @@ class DestinationState:
         new = {(row.seq, row.index) for row in waiting}
         dead = self._ending((one.mark for one in progress.dead), new)
         ended = self._ending(progress.done, new)
+        change = self._change()
+        change.cursor = max(self.cursor, progress.cursor)
+        change.waiting = waiting
+        change.ended = [mark for mark in ended if mark not in dead]
+        change.dead = list(dead)
+        change.delivered = max(self.delivered, progress.delivered or 0)
+        change.declined = max(self.declined, progress.declined or 0)
+        change.shadowed = max(self.shadowed, progress.shadowed or 0)
+        change.letters += len(dead)
+        return change
+
+    def _change(self) -> Change:
+        """Return cursor and counts as they are."""
         return Change(
             destination=self.name,
-            cursor=max(self.cursor, progress.cursor),
-            waiting=waiting,
-            ended=[mark for mark in ended if mark not in dead],
-            dead=list(dead),
+            cursor=self.cursor,
+            counted=self._counted,
             accepted=self.accepted,
-            delivered=max(self.delivered, progress.delivered or 0),
-            declined=max(self.declined, progress.declined or 0),
-            shadowed=max(self.shadowed, progress.shadowed or 0),
+            replayed=self.replayed,
+            delivered=self.delivered,
+            declined=self.declined,
+            shadowed=self.shadowed,
             dropped=self.dropped,
-            dead_letters=self.dead_letters + len(dead),
+            letters=self.letters,
+            deleted=self.deleted,
         )
 
     def _is_pending(self, mark: DeliveryRef) -> bool:
@@ -164,20 +199,19 @@ class DestinationState:
             if (mark.seq, mark.index) in new or self._is_pending(mark)
         }
 
-    def apply(self, change: Change, position: int) -> None:
-        """Apply a change that the journal has, of a record with that position."""
-        for row in change.waiting:
-            self.waiting.add(_waiting_delivery(row))
-            self._except(row.seq, row.index)
+    def apply(self, change: Change) -> None:
+        """Apply a change that the journal has."""
+        self.wait(change.waiting)
         for seq, index in (*change.ended, *change.dead):
             self.waiting.remove((seq, index))
             self._except(seq, index)
         self._advance(change.cursor)
-        if position > self._counted:
-            self.accepted, self._counted = change.accepted, position
+        if change.counted > self._counted:
+            self._counted = change.counted
+            self.accepted, self.replayed = change.accepted, change.replayed
         self.delivered, self.declined = change.delivered, change.declined
         self.shadowed, self.dropped = change.shadowed, change.dropped
-        self.dead_letters = change.dead_letters
+        self.letters, self.deleted = change.letters, change.deleted
 
     def _except(self, seq: int, index: int) -> None:
         if seq <= self.cursor:
@@ -205,17 +239,9 @@ class DestinationState:
             for index in indexes
             if (seq, index) not in self.waiting
         ]
-        return Change(
-            destination=self.name,
-            cursor=self.cursor,
-            ended=ended,
-            accepted=self.accepted,
-            delivered=self.delivered,
-            declined=self.declined,
-            shadowed=self.shadowed,
-            dropped=self.dropped,
-            dead_letters=self.dead_letters,
-        )
+        change = self._change()
+        change.ended = ended
+        return change
 
 
 class ShardState:
@@ -226,6 +252,9 @@ class ShardState:
         position: the last entry that was handed over.
         new: destinations that no record names yet; the next record must.
         removed: ids of dead letters that are no more, as long as their messages are.
+        ids: dedup keys.
+        left_out: by seq, the deliveries that entries of the log have lost.
+        unrecorded: what was decided since the last record, in the order of the log.
     """
 
     def __init__(self) -> None:
@@ -233,6 +262,9 @@ class ShardState:
         self.position = 0
         self.new: set[str] = set()
         self.removed: set[int] = set()
+        self.ids = DedupIds()
+        self.left_out: dict[int, frozenset[int]] = {}
+        self.unrecorded: deque[Decision] = deque()
 
     def begin(self, name: str, cursor: int) -> DestinationState:
         """Add a destination that begins after *cursor*."""
@@ -247,8 +279,55 @@ class ShardState:
             raise SpoolError(f"unknown destination {destination!r}; register it first")
         return found
 
+    def take(
+        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
+    ) -> Mapping[str, Deliveries]:
+        """Decide about an entry after the last one; return what is left of its targets.
+
+        *at* are the Unix seconds of its frame. What a replay begins waits.
+        """
+        if not row.ids and not row.replays:
+            self.add(seq, targets, at)
+            return targets
+        if row.replays:
+            gone = self.removed if targets.keys() <= self.destinations.keys() else None
+            decision = decide_replay(seq, row, targets, gone)
+        else:
+            decision = self.ids.decide(seq, row, targets, at)
+        if decision.left_out:
+            targets = without(targets, decision.left_out)
+        self.add(seq, targets, at, replay=bool(row.replays))
+        self._decided(decision)
+        self.unrecorded.append(decision)
+        return targets
+
+    def restore(
+        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float, recorded: int
+    ) -> None:
+        """Take an entry at a takeover; up to *recorded* another owner has decided about it."""
+        if seq > recorded:
+            self.take(seq, row, targets, at)
+            self.position = seq
+        else:
+            left = without(targets, self.left_out.get(seq, ()))
+            self.add(seq, left, at, begin=False, replay=bool(row.replays))
+
+    def _decided(self, decision: Decision) -> None:
+        self.ids.add(decision.ids)
+        if decision.left_out:
+            self.left_out[decision.seq] = frozenset(decision.left_out)
+        self.removed.update(decision.letters)
+        if found := self.destinations.get(decision.destination):
+            found.wait(decision.waiting)
+
     def add(
-        self, seq: int, targets: Mapping[str, Deliveries], at: float, *, begin: bool = True
+        self,
+        seq: int,
+        targets: Mapping[str, Deliveries],
+        at: float,
+        *,
+        begin: bool = True,
+        replay: bool = False,
     ) -> None:
         """Count an entry of the log for its destinations.
 
@@ -262,7 +341,7 @@ class ShardState:
                     continue
                 found = self.begin(name, seq - 1)
             if seq > found.cursor:
-                found.add(seq, len(numbers), at)
+                found.add(seq, len(numbers), at, replay=replay)
 
     def apply(self, changes: Changes) -> None:
         """Apply a record's changes."""
@@ -270,13 +349,40 @@ class ShardState:
             name = change.destination
             if name not in self.destinations:
                 self.destinations[name] = DestinationState(name, change.cursor)
-            self.destinations[name].apply(change, changes.position)
-            self.new.discard(name)
+        for decision in changes.decisions:
+            if decision.seq > self.position:
+                self._decided(decision)
+        for change in changes.changes:
+            self.destinations[change.destination].apply(change)
+            self.new.discard(change.destination)
         for name in changes.forgotten:
             self.destinations.pop(name, None)
             self.new.discard(name)
         self.removed.update(changes.removed)
+        self.ids.add(changes.ids)
+        self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
         self.position = max(self.position, changes.position)
+        while self.unrecorded and self.unrecorded[0].seq <= changes.position:
+            self.unrecorded.popleft()
+
+    def decisions(self, upto: int, max_bytes: int) -> list[list[Decision]]:
+        """Return what no record has about entries up to *upto*, in lists of about *max_bytes*."""
+        parts: list[list[Decision]] = [[]]
+        size = 0
+        for decision in self.unrecorded:
+            if decision.seq > upto:
+                break
+            if size >= max_bytes:
+                parts.append([])
+                size = 0
+            parts[-1].append(decision)
+            size += decision.size()
+        return parts
+
+    def trimmed(self, before: int) -> None:
+        """Forget what entries before a seq have lost: the log has them no more."""
+        for seq in [seq for seq in self.left_out if seq < before]:
+            del self.left_out[seq]
 
     def forgetting(self, destination: str) -> Changes:
         """Return the change that forgets a destination."""
@@ -289,7 +395,7 @@ class ShardState:
             if found := self.destinations.get(name):
                 change = found.snapshot(whole=False)
                 change.dropped += count
-                change.dead_letters -= count
+                change.deleted += count
                 changes.append(change)
         return Changes(self.position, changes, removed=list(letters))
 
@@ -304,8 +410,15 @@ class ShardState:
 
     def snapshot(self, max_bytes: int) -> list[Changes]:
         """Return the state as records of about *max_bytes* at most."""
-        parts: list[Changes] = []
-        part, size = Changes(self.position, [], removed=list(self.removed)), 0
+        left_out = {seq: sorted(numbers) for seq, numbers in self.left_out.items()}
+        ids = list(self.ids)
+        each = max(1, max_bytes // ID_BYTES)
+        parts = [
+            Changes(self.position, [], ids=ids[start : start + each])
+            for start in range(0, len(ids), each)
+        ]
+        part = Changes(self.position, [], removed=list(self.removed), left_out=left_out)
+        size = 0
         for found in self.destinations.values():
             change = found.snapshot()
             part.changes.append(change)

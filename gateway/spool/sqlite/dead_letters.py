@@ -12,9 +12,11 @@ import apsw
 from gateway.errors import SpoolError
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
+    AT_ONCE,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterGroup,
+    replay_reason,
 )
 from gateway.spool.rows import retarget, unpack, unpack_attempts
 from gateway.spool.sqlite.balance import balances
@@ -186,7 +188,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
         indexes = tuple(sorted(letter.event for letter in group))
         fresh = _repeat(connection, seq, {name: indexes}, now)
         for letter in group:
-            reason = f"replayed, was {letter.cause}: {letter.reason}"
+            reason = replay_reason(letter.cause, letter.reason)
             connection.execute(
                 "INSERT INTO waiting VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
                 (
@@ -205,10 +207,6 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
     for (name, _), group in groups.items():
         moved[name] += len(group)
     return moved
-
-
-AT_ONCE = 0.0
-"""Due time of a replayed delivery: in the past by any clock."""
 
 
 class _Moving(NamedTuple):

@@ -5,13 +5,12 @@ the entry is deleted earlier.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import apsw
 import msgspec
 
+from gateway.spool.dedup import numbers_of, without
 from gateway.spool.sqlite.commands import AppendEntry
-from gateway.spool.values import DedupWindow, Entry, event_index
 from gateway.sqlite import fetch
 
 ROOM = 72
@@ -26,22 +25,6 @@ _REMEMBER = {n: _INSERT + ", ".join(["(?, ?, ?)"] * n) for n in _SIZES}
 _PURGE = """
     DELETE FROM seen WHERE id IN (SELECT id FROM seen WHERE until <= ? ORDER BY until LIMIT ?)
 """
-
-
-def dedup_keys(entry: Entry, once: DedupWindow) -> dict[int, bytes]:
-    """Return the dedup key of each event by index: 16 bytes from the source and the event's id.
-
-    Events without a target are left out.
-    """
-    wanted = sorted({event_index(n) for numbers in entry.targets.values() for n in numbers})
-    source = entry.source.encode("utf-8", "surrogatepass") + b"\0"
-    return {
-        index: blake2b(
-            source + once.ids[index].encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
-        for index in wanted
-        if index in once.ids
-    }
 
 
 class Deduplicator:
@@ -84,7 +67,10 @@ class Deduplicator:
                 new[key] = None
         self._new = list(new)
         job.repeats = frozenset(repeats)
-        job.kept = _without(job.entry, repeats) if repeats else job.entry
+        if repeats:
+            targets = job.entry.targets
+            left = without(targets, numbers_of(targets, repeats))
+            job.kept = msgspec.structs.replace(job.entry, targets=left) if left else None
         if job.kept is None:
             job.result = 0
         return ROOM * len(new)
@@ -103,14 +89,6 @@ class Deduplicator:
                 values = [value for row in rows[done : done + size] for value in row]
                 self._connection.execute(statement, values)
                 done += size
-
-
-def _without(entry: Entry, repeats: set[int]) -> Entry | None:
-    targets = {}
-    for name, numbers in entry.targets.items():
-        if left := tuple(n for n in numbers if event_index(n) not in repeats):
-            targets[name] = left
-    return msgspec.structs.replace(entry, targets=targets) if targets else None
 
 
 def purge(connection: apsw.Connection, now: float, count: int) -> bool:

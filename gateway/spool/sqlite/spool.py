@@ -19,6 +19,7 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
+from gateway.spool.dedup import dedup_keys
 from gateway.spool.interface import Offer, Shard, ShardRunner
 from gateway.spool.sqlite import commands, consent, dead_letters, reader
 from gateway.spool.sqlite.commands import (
@@ -32,7 +33,6 @@ from gateway.spool.sqlite.commands import (
 )
 from gateway.spool.sqlite.cursors import DestinationCursors
 from gateway.spool.sqlite.database import lock
-from gateway.spool.sqlite.dedup import dedup_keys
 from gateway.spool.sqlite.reader import SpoolReader, read_pending
 from gateway.spool.sqlite.session import WriterSession
 from gateway.spool.sqlite.writer import Writer

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.event import Event
+from gateway.spool.clock import GivenClock
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
     DeadLetter,
@@ -47,18 +48,18 @@ class OneShardSpool:
 
     number = 0
 
-    def __init__(self, urls: Sequence[str], layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, urls: Sequence[str], layout: Layout, clock: Callable[[], float]) -> None:
+        self._layout, self.clock = layout, GivenClock(clock)
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
         self._closed = True
-        self._handed_over = asyncio.Event()
         self._followers: list[Offer] = []
+        self._appending: set[asyncio.Future[Appended]] = set()
 
     async def open(self) -> None:
         """Claim the shard; it is taken from whoever has it."""
         await self._connection.open()
-        self._writer = FrameWriter(self._connection, self._layout, uuid4().hex)
+        self._writer = FrameWriter(self._connection, self._layout, uuid4().hex, self.clock)
         self._shard = JetStreamShard(self._writer, 0, self.user_hash, trim_delay=0)
         while not await self._shard.claim():
             pass
@@ -75,6 +76,7 @@ class OneShardSpool:
         self._trimming.cancel()
         await asyncio.gather(self._trimming, return_exceptions=True)
         await self._writer.close()
+        await asyncio.gather(*self._appending, return_exceptions=True)
         await self._shard.release()
         await self._connection.close()
 
@@ -84,7 +86,6 @@ class OneShardSpool:
                 offer(record, events)
             except Exception as error:  # noqa: BLE001 - as the shard does
                 asyncio.get_running_loop().call_exception_handler({"exception": error})
-        self._handed_over.set()
 
     async def _trim(self) -> None:
         while not self._closed:
@@ -100,22 +101,23 @@ class OneShardSpool:
         self, entry: Entry, events: Sequence[Event] | None = None, once: DedupWindow | None = None
     ) -> Awaitable[Appended]:
         """Store an entry; done when it was handed over."""
-        if once:
-            not_yet("dedup")
         if self._closed:
             raise SpoolError("the spool is closed")
         if strangers := set(entry.targets) - self._registered:
             failed: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
             failed.set_exception(SpoolError(f"not registered: {strangers}"))
             return failed
-        return self._appended(self._writer.append(0, entry, events))
+        appended = asyncio.ensure_future(
+            self._appended(self._writer.append(0, entry, events, once))
+        )
+        self._appending.add(appended)
+        appended.add_done_callback(self._appending.discard)
+        return appended
 
     async def _appended(self, stored: asyncio.Future[int]) -> Appended:
-        seq = await stored
-        while self._shard.position() < seq:
-            self._handed_over.clear()
-            await self._handed_over.wait()
-        return Appended(seq)
+        repeats = await self._shard.handed_over(seq := await stored)
+        there = await self._shard.entries([seq])
+        return Appended(seq if there or not repeats else 0, repeats)
 
     def user_hash(self, user: str) -> int:
         """Return a hash of a user's key."""
@@ -227,9 +229,8 @@ class OneShardSpool:
         return await self._shard.dead_letters.delete(which)
 
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Replay nothing."""
-        del which
-        not_yet("replay")
+        """Replay dead letters."""
+        return await self._shard.replay(which)
 
     async def orphans(self) -> dict[str, QueueDepth]:
         """Return nothing."""

@@ -8,9 +8,8 @@ from nats.aio.msg import Msg
 
 from gateway.errors import SpoolError
 from gateway.spool.jetstream import frames
-from gateway.spool.jetstream.frames import FrameWriter, decode_frame
+from gateway.spool.jetstream.frames import FrameWriter, read_frame
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, message_of
-from gateway.spool.rows import unpack
 from gateway.spool.values import SpoolFull
 from gateway.testing.spool.contract import entry
 from tests.gateway.spool.jetstream.faulty_connection import (
@@ -26,7 +25,7 @@ async def stored(connection: FaultyConnection, layout: Layout, shard: int = 0) -
     last = await connection.last(layout.log_stream, layout.log(shard))
     assert last is not None
     messages = connection.read_all(layout.log_stream, layout.log(shard), 1, last.seq)
-    return [[unpack(*row).id for row in decode_frame(one.data).rows] async for one in messages]
+    return [[row.id for row in read_frame(one.data, one.seq).rows] async for one in messages]
 
 
 async def test_entries_share_frames_and_keep_their_order(

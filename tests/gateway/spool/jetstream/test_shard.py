@@ -14,7 +14,7 @@ from gateway.spool.jetstream import recorder
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
-from gateway.spool.values import DeliveryRef, Fenced, LogRecord, Progress
+from gateway.spool.values import DedupWindow, DeliveryRef, Fenced, LogRecord, Progress
 from gateway.testing.spool.contract import entry, eventually, failed, later
 from tests.cluster.servers import NatsServers
 from tests.gateway.spool.jetstream.conftest import ClaimShard, make_shard
@@ -400,3 +400,54 @@ async def test_an_abandoned_shard_records_nothing(claimed: ClaimShard, writer: F
     with pytest.raises(SpoolError):
         await report
     assert (await claimed()).cursor("a") == 0
+
+
+async def test_a_new_owner_knows_the_ids_and_replays_of_the_old_one(
+    claimed: ClaimShard, writer: FrameWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Duplicates and replays are the same after a takeover, recorded or not."""
+    monkeypatch.setattr(recorder, "_MAX_DECISION_BYTES", 200)
+    first = await claimed()
+    once = [DedupWindow({0: f"m{n}"}, 600.0) for n in range(20)]
+    seqs = [await writer.append(0, entry(f"r{n}", a=(0,)), None, once[n]) for n in range(20)]
+    await first.handed_over(await writer.append(0, entry("again", a=(0,)), None, once[3]))
+    await first.settle("a", Progress(dead=[failed(seqs[0])]), soon=True)
+    repeat = await writer.append(0, entry("later", a=(0,)), None, once[4])
+    assert await first.handed_over(repeat) == {0}
+    assert await first.replay(ALL_DEAD_LETTERS) == 1
+    (waiting,) = await first.retrying("a", EVER, 9)
+    for _ in range(2):
+        shard = await claimed()
+        assert await shard.handed_over(repeat) == {0}
+        assert await unread(shard) == seqs[1:]
+        assert await shard.retrying("a", EVER, 9) == [waiting]
+        assert await shard.dead_letters.find(ALL_DEAD_LETTERS, 0, 9) == []
+        assert (await shard.balances())["a"].unaccounted == 0
+        more = await writer.append(0, entry("more", a=(0,)), None, once[5])
+        assert await shard.handed_over(more) == {0}
+        await shard.settle("a", Progress(), soon=True)
+
+
+async def test_a_shard_with_a_frame_that_cannot_be_read_ends(
+    claimed: ClaimShard,
+    writer: FrameWriter,
+    connection: FaultyConnection,
+    layout: Layout,
+) -> None:
+    """Nothing overtakes a frame that NATS lost: its owner ends, and nobody claims it."""
+    shard = await claimed()
+    handed_over: list[LogRecord] = []
+    shard.follow(lambda record, _: handed_over.append(record))
+    await append(writer, shard, entry("r0", a=(0,)))
+    number = await connection.store(layout.log(0), b"\xc1")
+    await writer.append(0, entry("r1", a=(0,)))
+
+    async def ended() -> bool:
+        return shard.fenced
+
+    await eventually(ended)
+    with pytest.raises(Fenced, match=f"lost frame {number}"):
+        await shard.settle("a", Progress(), soon=True)
+    assert [one.entry.id for one in handed_over] == ["r0"]
+    with pytest.raises(SpoolError, match=f"lost frame {number}"):
+        await make_shard(connection, layout).claim()

@@ -1,0 +1,110 @@
+"""What a shard's owner decides about entries in the order of the log: duplicates and replays.
+
+Until a record covers an entry, the next owner decides the same from the log. So a decision needs
+only the entry, its frame's time and what was decided before.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from gateway.spool.dead_letters import AT_ONCE
+from gateway.spool.dedup import numbers_of
+from gateway.spool.jetstream.frames import FrameRow
+from gateway.spool.values import Deliveries
+
+_SWEEP = 4096
+"""Fewest ids at which expired ones are looked for."""
+ID_BYTES = 32
+"""Bytes of a dedup key in a record."""
+_ROW_BYTES = 64
+
+
+class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A waiting delivery in the journal."""
+
+    seq: int
+    index: int
+    due: float
+    parked: bool
+    user: str
+    event_name: str
+    reason: str
+    attempts: bytes
+
+
+class Decision(msgspec.Struct, array_like=True):
+    """What was decided about one entry."""
+
+    seq: int
+    ids: list[tuple[bytes, float]] = []
+    """New dedup keys, with the Unix seconds at which each expires."""
+    left_out: list[int] = []
+    """Numbers of the deliveries that the entry loses: of duplicates, or of letters that are no
+    more."""
+    destination: str = ""
+    """Of a replay."""
+    waiting: list[WaitingRow] = []
+    letters: list[int] = []
+    """Ids of the dead letters that were replayed."""
+
+    def size(self) -> int:
+        """Return about how many bytes of a record it needs."""
+        texts = sum(len(row.user) + len(row.event_name) + len(row.reason) for row in self.waiting)
+        rows = len(self.waiting) + 1
+        return _ROW_BYTES * rows + ID_BYTES * len(self.ids) + 10 * len(self.left_out) + 4 * texts
+
+
+class DedupIds:
+    """The dedup keys of a shard's events, until they expire."""
+
+    def __init__(self) -> None:
+        self._until: dict[bytes, float] = {}
+        self._sweep_at = _SWEEP
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def __iter__(self) -> Iterator[tuple[bytes, float]]:
+        return iter(self._until.items())
+
+    def decide(
+        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
+    ) -> Decision:
+        """Return which deliveries are duplicates at the time *at*, and which ids are new."""
+        repeats: set[int] = set()
+        new: dict[bytes, float] = {}
+        for event in sorted(row.ids):
+            key = row.ids[event]
+            if key in new or self._until.get(key, at) > at:
+                repeats.add(event)
+            else:
+                new[key] = at + row.window
+        left_out = sorted(numbers_of(targets, repeats)) if repeats else []
+        return Decision(seq, list(new.items()), left_out)
+
+    def add(self, ids: list[tuple[bytes, float]]) -> None:
+        """Remember new keys."""
+        self._until.update(ids)
+
+    def sweep(self, now: float) -> None:
+        """Forget what expired before *now*, when the keys have doubled since it was done last."""
+        if len(self._until) >= self._sweep_at:
+            self._until = {key: until for key, until in self._until.items() if until > now}
+            self._sweep_at = max(_SWEEP, 2 * len(self._until))
+
+
+def decide_replay(
+    seq: int, row: FrameRow, targets: Mapping[str, Deliveries], gone: set[int] | None
+) -> Decision:
+    """Return which letters a row replays: those that are not among *gone*, none if that is None."""
+    ((destination, numbers),) = targets.items()
+    there = [one for one in row.replays if gone is not None and one.letter not in gone]
+    indexes = {one.index for one in there}
+    waiting = [
+        WaitingRow(seq, one.index, AT_ONCE, False, one.user, one.event_name, one.reason, b"")  # noqa: FBT003 - a row of the journal
+        for one in there
+    ]
+    left_out = [number for number in numbers if number not in indexes]
+    letters = [one.letter for one in there]
+    return Decision(seq, [], left_out, destination, waiting, letters)
