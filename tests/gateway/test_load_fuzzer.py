@@ -62,7 +62,7 @@ def test_the_same_seed_produces_the_same_requests() -> None:
 
 
 def test_a_traceback_while_reading_is_found() -> None:
-    """An input that raises responds 500, and the finding shows the payload."""
+    """An input that raises makes the response 503, and the finding shows the payload."""
 
     class Trusting(AcmeInput):
         def read(self, request: Request, payload: Any) -> list[Event]:
@@ -73,7 +73,7 @@ def test_a_traceback_while_reading_is_found() -> None:
     class Wrong(Suite):
         input = Trusting()
 
-    assert found(Wrong).startswith("the response is 500 ")
+    assert found(Wrong).startswith("the response is 503 ")
     assert "sent: b'POST /" in found(Wrong)
 
 
