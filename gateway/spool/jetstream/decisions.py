@@ -31,6 +31,8 @@ class WaitingRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event_name: str
     reason: str
     attempts: bytes
+    since: float
+    """Unix seconds at which its entry was appended."""
 
 
 class Decision(msgspec.Struct, array_like=True):
@@ -95,14 +97,14 @@ class DedupIds:
 
 
 def decide_replay(
-    seq: int, row: FrameRow, targets: Mapping[str, Deliveries], gone: set[int] | None
+    seq: int, row: FrameRow, targets: Mapping[str, Deliveries], gone: set[int] | None, at: float
 ) -> Decision:
     """Return which letters a row replays: those that are not among *gone*, none if that is None."""
     ((destination, numbers),) = targets.items()
     there = [one for one in row.replays if gone is not None and one.letter not in gone]
     indexes = {one.index for one in there}
     waiting = [
-        WaitingRow(seq, one.index, AT_ONCE, False, one.user, one.event_name, one.reason, b"")  # noqa: FBT003 - a row of the journal
+        WaitingRow(seq, one.index, AT_ONCE, False, one.user, one.event_name, one.reason, b"", at)  # noqa: FBT003 - a row of the journal
         for one in there
     ]
     left_out = [number for number in numbers if number not in indexes]

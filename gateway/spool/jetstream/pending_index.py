@@ -36,6 +36,22 @@ class PendingIndex:
         last = bisect_right(self._seqs, upto, first)
         return list(self._seqs[first : min(last, first + limit)])
 
+    def time(self, seq: int) -> float:
+        """Return the time of an entry, 0 if it is not here."""
+        place = bisect_right(self._seqs, seq, self._start) - 1
+        if place < self._start or self._seqs[place] != seq:
+            return 0.0
+        return self._times[place]
+
+    def older(self, before: float, limit: int) -> list[int]:
+        """Return the oldest seqs, up to *limit*, until one that is not before a time."""
+        found = []
+        for place in range(self._start, min(self._start + limit, len(self._seqs))):
+            if self._times[place] >= before:
+                break
+            found.append(self._seqs[place])
+        return found
+
     def first(self) -> tuple[int, float] | None:
         """Return seq and time of the oldest entry."""
         if not self:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,11 +11,20 @@ import msgspec
 import structlog
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import StreamMessage
+from gateway.spool.jetstream.connection import StoredMessage, StreamMessage
 from gateway.spool.jetstream.journal import ShardJournal
-from gateway.spool.jetstream.letter_messages import letter_messages
+from gateway.spool.jetstream.letter_messages import letter_messages, read_letters
 from gateway.spool.jetstream.state import Change, Changes, ShardState
-from gateway.spool.values import Entry, FailedDelivery, Fenced, Progress, WaitingDelivery
+from gateway.spool.values import (
+    DeliveryRef,
+    Entry,
+    Evicted,
+    FailedDelivery,
+    Fenced,
+    Outdated,
+    Progress,
+    WaitingDelivery,
+)
 
 PACE = 0.15
 """Seconds between two records that nobody waits for."""
@@ -24,6 +34,8 @@ MAX_RECORD_BYTES = 512 * 1024
 """Bytes of waiting deliveries and dead letters at which a report is written in several records."""
 _MAX_DECISION_BYTES = 128 * 1024
 """Bytes of decisions that share a record with other changes."""
+NAMED = 20
+"""Most dead letters that a notice names."""
 _MAX_LETTERS = 256
 """Dead letters of one record; a batch has room for 1,000 messages."""
 _ROW_BYTES = 128
@@ -31,13 +43,24 @@ _ROW_BYTES = 128
 
 log = structlog.get_logger()
 _encode = msgspec.msgpack.Encoder().encode
-ReadEntries = Callable[[Sequence[int]], Awaitable[Mapping[int, Entry]]]
+ReadEntries = Callable[[str, Sequence[DeliveryRef]], Awaitable[Mapping[int, Entry]]]
 
 
 class _Report(NamedTuple):
     destination: str
     progress: Progress
     future: asyncio.Future[None]
+    evictions: int
+    """Of its destination, when it was made."""
+
+
+class Eviction(NamedTuple):
+    """The oldest deliveries of a destination, to be given up."""
+
+    progress: Progress
+    waited: tuple[DeliveryRef, ...]
+    dropped: Sequence[DeliveryRef] = ()
+    """All of them, if they become no dead letters."""
 
 
 class ProgressRecorder:
@@ -46,7 +69,7 @@ class ProgressRecorder:
     Args:
         journal: claimed.
         state: what the journal's records make.
-        read_entries: returns entries of the shard, for dead letters.
+        read_entries: returns the entries of a destination's deliveries by seq, for dead letters.
         dead_letters: the subject of dead letters.
         max_payload: bytes of the largest message.
     """
@@ -63,6 +86,7 @@ class ProgressRecorder:
         self._read_entries, self._dead_letters = read_entries, dead_letters
         self._max_payload = max_payload
         self._reports: list[_Report] = []
+        self._evictions: Counter[str] = Counter()
         self._open: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._work, self._hurried = asyncio.Event(), asyncio.Event()
@@ -83,7 +107,8 @@ class ProgressRecorder:
         if self._ended:
             future.set_exception(self._ended)
             return future
-        self._reports.append(_Report(destination, progress, future))
+        evictions = self._evictions[destination]
+        self._reports.append(_Report(destination, progress, future, evictions))
         self._open.add(future)
         future.add_done_callback(self._open.discard)
         self._work.set()
@@ -131,7 +156,7 @@ class ProgressRecorder:
             reports = self._gather()
             try:
                 async with self._lock:
-                    await self._record(reports)
+                    await self._record(self._up_to_date(reports))
                     await self._snapshot()
             except asyncio.CancelledError:
                 _fail(reports, SpoolError("the shard is given up; it is not known what is written"))
@@ -164,7 +189,20 @@ class ProgressRecorder:
             self._hurried.clear()
         return list(taken.values())
 
+    def _up_to_date(self, reports: Sequence[_Report]) -> list[_Report]:
+        """Return the reports that know of all evictions; the others fail."""
+        good = []
+        for report in reports:
+            if report.evictions == self._evictions[report.destination]:
+                good.append(report)
+            else:
+                name = report.destination
+                _fail([report], Outdated(f"{name}: deliveries were evicted; report again"))
+        return good
+
     async def _record(self, reports: Sequence[_Report]) -> None:
+        if not reports:
+            return
         pieces = [list(_pieces(report.progress)) for report in reports]
         try:
             if len(reports) == 1:
@@ -198,7 +236,8 @@ class ProgressRecorder:
         """Return a report's change, and its dead letters as messages."""
         if not progress.dead:
             return self._change(destination, progress), []
-        entries = await self._read_entries([one.mark.seq for one in progress.dead])
+        marks = [one.mark for one in progress.dead]
+        entries = await self._read_entries(destination, marks)
         there = [one for one in progress.dead if one.mark.seq in entries]
         change = self._change(destination, msgspec.structs.replace(progress, dead=there))
         marks = set(change.dead)
@@ -217,12 +256,40 @@ class ProgressRecorder:
             raise SpoolError(f"{destination}: a report cannot be written: {error}") from error
         return change
 
-    async def _write(self, prepared: Sequence[tuple[Change, list[StreamMessage]]]) -> None:
-        changes = [change for change, _ in prepared]
-        new = self._state.new - {change.destination for change in changes}
-        changes += [self._state.destinations[name].snapshot() for name in new]
-        body = Changes(self._state.position, changes)
-        await self._store(body, [message for _, messages in prepared for message in messages])
+    async def evict(
+        self, destination: str, plan: Callable[[], Awaitable[Eviction | None]]
+    ) -> Evicted | None:
+        """Record what *plan* gives up, and return the notice; None if it is nothing.
+
+        It is asked when no record is on its way. Reports from before fail as `Outdated`.
+        """
+        async with self._lock:
+            try:
+                if (eviction := await plan()) is None:
+                    return None
+                change, messages = await self._prepare(destination, eviction.progress)
+                change.dropped += len(eviction.dropped)
+                record = await self._write([(change, messages)])
+            except SpoolError as error:
+                self._note(error)
+                raise
+            self._evictions[destination] += 1
+            found = self._state[destination]
+            first = record - len(messages)
+            letters = {
+                (letter.mark.seq, letter.mark.index): letter.id
+                for place, one in enumerate(messages)
+                for letter in read_letters(StoredMessage(first + place, one.data, 0.0))
+            }
+            found.evicted(letters, [(mark.seq, mark.index) for mark in eviction.dropped])
+            ids = tuple(list(letters.values())[:NAMED])
+            dropped = len(eviction.dropped)
+            return Evicted(destination, found.cursor, eviction.waited, dropped, ids, len(letters))
+
+    async def _write(self, prepared: Sequence[tuple[Change, list[StreamMessage]]]) -> int:
+        body = Changes(self._state.position, [change for change, _ in prepared])
+        messages = [message for _, messages in prepared for message in messages]
+        return await self._store(body, messages)
 
     async def store(self, make: Callable[[], Changes]) -> None:
         """Record other changes than reports; *make* is called when no record is on its way."""
@@ -233,17 +300,26 @@ class ProgressRecorder:
                 self._note(error)
                 raise
 
-    async def _store(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
+    async def _store(self, body: Changes, beside: Sequence[StreamMessage]) -> int:
+        """Return the record's sequence; the messages *beside* it are directly before."""
+        new = self._state.new - {change.destination for change in body.changes}
+        body.changes += [self._state.destinations[name].snapshot() for name in new]
         *early, body.decisions = self._state.decisions(body.position, _MAX_DECISION_BYTES)
         for decisions in early:
-            new = [self._state.destinations[name].snapshot() for name in self._state.new]
-            await self._write_changes(Changes(decisions[-1].seq, new, decisions=decisions), [])
-        await self._write_changes(body, beside)
+            begun = [self._state.destinations[name].snapshot() for name in self._state.new]
+            await self._write_changes(Changes(decisions[-1].seq, begun, decisions=decisions), [])
+        return await self._write_changes(body, beside)
 
-    async def _write_changes(self, body: Changes, beside: Sequence[StreamMessage]) -> None:
-        await self._journal.write("settle", _encode(body), beside=beside)
-        self._state.apply(body)
+    async def _write_changes(self, body: Changes, beside: Sequence[StreamMessage]) -> int:
+        withdrawn = [letter for change in body.changes for letter in change.withdrawn]
+        self._state.removing = {*body.removed, *withdrawn}
+        try:
+            record = await self._journal.write("settle", _encode(body), beside=beside)
+            self._state.apply(body)
+        finally:
+            self._state.removing = set()
         self._since_snapshot += 1
+        return record
 
     async def _snapshot(self) -> None:
         """Write the whole state when it is time, and delete the records before it."""

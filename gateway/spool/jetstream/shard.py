@@ -16,6 +16,7 @@ from gateway.spool.dead_letters import DeadLetterFilter
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
 from gateway.spool.jetstream.dead_letters import ShardDeadLetters
+from gateway.spool.jetstream.evictions import ShardEvictions
 from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.frames import Frame, FrameRow, FrameWriter, OwnEntry, read_frame
 from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
@@ -28,6 +29,7 @@ from gateway.spool.rows import pack, targets_of
 from gateway.spool.values import (
     Balance,
     DeadLettersReplayed,
+    DeliveryRef,
     Entry,
     Fenced,
     LogRecord,
@@ -69,6 +71,7 @@ class JetStreamShard:
         number: of the shard.
         state: cursors, waiting deliveries and counts.
         dead_letters: those of the shard.
+        evictions: what is given up by age and by the backlog's bounds.
     """
 
     def __init__(
@@ -91,11 +94,14 @@ class JetStreamShard:
         self._recorder = ProgressRecorder(
             self._journal,
             self.state,
-            self._log.entries,
+            self._entries_of,
             layout.dead_letters(number),
             connection.max_payload,
         )
         self.dead_letters = ShardDeadLetters(connection, layout, number, self.state, self._recorder)
+        self.evictions = ShardEvictions(
+            self.state, self._recorder, self._log, writer.clock, self._tell
+        )
         self._followers: list[Offer] = []
         self._listeners: list[Callable[[SpoolNotice], None]] = []
         self._follower: Follower | None = None
@@ -331,6 +337,15 @@ class JetStreamShard:
         self.state[destination]  # raises for an unknown one
         return self._recorder.report(destination, progress, soon=soon)
 
+    async def _entries_of(self, destination: str, marks: Sequence[DeliveryRef]) -> dict[int, Entry]:
+        """Return the entries of deliveries by seq, from letters where the log has them no more."""
+        entries = await self._log.entries([mark.seq for mark in marks])
+        for mark in [mark for mark in marks if mark.seq not in entries]:
+            number = self.state[destination].evicted_letter(mark)
+            if number > 0 and (letter := await self.dead_letters.one(number)):
+                entries[mark.seq] = letter.entry
+        return entries
+
     def hurry(self) -> None:
         """Write at once what `settle` was given without *soon*."""
         self._recorder.hurry()
@@ -385,6 +400,8 @@ class JetStreamShard:
         The frame of the last entry stays, so that the end of the log is known.
         """
         self.state.ids.sweep(self._writer.clock.sure())
+        if self.state.unrecorded:
+            await self._recorder.store(lambda: Changes(self.state.position, []))
         now, cut = time.monotonic(), message_of(self.state.needed())
         self._passed.append((now, cut))
         while self._passed and self._passed[0][0] <= now - self._trim_delay:
@@ -434,6 +451,7 @@ class JetStreamShard:
     async def _keep_trimming(self) -> None:
         while not self._closed:
             try:
+                await self.evictions.run()
                 await self.trim()
             except SpoolError as error:
                 log.warning("trim_failed", shard=self.number, reason=str(error))

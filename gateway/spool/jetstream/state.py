@@ -5,7 +5,8 @@ report repeats is left out of the change, so that a change can be applied withou
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from heapq import nsmallest
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +32,10 @@ from gateway.spool.values import (
     WaitingDelivery,
 )
 
+_DROPPED, _LETTER_GONE = 0, -1
+_MAX_EVICTED = 10_000
+"""Evicted deliveries that are remembered: more than a worker has in flight."""
+
 
 class Change(msgspec.Struct, array_like=True):
     """What a record changes for one destination; in a snapshot, all that it has."""
@@ -54,7 +59,11 @@ class Change(msgspec.Struct, array_like=True):
     letters: int = 0
     """Dead letters that were made."""
     deleted: int = 0
-    """Those that were deleted."""
+    """Those that were deleted or withdrawn."""
+    again: int = 0
+    """Evicted deliveries that ended although their letters were deleted or replayed."""
+    withdrawn: list[int] = []
+    """Ids of the letters of evicted deliveries that ended nevertheless."""
 
 
 class Changes(msgspec.Struct, array_like=True):
@@ -97,13 +106,18 @@ class DestinationState:
         self.waiting = WaitingIndex()
         self.pending = PendingIndex()
         self.accepted = self.replayed = self.delivered = self.declined = self.shadowed = 0
-        self.dropped = self.letters = self.deleted = 0
+        self.dropped = self.letters = self.deleted = self.again = 0
         self._counted = 0
         """The last entry that ``accepted`` and ``replayed`` count."""
         self._excepted: dict[int, set[int]] = {}
         """Deliveries after the cursor that are waiting, finished or dead."""
         self._unread = 0
         """All others after the cursor."""
+        self._since: dict[Mark, float] = {}
+        """When the entries of waiting deliveries were appended."""
+        self._evicted: dict[Mark, int] = {}
+        """Evicted deliveries that a worker may have in flight: the ids of their letters, or
+        `_DROPPED`, or `_LETTER_GONE`."""
 
     @property
     def dead_letters(self) -> int:
@@ -111,9 +125,13 @@ class DestinationState:
         return self.letters - self.deleted - self.replayed
 
     def add(self, seq: int, deliveries: int, at: float, *, replay: bool = False) -> None:
-        """Count an entry after the cursor; *at* is its time in Unix seconds."""
-        self.pending.add(seq, deliveries, at)
-        self._unread += deliveries - len(self._excepted.get(seq, ()))
+        """Count an entry after the cursor; *at* is its time in Unix seconds.
+
+        The deliveries of a replay wait from the beginning, so it is no part of the backlog.
+        """
+        if not replay:
+            self.pending.add(seq, deliveries, at)
+            self._unread += deliveries - len(self._excepted.get(seq, ()))
         if seq > self._counted:
             self._counted = seq
             if replay:
@@ -125,6 +143,7 @@ class DestinationState:
         """Add waiting deliveries."""
         for row in rows:
             self.waiting.add(_waiting_delivery(row))
+            self._since[row.seq, row.index] = row.since
             self._except(row.seq, row.index)
 
     def open_numbers(self, seq: int, numbers: Deliveries) -> Deliveries:
@@ -146,7 +165,7 @@ class DestinationState:
     def balance(self) -> Balance:
         """Return the balance of accepted deliveries and their outcomes."""
         return Balance(
-            accepted=self.accepted,
+            accepted=self.accepted + self.again,
             delivered=self.delivered,
             declined=self.declined,
             shadowed=self.shadowed,
@@ -157,7 +176,7 @@ class DestinationState:
 
     def change(self, progress: Progress) -> Change:
         """Return what a report changes; what it repeats is left out."""
-        waiting = [_waiting_row(one) for one in progress.later if self._is_pending(one.mark)]
+        waiting = [self.waiting_row(one) for one in progress.later if self._is_pending(one.mark)]
         new = {(row.seq, row.index) for row in waiting}
         dead = self._ending((one.mark for one in progress.dead), new)
         ended = self._ending(progress.done, new)
@@ -170,7 +189,68 @@ class DestinationState:
         change.declined = max(self.declined, progress.declined or 0)
         change.shadowed = max(self.shadowed, progress.shadowed or 0)
         change.letters += len(dead)
+        self._claim(change)
         return change
+
+    def _claim(self, change: Change) -> None:
+        """Count the evicted deliveries that ended nevertheless by what became of them."""
+        for mark in (*change.ended, *change.dead):
+            letter = self._evicted.get(mark)
+            if letter == _DROPPED:
+                change.dropped -= 1
+            elif letter == _LETTER_GONE:
+                change.again += 1
+            elif letter is not None:
+                change.deleted += 1
+                change.withdrawn.append(letter)
+
+    def evicted(self, letters: Mapping[Mark, int], dropped: Iterable[Mark]) -> None:
+        """Remember which deliveries were evicted, with the ids of their letters."""
+        self._evicted |= letters
+        self._evicted |= dict.fromkeys(dropped, _DROPPED)
+        for mark in list(self._evicted)[: max(0, len(self._evicted) - _MAX_EVICTED)]:
+            del self._evicted[mark]
+
+    def evicted_letter(self, mark: DeliveryRef) -> int:
+        """Return the id of an evicted delivery's letter; 0 or less if there is none."""
+        return self._evicted.get((mark.seq, mark.index), _DROPPED)
+
+    def letters_gone(self, letters: Collection[int]) -> None:
+        """Notice that letters were deleted or replayed."""
+        if self._evicted:
+            for mark, letter in self._evicted.items():
+                if letter in letters:
+                    self._evicted[mark] = _LETTER_GONE
+
+    def oldest(self, count: int, before: float) -> tuple[list[WaitingDelivery], list[int]]:
+        """Return the oldest waiting deliveries and entries after the cursor, *count* together.
+
+        Only those of entries that were appended before a time, in Unix seconds.
+        """
+        marks = nsmallest(count, (mark for mark, at in self._since.items() if at < before))
+        seqs = self.pending.older(before, count)
+        order = sorted([(*mark, True) for mark in marks] + [(seq, -1, False) for seq in seqs])
+        waiting = [self.waiting.get((seq, index)) for seq, index, waits in order[:count] if waits]
+        return (
+            [one for one in waiting if one],
+            [seq for seq, _, waits in order[:count] if not waits],
+        )
+
+    def oldest_time(self) -> float | None:
+        """Return when the oldest pending delivery was appended, in Unix seconds."""
+        first = self.pending.first()
+        return min([*self._since.values(), *([first[1]] if first else [])], default=None)
+
+    def waiting_row(self, one: WaitingDelivery) -> WaitingRow:
+        """Return a waiting delivery as the journal has it."""
+        seq, index = one.mark.seq, one.mark.index
+        since = self._since.get((seq, index))
+        if since is None:
+            since = self.pending.time(seq)
+        return WaitingRow(
+            seq, index, one.due, one.parked, one.user, one.event_name, one.reason,
+            pack_attempts(one.attempts), since,
+        )  # fmt: skip
 
     def _change(self) -> Change:
         """Return cursor and counts as they are."""
@@ -186,17 +266,20 @@ class DestinationState:
             dropped=self.dropped,
             letters=self.letters,
             deleted=self.deleted,
+            again=self.again,
         )
 
     def _is_pending(self, mark: DeliveryRef) -> bool:
         return (mark.seq, mark.index) in self.waiting or self.is_open(mark)
 
     def _ending(self, marks: Iterable[DeliveryRef], new: set[Mark]) -> dict[Mark, None]:
-        """Return each of the marks that is pending, or in *new*, once."""
+        """Return each of the marks that is pending, evicted or in *new*, once."""
         return {
             (mark.seq, mark.index): None
             for mark in marks
-            if (mark.seq, mark.index) in new or self._is_pending(mark)
+            if (mark.seq, mark.index) in new
+            or (mark.seq, mark.index) in self._evicted
+            or self._is_pending(mark)
         }
 
     def apply(self, change: Change) -> None:
@@ -204,6 +287,8 @@ class DestinationState:
         self.wait(change.waiting)
         for seq, index in (*change.ended, *change.dead):
             self.waiting.remove((seq, index))
+            self._since.pop((seq, index), None)
+            self._evicted.pop((seq, index), None)
             self._except(seq, index)
         self._advance(change.cursor)
         if change.counted > self._counted:
@@ -211,7 +296,7 @@ class DestinationState:
             self.accepted, self.replayed = change.accepted, change.replayed
         self.delivered, self.declined = change.delivered, change.declined
         self.shadowed, self.dropped = change.shadowed, change.dropped
-        self.letters, self.deleted = change.letters, change.deleted
+        self.letters, self.deleted, self.again = change.letters, change.deleted, change.again
 
     def _except(self, seq: int, index: int) -> None:
         if seq <= self.cursor:
@@ -252,6 +337,7 @@ class ShardState:
         position: the last entry that was handed over.
         new: destinations that no record names yet; the next record must.
         removed: ids of dead letters that are no more, as long as their messages are.
+        removing: ids of those that a record on its way removes.
         ids: dedup keys.
         left_out: by seq, the deliveries that entries of the log have lost.
         unrecorded: what was decided since the last record, in the order of the log.
@@ -262,6 +348,7 @@ class ShardState:
         self.position = 0
         self.new: set[str] = set()
         self.removed: set[int] = set()
+        self.removing: set[int] = set()
         self.ids = DedupIds()
         self.left_out: dict[int, frozenset[int]] = {}
         self.unrecorded: deque[Decision] = deque()
@@ -290,8 +377,9 @@ class ShardState:
             self.add(seq, targets, at)
             return targets
         if row.replays:
-            gone = self.removed if targets.keys() <= self.destinations.keys() else None
-            decision = decide_replay(seq, row, targets, gone)
+            known = targets.keys() <= self.destinations.keys()
+            gone = self.removed | self.removing if known else None
+            decision = decide_replay(seq, row, targets, gone, at)
         else:
             decision = self.ids.decide(seq, row, targets, at)
         if decision.left_out:
@@ -316,9 +404,15 @@ class ShardState:
         self.ids.add(decision.ids)
         if decision.left_out:
             self.left_out[decision.seq] = frozenset(decision.left_out)
-        self.removed.update(decision.letters)
+        self._remove(decision.letters)
         if found := self.destinations.get(decision.destination):
             found.wait(decision.waiting)
+
+    def _remove(self, letters: Collection[int]) -> None:
+        if letters:
+            self.removed.update(letters)
+            for found in self.destinations.values():
+                found.letters_gone(letters)
 
     def add(
         self,
@@ -355,10 +449,11 @@ class ShardState:
         for change in changes.changes:
             self.destinations[change.destination].apply(change)
             self.new.discard(change.destination)
+            self._remove(change.withdrawn)
         for name in changes.forgotten:
             self.destinations.pop(name, None)
             self.new.discard(name)
-        self.removed.update(changes.removed)
+        self._remove(changes.removed)
         self.ids.add(changes.ids)
         self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
         self.position = max(self.position, changes.position)
@@ -400,9 +495,13 @@ class ShardState:
         return Changes(self.position, changes, removed=list(letters))
 
     def needed(self) -> int:
-        """Return the first seq that a destination has not passed, or the end of the log."""
+        """Return the first seq that a destination has not passed, or the end of the log.
+
+        What was decided about an entry must be recorded before the log may lose it.
+        """
         firsts = [found.pending.first() for found in self.destinations.values()]
-        return min([self.position, *[first[0] for first in firsts if first]])
+        decided = [self.unrecorded[0].seq] if self.unrecorded else []
+        return min([self.position, *decided, *[first[0] for first in firsts if first]])
 
     def waiting_seqs(self) -> set[int]:
         """Return the seqs of all entries with waiting deliveries."""
@@ -424,7 +523,7 @@ class ShardState:
             part.changes.append(change)
             size += 64 + 12 * len(change.ended)
             for one in found.waiting:
-                row = _waiting_row(one)
+                row = found.waiting_row(one)
                 size += 64 + len(row.user) + len(row.reason) + len(row.event_name)
                 size += len(row.attempts)
                 change.waiting.append(row)
@@ -433,13 +532,6 @@ class ShardState:
                     change = msgspec.structs.replace(change, waiting=[], ended=[])
                     part, size = Changes(self.position, [change]), 0
         return [*parts, part]
-
-
-def _waiting_row(one: WaitingDelivery) -> WaitingRow:
-    return WaitingRow(
-        one.mark.seq, one.mark.index, one.due, one.parked, one.user, one.event_name, one.reason,
-        pack_attempts(one.attempts),
-    )  # fmt: skip
 
 
 def _waiting_delivery(row: WaitingRow) -> WaitingDelivery:

@@ -28,10 +28,12 @@ from gateway.spool.values import (
     Balance,
     DedupWindow,
     Entry,
+    GivenUp,
     LogRecord,
     PendingRequest,
     Progress,
     QueueDepth,
+    SpoolLimits,
     SpoolNotice,
     UnreadPage,
     WaitingDelivery,
@@ -48,7 +50,14 @@ class OneShardSpool:
 
     number = 0
 
-    def __init__(self, urls: Sequence[str], layout: Layout, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        layout: Layout,
+        clock: Callable[[], float],
+        limits: SpoolLimits,
+    ) -> None:
+        self._limits = limits
         self._layout, self.clock = layout, GivenClock(clock)
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
@@ -63,6 +72,7 @@ class OneShardSpool:
         self._shard = JetStreamShard(self._writer, 0, self.user_hash, trim_delay=0)
         while not await self._shard.claim():
             pass
+        self._shard.evictions.max_age = self._limits.max_age
         self._shard.follow(self._on_entry)
         self._shard.start()
         self._closed = False
@@ -90,6 +100,7 @@ class OneShardSpool:
     async def _trim(self) -> None:
         while not self._closed:
             try:
+                await self._shard.evictions.run()
                 await self._shard.trim()
             except SpoolError:
                 return
@@ -117,6 +128,7 @@ class OneShardSpool:
     async def _appended(self, stored: asyncio.Future[int]) -> Appended:
         repeats = await self._shard.handed_over(seq := await stored)
         there = await self._shard.entries([seq])
+        await self._shard.evictions.run()
         return Appended(seq if there or not repeats else 0, repeats)
 
     def user_hash(self, user: str) -> int:
@@ -181,8 +193,7 @@ class OneShardSpool:
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set the destinations."""
-        if any(limit.max_backlog and limit.overflow != "refuse" for limit in destinations.values()):
-            not_yet("bounds")
+        self._shard.evictions.bounds = dict(destinations)
         await self._shard.register(list(destinations))
         self._registered = frozenset(destinations)
 
@@ -193,11 +204,15 @@ class OneShardSpool:
         return await self._shard.forget(destination)
 
     async def depths(self) -> dict[str, QueueDepth]:
-        """Return the depths, without the age of the oldest."""
+        """Return the depths."""
         return {
-            name: QueueDepth(found.cursor, *found.counts(), found.dead_letters, oldest=None)
+            name: QueueDepth(found.cursor, *found.counts(), found.dead_letters, found.oldest_time())
             for name, found in self._shard.state.destinations.items()
         }
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """Return what was evicted."""
+        return self._shard.evictions.given_up
 
     async def pending(self, request_id: str) -> PendingRequest | None:
         """Return None if a request is not in the log."""
@@ -233,8 +248,9 @@ class OneShardSpool:
         return await self._shard.replay(which)
 
     async def orphans(self) -> dict[str, QueueDepth]:
-        """Return nothing."""
-        not_yet("orphans")
+        """Return the depths of destinations that are not registered."""
+        depths = await self.depths()
+        return {name: depth for name, depth in depths.items() if name not in self._registered}
 
     async def paused(self) -> frozenset[str]:
         """Return nothing."""

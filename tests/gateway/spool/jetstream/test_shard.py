@@ -14,7 +14,18 @@ from gateway.spool.jetstream import recorder
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
-from gateway.spool.values import DedupWindow, DeliveryRef, Fenced, LogRecord, Progress
+from gateway.spool.values import (
+    BacklogLimit,
+    DedupWindow,
+    DeliveryRef,
+    Evicted,
+    Fenced,
+    GivenUp,
+    LogRecord,
+    Outdated,
+    Progress,
+    SpoolNotice,
+)
 from gateway.testing.spool.contract import entry, eventually, failed, later
 from tests.cluster.servers import NatsServers
 from tests.gateway.spool.jetstream.conftest import ClaimShard, make_shard
@@ -451,3 +462,51 @@ async def test_a_shard_with_a_frame_that_cannot_be_read_ends(
     assert [one.entry.id for one in handed_over] == ["r0"]
     with pytest.raises(SpoolError, match=f"lost frame {number}"):
         await make_shard(connection, layout).claim()
+
+
+async def test_a_report_from_before_an_eviction_is_made_anew(
+    claimed: ClaimShard, writer: FrameWriter
+) -> None:
+    """A report that waits when deliveries are evicted fails, and what succeeded is withdrawn."""
+    shard = await claimed()
+    notices: list[SpoolNotice] = []
+    shard.subscribe(notices.append)
+    seqs = await append(writer, shard, entry("r0", a=(0,)), entry("r1", a=(0,)))
+    await shard.settle("a", Progress(), soon=True)
+    report = shard.settle("a", Progress(cursor=seqs[0], delivered=1))
+    shard.evictions.bounds = {"a": BacklogLimit(max_backlog=1, overflow="dead_letter")}
+    await shard.evictions.run()
+    with pytest.raises(Outdated, match="report again"):
+        await report
+    (letter,) = await shard.dead_letters.find(ALL_DEAD_LETTERS, 0, 9)
+    assert notices == [Evicted("a", seqs[0], (), 0, (letter.id,), 1)]
+    arrived = Progress(cursor=seqs[0], done=[DeliveryRef(seqs[0], 0)], delivered=1)
+    await shard.settle("a", arrived, soon=True)
+    for owner in (shard, await claimed()):
+        assert await owner.dead_letters.find(ALL_DEAD_LETTERS, 0, 9) == []
+        balance = (await owner.balances())["a"]
+        assert (balance.delivered, balance.dead_letters, balance.pending) == (1, 0, 1)
+
+
+async def test_a_shard_gives_up_its_part_of_what_is_above_the_bound(
+    claimed: ClaimShard, writer: FrameWriter
+) -> None:
+    """The backlog of all shards counts; each gives up as much of the excess as it has of it."""
+    shard = await claimed()
+    await append(writer, shard, *[entry(f"r{n}", a=(0,)) for n in range(10)])
+    shard.evictions.bounds = {"a": BacklogLimit(max_backlog=20, overflow="drop")}
+    shard.evictions.backlog_elsewhere = {"a": 20}.__getitem__
+    await shard.evictions.run()
+    assert shard.evictions.given_up["a"] == GivenUp(dropped=4)
+
+
+async def test_another_record_forgets_no_new_destination(
+    claimed: ClaimShard, writer: FrameWriter
+) -> None:
+    """What begins with an entry is recorded with whatever is recorded first."""
+    first = await claimed()
+    seqs = await append(writer, first, entry("r0", a=(0,)))
+    await first.settle("a", Progress(cursor=seqs[0], dead=[failed(seqs[0])]), soon=True)
+    seqs = await append(writer, first, entry("r1", new=(0,)))
+    assert await first.dead_letters.delete(ALL_DEAD_LETTERS) == 1
+    assert await unread(await claimed(), "new") == seqs
