@@ -1,7 +1,9 @@
 """The Debian root of all tests of deployments, and a copy of this repository."""
 
 import os
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,22 @@ from tests.docs.pages import ROOT
 
 
 @pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a minimal Debian; tests work on copies."""
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield a minimal Debian; tests work on copies."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a root file system")
-    return make_root(tmp_path_factory.mktemp("debian") / "root")
+    root = tmp_path_factory.mktemp("debian") / "root"
+    yield make_root(root)
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Iterator[Path]:
+    """Yield an empty folder for copies; they are large, so they do not outlive the test."""
+    folder = tmp_path / "roots"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,10 @@ print(urllib.request.urlopen(call, timeout=5).read().decode())
 
 
 def test_the_image_serves_events_as_an_unprivileged_user(
-    debian: Path, checkout: Path, tmp_path: Path
+    debian: Path, checkout: Path, roots: Path, tmp_path: Path
 ) -> None:
     """The built image accepts events on a read-only root, is healthy, and stops with status 0."""
-    image = build(checkout / "config/deploy/Dockerfile", checkout, debian, tmp_path)
+    image = build(checkout / "config/deploy/Dockerfile", checkout, debian, roots)
     assert not (image.root / "opt/cdp-gateway/bin/pip").exists()
     secrets, log = tmp_path / "secrets", tmp_path / "log"
     secrets.mkdir()

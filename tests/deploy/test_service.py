@@ -22,10 +22,10 @@ def _log(running: Running) -> str:
 
 
 def test_the_page_leads_from_a_clean_debian_to_a_service_behind_nginx(
-    debian: Path, checkout: Path, tmp_path: Path
+    debian: Path, checkout: Path, roots: Path, tmp_path: Path
 ) -> None:
     """The page's commands, as they stand there, end with the answer of a vendor through nginx."""
-    root = copy_root(debian, tmp_path / "root")
+    root = copy_root(debian, roots / "root")
     shutil.copytree(checkout, root / CLONE.lstrip("/"))
     with machine(root, tmp_path / "console") as running:
         for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL):
