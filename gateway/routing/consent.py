@@ -11,7 +11,7 @@ from hashlib import blake2b
 from gateway.config.models import ConsentConfig
 from gateway.event import Event
 from gateway.spool import ConsentRecord, Intake
-from gateway.spool.sqlite.consent import newest
+from gateway.spool.consent import newest
 
 NEAR = 10_000
 """Users whose consent is cached in memory."""

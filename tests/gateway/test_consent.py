@@ -11,7 +11,7 @@ from gateway.config.models import ConsentConfig
 from gateway.event import Event
 from gateway.routing import consent
 from gateway.routing.consent import ConsentMemory
-from gateway.spool.sqlite.consent import CATEGORIES
+from gateway.spool.consent import CATEGORIES
 from gateway.spool.sqlite.spool import SqliteSpool
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -248,7 +249,16 @@ class NatsConnection:
         headers = {"Nats-Msg-Id": message_id} if message_id else {}
         if expected is not None:
             headers[_EXPECTED] = str(expected)
+        return await self._store(subject, data, headers, patience)
 
+    async def store_for(self, seconds: float, subject: str, data: bytes, expected: int) -> int:
+        """Store a message that the servers delete after some time; otherwise like `store`."""
+        headers = {_EXPECTED: str(expected), "Nats-TTL": f"{ceil(seconds)}s"}
+        return await self._store(subject, data, headers)
+
+    async def _store(
+        self, subject: str, data: bytes, headers: dict[str, str], patience: float | None = None
+    ) -> int:
         async def once() -> int:
             return _stored(subject, await self.request(subject, data, headers))
 

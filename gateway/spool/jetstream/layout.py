@@ -39,6 +39,11 @@ class Layout(NamedTuple):
         """Return the stream of journals, dead letters and copies of waiting entries."""
         return f"{self.name}_STATE"
 
+    @property
+    def consent_stream(self) -> str:
+        """Return the stream of users' consent."""
+        return f"{self.name}_CONSENT"
+
     def log(self, shard: int) -> str:
         """Return the subject of a shard's frames."""
         return f"{self.name}.log.{shard}"
@@ -50,6 +55,10 @@ class Layout(NamedTuple):
     def dead_letters(self, shard: int) -> str:
         """Return the subject of a shard's dead letters."""
         return f"{self.name}.dead.{shard}"
+
+    def consent(self, user: bytes) -> str:
+        """Return the subject of a user's consent, which has one message."""
+        return f"{self.name}.consent.{user.hex()}"
 
     def waiting(self, shard: int, seq: int | str = "*") -> str:
         """Return the subject of an entry's copy, which stays when the log is trimmed."""
@@ -70,4 +79,10 @@ class Layout(NamedTuple):
             self.log_stream: common
             | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},
             self.state_stream: common | {"subjects": state},
+            self.consent_stream: common
+            | {
+                "subjects": [f"{self.name}.consent.*"],
+                "max_msgs_per_subject": 1,
+                "allow_msg_ttl": True,
+            },
         }

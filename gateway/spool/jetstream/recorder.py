@@ -236,8 +236,7 @@ class ProgressRecorder:
         """Return a report's change, and its dead letters as messages."""
         if not progress.dead:
             return self._change(destination, progress), []
-        marks = [one.mark for one in progress.dead]
-        entries = await self._read_entries(destination, marks)
+        entries = await self._read_entries(destination, [one.mark for one in progress.dead])
         there = [one for one in progress.dead if one.mark.seq in entries]
         change = self._change(destination, msgspec.structs.replace(progress, dead=there))
         marks = set(change.dead)

@@ -37,6 +37,11 @@ class SharedLayout(Layout):
         """Return the stream of all tests' journals."""
         return "shared_STATE"
 
+    @property
+    def consent_stream(self) -> str:
+        """Return the stream of all tests' consent."""
+        return "shared_CONSENT"
+
 
 @pytest.fixture
 async def layout(connection: FaultyConnection) -> SharedLayout:

@@ -19,6 +19,7 @@ from gateway.spool.dead_letters import (
 )
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
@@ -26,6 +27,7 @@ from gateway.spool.values import (
     Appended,
     BacklogLimit,
     Balance,
+    ConsentRecord,
     DedupWindow,
     Entry,
     GivenUp,
@@ -61,6 +63,7 @@ class OneShardSpool:
         self._layout, self.clock = layout, GivenClock(clock)
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
+        self._consent = ConsentStore(self._connection, layout, self.clock)
         self._closed = True
         self._followers: list[Offer] = []
         self._appending: set[asyncio.Future[Appended]] = set()
@@ -130,6 +133,16 @@ class OneShardSpool:
         there = await self._shard.entries([seq])
         await self._shard.evictions.run()
         return Appended(seq if there or not repeats else 0, repeats)
+
+    async def save_consent(
+        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+    ) -> None:
+        """Store consent."""
+        await self._consent.save(said, window)
+
+    async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
+        """Return stored consent."""
+        return await self._consent.load(users)
 
     def user_hash(self, user: str) -> int:
         """Return a hash of a user's key."""

@@ -12,6 +12,7 @@ import pytest
 from gateway.spool import SpoolLimits
 from gateway.spool.jetstream.layout import Layout
 from gateway.testing.spool.balance import BalancesSuite
+from gateway.testing.spool.consent import ConsentSuite
 from gateway.testing.spool.contract import ShardSpool, SpoolContract
 from gateway.testing.spool.dead_letters import DeadLettersSuite
 from gateway.testing.spool.dedup import DedupSuite
@@ -91,6 +92,10 @@ class TestDeadLetters(OnJetStream, DeadLettersSuite):
 
 class TestDedup(OnJetStream, DedupSuite):
     """Duplicates."""
+
+
+class TestConsent(OnJetStream, ConsentSuite):
+    """Consent."""
 
 
 class TestLimits(OnJetStream, LimitsSuite):
