@@ -49,6 +49,8 @@ class Decision(msgspec.Struct, array_like=True):
     waiting: list[WaitingRow] = []
     letters: list[int] = []
     """Ids of the dead letters that were replayed."""
+    request: str = ""
+    """The id of the request that is replayed."""
 
     def size(self) -> int:
         """Return about how many bytes of a record it needs."""
@@ -109,4 +111,4 @@ def decide_replay(
     ]
     left_out = [number for number in numbers if number not in indexes]
     letters = [one.letter for one in there]
-    return Decision(seq, [], left_out, destination, waiting, letters)
+    return Decision(seq, [], left_out, destination, waiting, letters, row.id)

@@ -8,11 +8,13 @@ from msgspec.structs import replace
 from gateway.spool.dedup import without
 from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
 from gateway.spool.jetstream.frames import Frame, read_frame
-from gateway.spool.jetstream.layout import Layout, index_of, message_of
+from gateway.spool.jetstream.layout import Layout, index_of, message_of, seq_of
 from gateway.spool.values import Entry
 
 _TOGETHER = 64
 """Copies that are read at a time."""
+_CLOCKS_DIFFER = 2048
+"""Messages of the log within which ids of several gateways may not rise: some seconds."""
 _NEAR = 64
 """Frames that are read in one go although not all of them are wanted."""
 
@@ -74,6 +76,40 @@ class LogReader:
             copies = await asyncio.gather(*[self._copy(seq) for seq in some])
             found |= {seq: copy for seq, copy in zip(some, copies, strict=True) if copy}
         return dict(sorted(found.items()))
+
+    async def find(self, request_id: str, end: int) -> int:
+        """Return the seq of a request that is in the log up to frame *end*, 0 if there is none.
+
+        Ids rise in the order of the log, but for the clocks of gateways: it is searched for near
+        the place where it should be. Replays have the ids of earlier requests.
+        """
+        low, high = 1, end
+        while low < high:
+            middle = (low + high) // 2
+            first = await self._first_id(middle, high)
+            if first is None or first[1] > request_id:
+                high = middle
+            else:
+                low = max(first[0], middle) + 1
+        async for message, frame in self.frames(max(low - _CLOCKS_DIFFER, 1), end):
+            if message.seq > low + _CLOCKS_DIFFER:
+                break
+            for index, row in enumerate(frame.rows):
+                if row.id == request_id and not row.replays:
+                    return seq_of(message.seq, index)
+        return 0
+
+    async def _first_id(self, start: int, end: int) -> tuple[int, str] | None:
+        """Return frame and id of the first request from a frame on, before frame *end*."""
+        while page := await self._read(start, 1):
+            (message,) = page
+            if message.seq >= end:
+                return None
+            for row in read_frame(message.data, message.seq).rows:
+                if not row.replays:
+                    return message.seq, row.id
+            start = message.seq + 1
+        return None
 
     async def _logged(self, wanted: Mapping[int, Sequence[int]]) -> dict[int, Entry]:
         """Return the entries that are in the log, given their seqs by frame."""

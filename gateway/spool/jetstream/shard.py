@@ -33,6 +33,7 @@ from gateway.spool.values import (
     Entry,
     Fenced,
     LogRecord,
+    PendingRequest,
     Progress,
     SpoolNotice,
     UnreadEntry,
@@ -391,6 +392,27 @@ class JetStreamShard:
             count += sum(len(replays) for _, replays in groups[start : start + MAX_ROWS])
             count -= sum(len(self.state.left_out.get(seq, ())) for seq in seqs)
         return count
+
+    async def pending(self, request_id: str) -> PendingRequest | None:
+        """Return a request in this shard and its pending deliveries (see ``SpoolAdmin.pending``).
+
+        An entry that still waits although the log is trimmed is found as well.
+        """
+        self._check()
+        original = await self._log.find(request_id, message_of(self.state.position))
+        replays = [seq for seq, name in self.state.replays.items() if name == request_id]
+        copies = self._copied - self.state.replays.keys() if not original else set()
+        found = await self._log.entries([original, *replays, *copies])
+        found = {seq: entry for seq, entry in found.items() if entry.id == request_id}
+        if not found:
+            return None
+        waits = {
+            key: one
+            for seq, entry in found.items()
+            for key, one in self.state.waits(seq, entry).items()
+        }
+        first = min(found)
+        return PendingRequest(found[first], waits, first not in self.state.replays)
 
     # ---- trimming ------------------------------------------------------------------------
 

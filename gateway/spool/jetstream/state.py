@@ -28,6 +28,7 @@ from gateway.spool.values import (
     Balance,
     Deliveries,
     DeliveryRef,
+    Entry,
     Progress,
     WaitingDelivery,
 )
@@ -82,6 +83,8 @@ class Changes(msgspec.Struct, array_like=True):
     """In a snapshot: all dedup keys, see `Decision`."""
     left_out: dict[int, list[int]] = {}
     """In a snapshot: by seq, the deliveries that entries have lost."""
+    replays: dict[int, str] = {}
+    """In a snapshot: the ids of replayed requests that wait, by seq."""
 
 
 class Counts(NamedTuple):
@@ -340,6 +343,7 @@ class ShardState:
         removing: ids of those that a record on its way removes.
         ids: dedup keys.
         left_out: by seq, the deliveries that entries of the log have lost.
+        replays: the ids of replayed requests that may wait, by seq.
         unrecorded: what was decided since the last record, in the order of the log.
     """
 
@@ -351,6 +355,7 @@ class ShardState:
         self.removing: set[int] = set()
         self.ids = DedupIds()
         self.left_out: dict[int, frozenset[int]] = {}
+        self.replays: dict[int, str] = {}
         self.unrecorded: deque[Decision] = deque()
 
     def begin(self, name: str, cursor: int) -> DestinationState:
@@ -407,6 +412,8 @@ class ShardState:
         self._remove(decision.letters)
         if found := self.destinations.get(decision.destination):
             found.wait(decision.waiting)
+        if decision.waiting:
+            self.replays[decision.seq] = decision.request
 
     def _remove(self, letters: Collection[int]) -> None:
         if letters:
@@ -456,6 +463,7 @@ class ShardState:
         self._remove(changes.removed)
         self.ids.add(changes.ids)
         self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
+        self.replays |= changes.replays
         self.position = max(self.position, changes.position)
         while self.unrecorded and self.unrecorded[0].seq <= changes.position:
             self.unrecorded.popleft()
@@ -478,6 +486,22 @@ class ShardState:
         """Forget what entries before a seq have lost: the log has them no more."""
         for seq in [seq for seq in self.left_out if seq < before]:
             del self.left_out[seq]
+        if self.replays:
+            waiting = self.waiting_seqs()
+            self.replays = {seq: name for seq, name in self.replays.items() if seq in waiting}
+
+    def waits(self, seq: int, entry: Entry) -> dict[tuple[str, int], WaitingDelivery | None]:
+        """Return an entry's pending deliveries: None for one of the backlog."""
+        found: dict[tuple[str, int], WaitingDelivery | None] = {}
+        for name, numbers in entry.targets.items():
+            state = self.destinations.get(name)
+            if state is None:
+                continue
+            for number in numbers:
+                waiting = state.waiting.get((seq, number))
+                if waiting or state.is_open(DeliveryRef(seq, number)):
+                    found[name, number] = waiting
+        return found
 
     def forgetting(self, destination: str) -> Changes:
         """Return the change that forgets a destination."""
@@ -516,7 +540,13 @@ class ShardState:
             Changes(self.position, [], ids=ids[start : start + each])
             for start in range(0, len(ids), each)
         ]
-        part = Changes(self.position, [], removed=list(self.removed), left_out=left_out)
+        part = Changes(
+            self.position,
+            [],
+            removed=list(self.removed),
+            left_out=left_out,
+            replays=dict(self.replays),
+        )
         size = 0
         for found in self.destinations.values():
             change = found.snapshot()

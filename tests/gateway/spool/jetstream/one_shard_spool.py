@@ -228,13 +228,8 @@ class OneShardSpool:
         return self._shard.evictions.given_up
 
     async def pending(self, request_id: str) -> PendingRequest | None:
-        """Return None if a request is not in the log."""
-        state = self._shard.state.destinations.values()
-        seqs = {seq for one in state for seq in one.pending.after(0, self.position(), 1000)}
-        for record in await self._shard.entries(sorted(seqs)):
-            if record.entry.id == request_id:
-                not_yet("look-up of a request's deliveries")
-        return None
+        """Return a request's pending deliveries."""
+        return await self._shard.pending(request_id)
 
     async def dead_letters(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50

@@ -33,8 +33,6 @@ MISSING = {
     "test_waiting_deliveries_count_as_backlog": REFUSING,
     "test_replayed_deliveries_count_as_backlog": REFUSING,
     "test_report_of_before_the_taking_is_made_anew": "evicting with the append (see test_shard)",
-    "test_replay_appends_a_fresh_entry": "look-up of a request's deliveries",
-    "test_pending_deliveries_are_found_by_id": "look-up of a request's deliveries",
     "test_users_are_hashed_with_a_secret_of_the_spools_own": "the secret of the cluster",
     "test_forgotten_destination_has_no_balance": "counting letters of forgotten destinations",
 }

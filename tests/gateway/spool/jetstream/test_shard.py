@@ -510,3 +510,23 @@ async def test_another_record_forgets_no_new_destination(
     seqs = await append(writer, first, entry("r1", new=(0,)))
     assert await first.dead_letters.delete(ALL_DEAD_LETTERS) == 1
     assert await unread(await claimed(), "new") == seqs
+
+
+async def test_a_request_is_found_although_clocks_differ(
+    claimed: ClaimShard, writer: FrameWriter
+) -> None:
+    """Ids that do not quite rise are found, in the log and as a replay, by every owner."""
+    shard = await claimed()
+    names = ["r10", "r12", "r11", "r15", "r13", "r14"]
+    seqs = []
+    for name in names:
+        seqs += await append(writer, shard, entry(name, a=(0,)))
+    await shard.settle("a", Progress(dead=[failed(seqs[2])]), soon=True)
+    assert await shard.replay(ALL_DEAD_LETTERS) == 1
+    for owner in (shard, await claimed()):
+        for name in names:
+            found = await owner.pending(name)
+            assert found is not None
+            assert found.entry.id == name
+            assert list(found.waits) == [("a", 0)]
+        assert await owner.pending("r16") is None
