@@ -44,6 +44,11 @@ class Layout(NamedTuple):
         """Return the stream of users' consent."""
         return f"{self.name}_CONSENT"
 
+    @property
+    def paused(self) -> str:
+        """Return the subject of the paused destinations, which has one message."""
+        return f"{self.name}.paused"
+
     def log(self, shard: int) -> str:
         """Return the subject of a shard's frames."""
         return f"{self.name}.log.{shard}"
@@ -74,7 +79,7 @@ class Layout(NamedTuple):
             "allow_atomic": True,
             "duplicate_window": DUPLICATE_WINDOW * 1_000_000_000,
         }
-        state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*")]
+        state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*", "paused")]
         return {
             self.log_stream: common
             | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},

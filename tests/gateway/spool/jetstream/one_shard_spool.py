@@ -22,6 +22,7 @@ from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.pauses import PausedDestinations
 from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.values import (
     Appended,
@@ -63,6 +64,7 @@ class OneShardSpool:
         self._layout, self.clock = layout, GivenClock(clock)
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
+        self._paused = PausedDestinations(self._connection, layout)
         self._consent = ConsentStore(self._connection, layout, self.clock)
         self._closed = True
         self._followers: list[Offer] = []
@@ -214,7 +216,9 @@ class OneShardSpool:
         """Forget a destination that is not registered."""
         if destination in self._registered:
             raise SpoolError(f"{destination!r} is registered")
-        return await self._shard.forget(destination)
+        pending = await self._shard.forget(destination)
+        await self._paused.pause(destination, paused=False)
+        return pending
 
     async def depths(self) -> dict[str, QueueDepth]:
         """Return the depths."""
@@ -261,8 +265,14 @@ class OneShardSpool:
         return {name: depth for name, depth in depths.items() if name not in self._registered}
 
     async def paused(self) -> frozenset[str]:
-        """Return nothing."""
-        not_yet("pauses")
+        """Return the paused destinations."""
+        return await self._paused.names()
+
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Store whether a destination is paused."""
+        if destination not in self._shard.state.destinations:
+            raise SpoolError(f"unknown destination {destination!r}")
+        await self._paused.pause(destination, paused=paused)
 
     async def size(self) -> int:
         """Return nothing."""

@@ -1,0 +1,44 @@
+"""The destinations that operators paused: one message for the whole cluster."""
+
+import msgspec
+
+from gateway.spool.jetstream.connection import NatsConnection, WrongSequence
+from gateway.spool.jetstream.layout import Layout
+
+_encode = msgspec.msgpack.Encoder(order="sorted").encode
+_decode = msgspec.msgpack.Decoder(frozenset[str]).decode
+
+
+class PausedDestinations:
+    """Stores which destinations are paused; read from the server that leads.
+
+    Args:
+        connection: of this gateway.
+        layout: names stream and subject.
+    """
+
+    def __init__(self, connection: NatsConnection, layout: Layout) -> None:
+        self._connection, self._layout = connection, layout
+
+    async def names(self) -> frozenset[str]:
+        """Return the destinations that are paused."""
+        return (await self._read())[1]
+
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Store whether a destination is paused."""
+        while True:
+            last, names = await self._read()
+            wanted = names | {destination} if paused else names - {destination}
+            if wanted == names:
+                return
+            try:
+                await self._connection.store(self._layout.paused, _encode(wanted), expected=last)
+            except WrongSequence:
+                continue  # another gateway's change, or our own that is stored already
+            if last:
+                await self._connection.delete(self._layout.state_stream, last)
+            return
+
+    async def _read(self) -> tuple[int, frozenset[str]]:
+        found = await self._connection.last(self._layout.state_stream, self._layout.paused)
+        return (found.seq, _decode(found.data)) if found else (0, frozenset())
