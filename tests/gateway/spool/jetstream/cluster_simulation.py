@@ -297,6 +297,7 @@ class ClusterSimulation:
 
     def _give(self, node: SimulatedNode, shard: int) -> None:
         running = node.running.pop(shard)
+        token = node.doing[shard]
 
         def apply(journal: SimulatedJournal) -> bool:
             if (journal.owner, journal.epoch) == (node.name, running.epoch):
@@ -304,9 +305,13 @@ class ClusterSimulation:
             return True
 
         def answer(*, stored: bool) -> None:  # noqa: ARG001 - the node lets go in any case
-            self._free(node, shard)
+            let_go()
 
-        self._write(node, shard, apply, answer, partial(self._free, node, shard))
+        def let_go() -> None:
+            if node.doing.get(shard) is token:  # else it was dropped meanwhile
+                self._free(node, shard)
+
+        self._write(node, shard, apply, answer, let_go)
 
     def _deliver(self, node: SimulatedNode, shard: int, running: Running) -> None:
         """Deliver the shard's next event, if the node may, and record now and then."""

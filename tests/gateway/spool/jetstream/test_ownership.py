@@ -383,6 +383,7 @@ faults = st.lists(
 
 
 @settings(max_examples=25)
+@example(seed=0, nodes=2, faults=[("part", 0, 3.0, 1.0)])  # a shard is dropped while it is given
 @given(seed=st.integers(0, 2**16), nodes=st.integers(1, 4), faults=faults)
 @example(seed=1, nodes=3, faults=[("loss", 0, 9.0, 0.1), ("unsure", 0, 9.0, 4.0)] * 3)
 def test_whatever_happens_order_holds_and_every_shard_finds_its_owner(
