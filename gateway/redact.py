@@ -338,11 +338,13 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return *text* without secrets."""
+        return text_without_secrets(self.known(text))
+
+    def known(self, text: str) -> str:
+        """Return *text* without known secrets; values under names of secrets stay."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        if "://" in text:
-            text = _USERINFO.sub(f"{HIDDEN}@", text)
-        return text_without_secrets(text)
+        return _USERINFO.sub(f"{HIDDEN}@", text) if "://" in text else text
 
     def text_short(self, text: str) -> str:
         """Return a truncated *text* without secrets, not even a cut one at its end.

@@ -14,6 +14,8 @@ from gateway.redact import HIDDEN, Redactor, is_secret
 NOTHING = Redactor()
 QUOTING = frozenset({"event", "reason", "error", "message"})
 """Keys that may quote a vendor's response, truncated perhaps in the middle of a credential."""
+FINDINGS = "problems"
+"""The key of what is wrong with a configuration: ``api_key: cannot read ...`` holds no value."""
 
 
 _is_secret_key = lru_cache(maxsize=1024)(is_secret)
@@ -47,6 +49,8 @@ class RedactionProcessor:
             return self.redactor.text_short(value) if name in QUOTING else self.redactor.text(value)
         if isinstance(value, Mapping):
             return {key: self.clean(str(key), inner) for key, inner in value.items()}
+        if name == FINDINGS:
+            return [self.redactor.known(str(inner)) for inner in value]
         if isinstance(value, list | tuple | set | frozenset):
             return [self.clean("", inner) for inner in value]
         if value is None or isinstance(value, bool | int | float):

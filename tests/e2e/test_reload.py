@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -113,6 +114,11 @@ async def test_an_invalid_configuration_changes_nothing(tmp_path: Path) -> None:
             await post(client, gateway.url, 1)
             async with asyncio.timeout(PATIENCE):
                 assert await arrived(client, sandbox, "chrts", 1) == [1]
+            path.write_text(re.sub('api_key = ".*"', 'api_key = "file:nowhere/key"', good))
+            line = await hang_up(gateway, "reload_failed")
+            assert "api_key: cannot read the secret in nowhere/key: No such" in str(
+                line["problems"]
+            )
 
 
 async def until_reloaded(gateway: GatewayProcess, **wanted: object) -> None:

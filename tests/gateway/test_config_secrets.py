@@ -130,3 +130,34 @@ def test_a_configuration_shows_no_secret(tmp_path: Path) -> None:
     """The repr of a configuration contains no credential."""
     text = FINE.replace("crm-token", CANARY).replace("shop-key", CANARY)
     assert CANARY not in repr(read(tmp_path, text))
+
+
+def test_the_path_of_a_secret_is_shown(tmp_path: Path) -> None:
+    """A variable in the path of a secret's file is no secret: the message names the whole path."""
+    text = FINE.replace("crm-token", "file:${SECRETS}/crm")
+    (problem,) = problems(tmp_path, text, {"SECRETS": f"{tmp_path}/secrets"})
+    assert f"cannot read the secret in {tmp_path}/secrets/crm: " in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ('listen = "${A}"', "8080", 'write "127.0.0.1:8080"'),
+        ('trusted_proxies = ["${A}"]', "10.0.0.1/8", "10.0.0.1/8"),
+    ],
+)
+def test_the_value_of_a_public_variable_is_shown(
+    tmp_path: Path, key: str, value: str, said: str
+) -> None:
+    """Addresses hold no credentials, so a message shows what a variable put there."""
+    (problem,) = problems(tmp_path, f"[server]\n{key}\n{FINE}", {"A": value})
+    assert said in problem
+
+
+@pytest.mark.parametrize("content", ["a-token\nanother\n", "a-token\r\nanother"])
+def test_a_credential_of_several_lines_is_a_problem(tmp_path: Path, content: str) -> None:
+    """A credential must be one line, or every delivery would fail."""
+    (tmp_path / "crm").write_text(content)
+    (problem,) = problems(tmp_path, FINE.replace("crm-token", f"file:{tmp_path}/crm"))
+    assert "token: the credential has several lines" in problem
+    assert "another" not in problem

@@ -10,6 +10,10 @@ from pydantic import BaseModel, SecretStr
 from gateway.config.loader.report import ConfigReport
 
 FILE = "file:"
+PUBLIC_TABLES = frozenset({"server", "spool", "log"})
+"""Tables without credentials: what variables put there may be shown."""
+PUBLIC_KEYS = frozenset({"listen", "hosts"})
+"""Keys that hold no credential in any table."""
 
 _REFERENCE = re.compile(
     r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
@@ -44,7 +48,10 @@ class ReferenceResolver:
         escaped ``${``.
         """
         if isinstance(value, str):
-            return _REFERENCE.sub(lambda found: self._variable(found, table, key), value)
+            shown = value.startswith(FILE) or table in PUBLIC_TABLES or key in PUBLIC_KEYS
+            return _REFERENCE.sub(
+                lambda found: self._variable(found, table, key, shown=shown), value
+            )
         if isinstance(value, list):
             return [self.expanded(item, table, key) for item in value]
         if isinstance(value, dict):
@@ -55,7 +62,8 @@ class ReferenceResolver:
         """Return a table with its references replaced."""
         return {key: self.expanded(value, table, key) for key, value in raw.items()}
 
-    def _variable(self, found: re.Match[str], table: str, key: str) -> str:
+    def _variable(self, found: re.Match[str], table: str, key: str, *, shown: bool) -> str:
+        """Return the value of a reference; messages redact it unless it may be *shown*."""
         if found["escaped"]:
             return "${"
         if found["broken"]:
@@ -79,7 +87,8 @@ class ReferenceResolver:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
             return found[0]
-        self._report.hide(value)
+        if not shown:
+            self._report.hide(value)
         return value
 
     def secret(self, value: Any, table: str, key: str) -> Any:
@@ -104,6 +113,11 @@ class ReferenceResolver:
                 self._report.problem(table, key, what, only=True)
                 return FILE
         self._report.hide(value)
+        if (
+            len(value.splitlines()) > 1 and "headers" not in key
+        ):  # headers have a check of their own
+            what = "the credential has several lines; keep the one that is the credential"
+            self._report.problem(table, key, what, only=True)
         if not value.strip() and key != "proxy":  # an empty one stands for none
             what = "the credential is empty; set it, or remove the key if it is optional"
             self._report.problem(table, key, what, only=True)
