@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import ssl
 import time
@@ -41,7 +42,10 @@ _REFUSED = frozenset({10054, 10109})
 """Too large, sealed: a repeat changes nothing."""
 _FINAL = frozenset({400, 403})
 """Kinds of errors of the API that a repeat does not change."""
+_MESSAGE_ID = "Nats-Msg-Id"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_DUPLICATE = 10201
+"""A batch with the id of a message that is stored: an earlier attempt arrived."""
 _STREAM_EXISTS = 10058
 _NOT_FOUND = frozenset({10014, 10037, 10043, 10059})
 """No such consumer, no such message, none with that sequence, no such stream."""
@@ -58,6 +62,10 @@ class Unanswered(SpoolError):
 
 class WrongSequence(SpoolError):
     """The subject's last message is not the expected one."""
+
+
+class AlreadyStored(SpoolError):
+    """A message of a batch is stored already, as its id says."""
 
 
 class TooLarge(SpoolError):
@@ -108,6 +116,11 @@ class StreamMessage(NamedTuple):
     expected: int | None = None
     """The sequence of the subject's last message."""
     headers: Mapping[str, str] = {}
+
+
+def with_id(subject: str, data: bytes, message_id: str) -> StreamMessage:
+    """Return a message that is the same one if it is stored again within two minutes."""
+    return StreamMessage(subject, data, headers={_MESSAGE_ID: message_id})
 
 
 Callback = Callable[[Msg], Awaitable[None]]
@@ -246,7 +259,7 @@ class NatsConnection:
         that an earlier attempt arrived. Raises SpoolFull at the stream's limit, and Unanswered
         when patience is over; 0 is one attempt.
         """
-        headers = {"Nats-Msg-Id": message_id} if message_id else {}
+        headers = {_MESSAGE_ID: message_id} if message_id else {}
         if expected is not None:
             headers[_EXPECTED] = str(expected)
         return await self._store(subject, data, headers, patience)
@@ -267,8 +280,9 @@ class NatsConnection:
     async def store_batch(self, batch_id: str, messages: Sequence[StreamMessage]) -> int:
         """Store messages of one stream, all or none; return the sequence of the last one.
 
-        It is one attempt, since a batch knows no message ids. Raises WrongSequence if an
-        expectation fails, and Unanswered if the batch may or may not be stored.
+        It is one attempt. Raises WrongSequence if an expectation fails, AlreadyStored if one of
+        the messages has the id of a stored one, and Unanswered if the batch may or may not be
+        stored.
         """
         *first, last = messages
         for number, message in enumerate(first, 1):
@@ -277,6 +291,19 @@ class NatsConnection:
                 await self._connected().publish(message.subject, message.data, headers=headers)
         headers = _batch_headers(batch_id, len(messages), last) | {"Nats-Batch-Commit": "1"}
         return _stored(last.subject, await self.request(last.subject, last.data, headers))
+
+    async def store_together(self, batch_id: str, messages: Sequence[StreamMessage]) -> None:
+        """Store messages of one stream, all or none.
+
+        Each has an id of its own, so that a repeat is the same messages. Raises as `store` does.
+        """
+        tries = itertools.count(1)
+
+        async def once() -> None:
+            with contextlib.suppress(AlreadyStored):
+                await self.store_batch(f"{batch_id}.{next(tries)}", messages)
+
+        await self._repeat(once)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """Return a subject's last message; asks the leader, whose answer is never behind."""
@@ -466,6 +493,8 @@ def _stored(subject: str, message: Msg) -> int:
     code, text = error.get("err_code"), f"{subject}: {error.get('description')}"
     if code == _WRONG_LAST_SEQUENCE:
         raise WrongSequence(text)
+    if code == _DUPLICATE:
+        raise AlreadyStored(text)
     if code in _FULL:
         raise SpoolFull(f"{text}; the stream takes nothing more", _RETRY_AFTER)
     if code in _REFUSED:

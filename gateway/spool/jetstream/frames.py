@@ -6,7 +6,7 @@ on its way share the next one.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.dedup import dedup_keys
-from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.connection import NatsConnection, with_id
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
 from gateway.spool.rows import pack, unpack
 from gateway.spool.values import DedupWindow, Entry, SpoolFull
@@ -82,6 +82,16 @@ class _Pending(NamedTuple):
     size: int
     own: OwnEntry
     future: asyncio.Future[int]
+    together: "_Together | None" = None
+
+
+class _Together:
+    """An entry of several shards: a frame in each of them, stored once all are next in turn."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, _Pending] = {}
+        self.in_turn = 0
+        self.ended = asyncio.Event()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -140,25 +150,49 @@ class FrameWriter:
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
-            row = _encode(
-                (entry.id, pack(entry), entry.request.body, ids, window, replays)
-                if ids or replays
-                else (entry.id, pack(entry), entry.request.body)
-            )
-        except (ValueError, TypeError, msgspec.MsgspecError) as error:
-            future.set_exception(SpoolError(f"{entry.id!r} cannot be written: {error}"))
+            row = _row(entry, once, replays)
+        except SpoolError as error:
+            future.set_exception(error)
             return future
-        if self._size and self._size + len(row) > MAX_GATHERED:
+        self._take_room(len(row))
+        self._gather(shard, _Pending(msgspec.Raw(row), len(row), OwnEntry(entry, events), future))
+        return future
+
+    def append_together(
+        self,
+        parts: Mapping[int, Entry],
+        events: Sequence[Event] | None = None,
+        once: DedupWindow | None = None,
+    ) -> asyncio.Future[int]:
+        """Store an entry's *parts* by shard, all of them or none; the result is 0.
+
+        Each keeps its place among the entries of its shard. Raises as `append` does.
+        """
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        try:
+            rows = {shard: _row(part, once) for shard, part in parts.items()}
+        except SpoolError as error:
+            future.set_exception(error)
+            return future
+        self._take_room(sum(map(len, rows.values())))
+        together = _Together()
+        for shard, row in rows.items():
+            own = OwnEntry(parts[shard], events)
+            job = _Pending(msgspec.Raw(row), len(row), own, future, together)
+            together.jobs[shard] = job
+            self._gather(shard, job)
+        return future
+
+    def _take_room(self, size: int) -> None:
+        if self._size and self._size + size > MAX_GATHERED:
             raise SpoolFull(f"{self._size} bytes wait for NATS", _RETRY_AFTER)
-        self._size += len(row)
-        self._gathered[shard].append(
-            _Pending(msgspec.Raw(row), len(row), OwnEntry(entry, events), future)
-        )
+        self._size += size
+
+    def _gather(self, shard: int, job: _Pending) -> None:
+        self._gathered[shard].append(job)
         if shard not in self._senders:
             task = asyncio.get_running_loop().create_task(self._send(shard))
             self._senders[shard] = task
-        return future
 
     def follow(self, shard: int) -> None:
         """Remember the entries of the shard's frames from now on, for `take`."""
@@ -181,26 +215,44 @@ class FrameWriter:
 
     async def _send(self, shard: int) -> None:
         try:
-            while self._gathered[shard]:
-                async with self._free:
-                    await self._send_frame(shard, self._next_frame(self._gathered[shard]))
+            while waiting := self._gathered[shard]:
+                if together := waiting[0].together:
+                    waiting.popleft()
+                    await self._send_together(together)
+                else:
+                    async with self._free:
+                        await self._send_frames({shard: self._next_frame(waiting)})
         finally:
             del self._senders[shard]
 
-    async def _send_frame(self, shard: int, jobs: list[_Pending]) -> None:
-        self._number += 1
-        number = self._number
-        followed = self._followed.get(shard)
-        if followed is not None:
-            followed[number] = [job.own for job in jobs]
-        data = _encode((self.origin, number, self.clock.now(), [job.row for job in jobs]))
+    async def _send_together(self, together: _Together) -> None:
+        """Wait until a frame is next in each of its shards; the last shard sends all of them."""
+        together.in_turn += 1
+        if together.in_turn < len(together.jobs):
+            await together.ended.wait()
+            return
         try:
-            message = await self.connection.store(
-                self.layout.log(shard), data, message_id=f"{self.origin}.{number}"
-            )
+            async with self._free:
+                await self._send_frames({shard: [job] for shard, job in together.jobs.items()})
+        finally:
+            together.ended.set()
+
+    async def _send_frames(self, frames: Mapping[int, list[_Pending]]) -> None:
+        """Store a frame, or frames of several shards together."""
+        jobs = [job for some in frames.values() for job in some]
+        messages, numbers = [], {}
+        for shard, some in frames.items():
+            self._number += 1
+            numbers[shard] = number = self._number
+            if shard in self._followed:
+                self._followed[shard][number] = [job.own for job in some]
+            data = _encode((self.origin, number, self.clock.now(), [job.row for job in some]))
+            messages.append((self.layout.log(shard), data, f"{self.origin}.{number}"))
+        try:
+            first = await self._store(messages)
         except Exception as error:  # noqa: BLE001 - no sender may wait for ever
-            if followed is not None:
-                followed.pop(number, None)
+            for shard, number in numbers.items():
+                self._followed.get(shard, {}).pop(number, None)
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(_spool_error(error))
@@ -209,16 +261,39 @@ class FrameWriter:
             self._size -= sum(job.size for job in jobs)
         for index, job in enumerate(jobs):
             if not job.future.done():
-                job.future.set_result(seq_of(message, index))
+                job.future.set_result(first + index)
+
+    async def _store(self, messages: Sequence[tuple[str, bytes, str]]) -> int:
+        """Return the seq of the first entry of a single frame; 0 for several."""
+        subject, data, message_id = messages[0]
+        if len(messages) == 1:
+            return seq_of(await self.connection.store(subject, data, message_id=message_id), 0)
+        await self.connection.store_together(message_id, [with_id(*one) for one in messages])
+        return 0
 
     @staticmethod
     def _next_frame(waiting: deque[_Pending]) -> list[_Pending]:
         jobs = [waiting.popleft()]
         size = jobs[0].size
-        while waiting and len(jobs) < MAX_ROWS and size + waiting[0].size <= MAX_FRAME_BYTES:
+        while waiting and len(jobs) < MAX_ROWS and not waiting[0].together:
+            size += waiting[0].size
+            if size > MAX_FRAME_BYTES:
+                break
             jobs.append(waiting.popleft())
-            size += jobs[-1].size
         return jobs
+
+
+def _row(entry: Entry, once: DedupWindow | None, replays: Sequence[ReplayedLetter] = ()) -> bytes:
+    """Return an entry's `Row`; raises SpoolError if it cannot be written."""
+    try:
+        ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
+        return _encode(
+            (entry.id, pack(entry), entry.request.body, ids, window, replays)
+            if ids or replays
+            else (entry.id, pack(entry), entry.request.body)
+        )
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
+        raise SpoolError(f"{entry.id!r} cannot be written: {error}") from error
 
 
 def _spool_error(error: Exception) -> SpoolError:

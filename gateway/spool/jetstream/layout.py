@@ -36,7 +36,7 @@ class Layout(NamedTuple):
 
     @property
     def state_stream(self) -> str:
-        """Return the stream of journals, dead letters and copies of waiting entries."""
+        """Return the stream of identity, journals, dead letters and copies of waiting entries."""
         return f"{self.name}_STATE"
 
     @property
@@ -48,6 +48,16 @@ class Layout(NamedTuple):
     def paused(self) -> str:
         """Return the subject of the paused destinations, which has one message."""
         return f"{self.name}.paused"
+
+    @property
+    def identity(self) -> str:
+        """Return the subject of what all gateways agree on."""
+        return f"{self.name}.identity"
+
+    @property
+    def presence(self) -> str:
+        """Return the subject of signs of life, which no stream stores."""
+        return f"{self.name}.presence"
 
     def log(self, shard: int) -> str:
         """Return the subject of a shard's frames."""
@@ -79,7 +89,8 @@ class Layout(NamedTuple):
             "allow_atomic": True,
             "duplicate_window": DUPLICATE_WINDOW * 1_000_000_000,
         }
-        state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*", "paused")]
+        kinds = ("state.*", "dead.*", "waiting.*.*", "paused", "identity")
+        state = [f"{self.name}.{kind}" for kind in kinds]
         return {
             self.log_stream: common
             | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},

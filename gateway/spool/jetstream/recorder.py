@@ -72,16 +72,20 @@ class ProgressRecorder:
         read_entries: returns the entries of a destination's deliveries by seq, for dead letters.
         dead_letters: the subject of dead letters.
         max_payload: bytes of the largest message.
+        on_ended: called when the shard turns out to be another gateway's, or damaged.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a record needs
         self,
         journal: ShardJournal,
         state: ShardState,
         read_entries: ReadEntries,
         dead_letters: str,
         max_payload: int,
+        *,
+        on_ended: Callable[[], None],
     ) -> None:
+        self._on_ended = on_ended
         self._journal, self._state = journal, state
         self._read_entries, self._dead_letters = read_entries, dead_letters
         self._max_payload = max_payload
@@ -142,6 +146,7 @@ class ProgressRecorder:
         self._ended = error
         reports, self._reports = self._reports, []
         _fail(reports, error)
+        self._on_ended()
 
     async def _run(self) -> None:
         while not self._ended:

@@ -66,6 +66,7 @@ class JetStreamShard:
             Its connection and its layout are the shard's too.
         number: of the shard, from 0 on.
         user_hash: hashes users' keys, alike on all gateways.
+        on_ended: called when the shard turns out to be another gateway's, or damaged.
         trim_delay: seconds, see `TRIM_DELAY`.
 
     Attributes:
@@ -80,6 +81,7 @@ class JetStreamShard:
         writer: FrameWriter,
         number: int,
         user_hash: Callable[[str], int],
+        on_ended: Callable[[], None] = lambda: None,
         *,
         trim_delay: float = TRIM_DELAY,
     ) -> None:
@@ -98,6 +100,7 @@ class JetStreamShard:
             self._entries_of,
             layout.dead_letters(number),
             connection.max_payload,
+            on_ended=on_ended,
         )
         self.dead_letters = ShardDeadLetters(connection, layout, number, self.state, self._recorder)
         self.evictions = ShardEvictions(

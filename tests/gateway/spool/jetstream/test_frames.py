@@ -17,6 +17,7 @@ from tests.gateway.spool.jetstream.faulty_connection import (
     FaultyConnection,
     lost_answer,
     lost_request,
+    refused,
 )
 
 
@@ -143,3 +144,58 @@ async def test_closing_stores_what_is_gathered(
     await writer.close()
     assert all(future.done() for future in futures)
     assert len(await stored(connection, layout)) == 2
+
+
+async def test_an_entry_of_several_shards_is_stored_in_all_of_them(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """Each shard gets its part, in its place among the entries before and after it."""
+    parts = {shard: entry("both", a=(shard,)) for shard in range(6)}
+    waits = [writer.append(n % 6, entry(f"r{n}")) for n in range(12)]
+    waits.append(writer.append_together(parts))
+    waits += [writer.append(n % 6, entry(f"s{n}")) for n in range(6)]
+    waits.append(writer.append_together({5: entry("again"), 0: entry("again")}))
+    await asyncio.gather(*waits)
+    for shard in range(6):
+        found = [row for rows in await stored(connection, layout, shard) for row in rows]
+        last = ["again"] if shard in {0, 5} else []
+        assert found == [f"r{shard}", f"r{shard + 6}", "both", f"s{shard}", *last]
+
+
+async def test_an_entry_of_several_shards_is_stored_once_or_not_at_all(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """A lost request stores no part, a lost answer no part twice; a refusal stores nothing."""
+    parts = {0: entry("r0"), 1: entry("r0")}
+    connection.plan(layout.log(1), lost_request, lost_answer, lost_answer)
+    await writer.append_together(parts)
+    connection.plan(layout.log(1), refused(400, 10077))
+    with pytest.raises(SpoolFull):
+        await writer.append_together(parts)
+    for shard in range(2):
+        await writer.append(shard, entry("r1"))
+        assert await stored(connection, layout, shard) == [["r0"], ["r1"]]
+
+
+async def test_an_entry_of_several_shards_counts_towards_what_waits(
+    writer: FrameWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused as a whole if its parts have no room, and is gone from it once stored."""
+    monkeypatch.setattr(frames, "MAX_GATHERED", 3000)
+    both = {shard: entry("r", body=b"x" * 1000) for shard in range(2)}
+    first = writer.append_together(both)
+    with pytest.raises(SpoolFull):
+        writer.append_together(both)
+    await first
+    await writer.append_together(both)
+
+
+async def test_an_entry_of_several_shards_that_cannot_be_written_fails_alone(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """If a part cannot be packed, no shard waits for it."""
+    odd = msgspec.structs.replace(entry("odd"), source="\ud800")
+    with pytest.raises(SpoolError):
+        await writer.append_together({0: entry("odd"), 1: odd})
+    await writer.append(0, entry("r0"))
+    assert await stored(connection, layout) == [["r0"]]

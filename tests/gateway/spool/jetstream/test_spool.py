@@ -1,0 +1,202 @@
+"""The spool of a gateway in a cluster: entries reach the owner of their shard, whoever it is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import msgspec
+import pytest
+
+from gateway.errors import SpoolError
+from gateway.event import Event
+from gateway.http import Request
+from gateway.spool import BacklogLimit, ConsentRecord, Entry, Fenced, LogRecord, Progress, Shard
+from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.spool import JetStreamSpool
+from tests.cluster.servers import NatsServers
+
+SHARDS = 4
+PATIENCE = 20.0
+DESTINATION = "a"
+
+
+class Runner:
+    """Records at once what its shards hand over."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, int]] = []
+        """The id of each entry, and the shard that handed it over."""
+        self.told: list[str] = []
+        self.progress: dict[int, int] = {}
+
+    def start_shard(self, shard: Shard) -> None:
+        """Take what the shard hands over, and what nobody has delivered."""
+        self.told.append(f"start {shard.number}")
+        shard.follow(partial(self._offer, shard.number))
+
+    def _offer(self, shard: int, record: LogRecord, events: Sequence[Event] | None) -> None:
+        del events
+        self.got.append((record.entry.id, shard))
+        self.progress[shard] = record.seq
+
+    async def finish_shard(self, shard: Shard) -> None:
+        """Record what was handed over."""
+        self.told.append(f"finish {shard.number}")
+        if seq := self.progress.get(shard.number):
+            await shard.settle(DESTINATION, Progress(cursor=seq), soon=True)
+
+    def abandon_shard(self, shard: Shard) -> None:
+        """Do nothing more."""
+        self.told.append(f"abandon {shard.number}")
+
+
+Open = Callable[[], "asyncio.Future[tuple[JetStreamSpool, Runner]]"]
+
+
+@pytest.fixture
+async def opened(nats_cluster: NatsServers, layout: Layout) -> AsyncIterator[Open]:
+    """Return a function that opens the spool of one more gateway."""
+    async with AsyncExitStack() as stack:
+
+        @asynccontextmanager
+        async def gateway() -> AsyncIterator[tuple[JetStreamSpool, Runner]]:
+            spool = JetStreamSpool(NatsConnection(nats_cluster.urls), layout, shards=SHARDS)
+            runner = Runner()
+            spool.run_shards(runner)
+            await spool.open()
+            await spool.register({DESTINATION: BacklogLimit()})
+            yield spool, runner
+            await spool.close()
+
+        async def open_one() -> tuple[JetStreamSpool, Runner]:
+            return await stack.enter_async_context(gateway())
+
+        yield lambda: asyncio.ensure_future(open_one())
+
+
+def entry_of(spool: JetStreamSpool, name: str, *users: str) -> Entry:
+    """Return an entry with an event of each user."""
+    return Entry(
+        name,
+        "shop",
+        Request(method="POST", url="/", body=name.encode()),
+        {DESTINATION: tuple(range(len(users)))},
+        "chrts",
+        users=tuple(spool.user_hash(user) for user in users),
+    )
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Wait until *check* returns true."""
+    async with asyncio.timeout(PATIENCE):
+        while not check():  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.01)
+
+
+def owned(spool: JetStreamSpool) -> set[int]:
+    """Return the numbers of the shards that a gateway delivers."""
+    return {shard.number for shard in spool.shards}
+
+
+async def test_two_gateways_share_the_shards_and_one_takes_those_of_the_other(opened: Open) -> None:
+    """What any gateway accepts, the owner delivers, in order; what is recorded is not repeated."""
+    (one, first), (two, second) = await asyncio.gather(opened(), opened())
+    await until(lambda: len(owned(one)) == len(owned(two)) == SHARDS // 2)
+    assert owned(one) | owned(two) == set(range(SHARDS))
+    assert one.leased()
+    assert one.user_hash("u1") == two.user_hash("u1") != 0
+    for n in range(20):
+        await (one, two)[n % 2].append(entry_of(one, f"r{n}", f"u{n % 5}"))
+    await until(lambda: len(first.got) + len(second.got) == 20)
+    shard_of = {f"u{n}": one.user_hash(f"u{n}") % SHARDS for n in range(5)}
+    for runner, spool in ((first, one), (second, two)):
+        for user, shard in shard_of.items():
+            ids = [name for name, at in runner.got if int(name[1:]) % 5 == int(user[1:])]
+            mine = [f"r{n}" for n in range(int(user[1:]), 20, 5)]
+            assert ids == (mine if shard in owned(spool) else [])
+
+    given = owned(one)
+    await one.close()
+    assert one.health() == "the spool is closed"
+    assert not one.leased()
+    assert owned(one) == set()
+    assert set(first.told[-len(given) :]) == {f"finish {shard}" for shard in given}
+    await until(lambda: owned(two) == set(range(SHARDS)))
+    for taken in two.shards:
+        page = await taken.unread(DESTINATION, taken.cursor(DESTINATION), taken.position(), 99)
+        assert [item.seq for item in page.items if taken.number in given] == []
+    await two.append(entry_of(two, "last", next(u for u, s in shard_of.items() if s in given)))
+    await until(lambda: "last" in [name for name, _ in second.got])
+    with pytest.raises(SpoolError, match="closed"):
+        await one.append(entry_of(two, "late", "u1"))
+
+
+async def test_an_entry_of_several_users_reaches_the_shard_of_each(opened: Open) -> None:
+    """Each shard hands over the deliveries of its users, and no others."""
+    spool, runner = await opened()
+    await until(lambda: len(owned(spool)) == SHARDS)
+    users = [f"u{n}" for n in range(9)]
+    seen: dict[int, tuple[int, ...]] = {}
+    for shard in spool.shards:
+
+        def note(record: LogRecord, _: object, number: int = shard.number) -> None:
+            seen[number] = record.entry.targets[DESTINATION]
+
+        shard.follow(note)
+    wanted: dict[int, list[int]] = {}
+    for n, user in enumerate(users):
+        wanted.setdefault(spool.user_hash(user) % SHARDS, []).append(n)
+    assert (await spool.append(entry_of(spool, "many", *users))).seq == 0
+    await until(lambda: len(runner.got) == len(wanted))
+    assert seen == {shard: tuple(numbers) for shard, numbers in wanted.items()}
+    assert spool.report().depths == {DESTINATION: 9}
+
+
+async def test_a_new_destination_is_known_to_all_shards(opened: Open) -> None:
+    """A destination is known to shards that are owned, and to those that come later."""
+    spool, _ = await opened()
+    await spool.register({DESTINATION: BacklogLimit(), "b": BacklogLimit()})
+    await until(lambda: len(owned(spool)) == SHARDS)
+    await spool.register({"c": BacklogLimit()})
+    assert all(shard.cursor(name) == 0 for shard in spool.shards for name in (DESTINATION, *"bc"))
+    with pytest.raises(SpoolError, match="a: a cluster has no max_backlog"):
+        await spool.register({DESTINATION: BacklogLimit(max_backlog=1)})
+    with pytest.raises(SpoolError, match="unknown destinations: a"):
+        await spool.append(entry_of(spool, "r", "u"))
+
+
+async def test_consent_is_the_same_on_all_gateways(opened: Open) -> None:
+    """What a user said to one gateway, another one knows at once."""
+    (one, _), (two, _) = await asyncio.gather(opened(), opened())
+    said = {b"user": {"ads": ConsentRecord(granted=False, at=1.0)}}
+    await one.save_consent(said, 3600.0)
+    assert await two.load_consent([b"user", b"other"]) == said
+
+
+async def test_a_shard_whose_record_is_fenced_is_dropped(
+    opened: Open, nats_cluster: NatsServers, layout: Layout
+) -> None:
+    """A gateway that learns from a refused record that its shard is another's gives it up."""
+    spool, runner = await opened()
+    await until(lambda: len(owned(spool)) == SHARDS)
+    shard = spool.shards[0]
+    connection = NatsConnection(nats_cluster.urls)
+    await connection.open()
+    claim = await connection.last(layout.state_stream, layout.journal(shard.number))
+    assert claim is not None
+    await connection.store(layout.journal(shard.number), other_claim(claim.data, claim.seq))
+    await connection.close()
+    with pytest.raises(Fenced):
+        await shard.settle(DESTINATION, Progress(), soon=True)
+    await until(lambda: f"abandon {shard.number}" in runner.told)
+    await until(lambda: len(owned(spool)) == SHARDS)
+    assert runner.told.count(f"start {shard.number}") == 2
+
+
+def other_claim(data: bytes, seq: int) -> bytes:
+    """Return a claim of another gateway, which is not alive, after a record."""
+    kind, epoch, *_ = msgspec.msgpack.decode(data)
+    del kind
+    return msgspec.msgpack.encode(["claim", epoch + 1, "other", 1, seq, 1, 1, b""])
