@@ -103,4 +103,4 @@ async def visiting(admin: Admin, **options: Any) -> AsyncIterator[Visit]:
         page.on("console", visit.note_message)
         page.on("pageerror", visit.note_error)
         yield visit
-        assert visit.complaints == []
+        assert not visit.complaints, visit.complaints
