@@ -126,6 +126,23 @@ def test_no_problem_contains_a_secret(tmp_path: Path, text: str) -> None:
     assert CANARY not in "\n".join(problems(tmp_path, text, {"KEY": CANARY}))
 
 
+@pytest.mark.parametrize(
+    "value", [f"{CANARY}\"'", f"{CANARY}\\", f"{CANARY}'", f"{CANARY}\nx", f"\u2028{CANARY}"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        FINE.replace('"acme"', '"${KEY}"'),
+        FINE.replace('"acme"', """'"${KEY}'"""),
+        FINE.replace('["crm"]', '["${KEY}"]'),
+        FINE.replace("[sources.shop]", '[sources.shop]\nmount = "${KEY}"'),
+    ],
+)
+def test_no_problem_contains_a_quoted_secret(tmp_path: Path, text: str, value: str) -> None:
+    """A variable's value is redacted even where a message escapes it or cuts it into lines."""
+    assert CANARY not in "\n".join(problems(tmp_path, text, {"KEY": value}))
+
+
 def test_a_configuration_shows_no_secret(tmp_path: Path) -> None:
     """The repr of a configuration contains no credential."""
     text = FINE.replace("crm-token", CANARY).replace("shop-key", CANARY)
@@ -134,9 +151,22 @@ def test_a_configuration_shows_no_secret(tmp_path: Path) -> None:
 
 def test_the_path_of_a_secret_is_shown(tmp_path: Path) -> None:
     """A variable in the path of a secret's file is no secret: the message names the whole path."""
-    text = FINE.replace("crm-token", "file:${SECRETS}/crm")
-    (problem,) = problems(tmp_path, text, {"SECRETS": f"{tmp_path}/secrets"})
-    assert f"cannot read the secret in {tmp_path}/secrets/crm: " in problem
+    for written, value, path in (
+        ("${SECRETS}/crm", f"{tmp_path}/secrets", f"{tmp_path}/secrets/crm"),
+        ("${SECRETS}/crm", "no-secrets", "no-secrets/crm"),
+        ("${CRM}", f"{tmp_path}/crm", f"{tmp_path}/crm"),
+    ):
+        text = FINE.replace("crm-token", f"file:{written}")
+        (problem,) = problems(tmp_path, text, {"SECRETS": value, "CRM": value})
+        assert f"cannot read the secret in {path}: " in problem
+
+
+@pytest.mark.parametrize("text", ['"crm-token"', '["shop-key"]'])
+def test_a_credential_in_place_of_its_file_is_not_shown(tmp_path: Path, text: str) -> None:
+    """A variable after ``file:`` that is no path may be the credential itself."""
+    wrong = FINE.replace(text, text.replace(text.strip('[]"'), "file:${KEY}"))
+    (problem,) = problems(tmp_path, wrong, {"KEY": CANARY})
+    assert "cannot read the secret in ***: " in problem
 
 
 @pytest.mark.parametrize(

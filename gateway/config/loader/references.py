@@ -48,7 +48,7 @@ class ReferenceResolver:
         escaped ``${``.
         """
         if isinstance(value, str):
-            shown = value.startswith(FILE) or table in PUBLIC_TABLES or key in PUBLIC_KEYS
+            shown = table in PUBLIC_TABLES or key in PUBLIC_KEYS
             return _REFERENCE.sub(
                 lambda found: self._variable(found, table, key, shown=shown), value
             )
@@ -87,7 +87,7 @@ class ReferenceResolver:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
             return found[0]
-        if not shown:
+        if not (shown or _is_path(found, value)):
             self._report.hide(value)
         return value
 
@@ -129,6 +129,12 @@ class ReferenceResolver:
             key = field.alias or name
             if key in settings and is_secret(field.annotation):
                 settings[key] = self.secret(settings[key], table, key)
+
+
+def _is_path(found: re.Match[str], value: str) -> bool:
+    """Return whether a variable in a ``file:`` is a path, not the credential of the file."""
+    before_slash = found.string.startswith("/", found.end())
+    return found.string.startswith(FILE) and (before_slash or value.startswith("/"))
 
 
 _SCHEMES = {"url": "https", "proxy": "http"}

@@ -154,9 +154,10 @@ class ConfigReport:
         return (self._files[0], None, table) if self._files else None
 
     def hide(self, secret: str) -> None:
-        """Redact *secret* in every message."""
-        if len(secret) >= SHORTEST:
-            self.secrets.add(secret)
+        """Redact *secret* in every message, also where it is quoted or cut into lines."""
+        quoted = repr(secret)[1:-1], repr(f'{secret}"')[1:-2]
+        forms = (secret, *quoted, *secret.splitlines())
+        self.secrets.update(form for form in forms if len(form) >= SHORTEST)
 
     def stood_in(self, table: str, key: str, variable: str) -> None:
         """Register that *variable* is not set; later problems with the key mention it."""
