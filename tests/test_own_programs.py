@@ -1,8 +1,10 @@
-"""The programs that measure and picture the gateway check their arguments first."""
+"""The project's own programs check their arguments; groups of tests stay together."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,3 +33,9 @@ def test_help_has_no_screenshots(tmp_path: Path) -> None:
     done = ended(tmp_path, "tests.console.screenshots", "--help")
     assert (done.returncode, "folder" in done.stdout) == (0, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xdist_group("group")
+def test_tests_of_a_group_share_a_worker(request: pytest.FixtureRequest, worker_id: str) -> None:
+    """With several workers, a group's tests carry its name, which keeps them in one worker."""
+    assert worker_id == "master" or request.node.nodeid.endswith("@group")
