@@ -175,10 +175,12 @@ class BacklogReader:
         numbers = entry.targets[self._name]
         going = self._going(entry, numbers)
         if len(going) < len(numbers):
-            taken = set(going)
-            left = [number for number in numbers if number not in taken]
-            users = [entry.user(number) for number in left]
-            self._leave(UnreadEntry(seq, entry.source, entry.vendor, tuple(left), tuple(users)))
+            left = numbers
+            if going:
+                taken = set(going)
+                left = tuple([number for number in numbers if number not in taken])
+            users = tuple([entry.user(number) for number in left])
+            self._leave(UnreadEntry(seq, entry.source, entry.vendor, left, users))
             self.request_more()
         if going:
             ahead = self._is_behind
@@ -187,7 +189,7 @@ class BacklogReader:
 
     def _leave(self, entry: UnreadEntry) -> None:
         """Leave deliveries in the log, and index them if there is room and no tail before them."""
-        if self._tail or len(self._unread) >= self._most_indexed:
+        if self._tail or self._unread.count >= self._most_indexed:
             for user in entry.users:
                 self._tail.add(entry.seq, user)
             return
@@ -239,7 +241,7 @@ class BacklogReader:
 
     def request_more(self) -> None:
         """Continue reading if there is anything to read."""
-        if (self._is_behind and not self._queue.closed) or self.waiting.due:
+        if (not self._queue.closed and self._is_behind) or self.waiting.due:
             self._wake.set()
 
     def freed(self, user: int) -> None:

@@ -111,7 +111,7 @@ class GrowlyticsOutput(Output):
         return OutgoingCall("POST /rest-api/event", table, tracked, told.paths.values())
 
     def time(self, moment: datetime) -> Any:
-        """Return *moment*, which becomes a date, without its fraction of a second."""
+        """Return *moment* as it is; the list of attributes makes a date of it."""
         return moment
 
     def _told(self, event: Event) -> Included:

@@ -191,3 +191,13 @@ def test_a_credential_of_several_lines_is_a_problem(tmp_path: Path, content: str
     (problem,) = problems(tmp_path, FINE.replace("crm-token", f"file:{tmp_path}/crm"))
     assert "token: the credential has several lines" in problem
     assert "another" not in problem
+
+
+@pytest.mark.parametrize("value", ["a-token\n", "a-token\r\n", "\na-token", "a-token\nanother"])
+def test_a_line_break_in_a_variable_with_a_credential_is_a_problem(
+    tmp_path: Path, value: str
+) -> None:
+    """A variable's credential must be one line without a line break, also at its end."""
+    (problem,) = problems(tmp_path, FINE.replace("crm-token", "${KEY}"), {"KEY": value})
+    assert "token: the credential has several lines, or a line break at its end" in problem
+    assert "a-token" not in problem

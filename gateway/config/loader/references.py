@@ -113,10 +113,10 @@ class ReferenceResolver:
                 self._report.problem(table, key, what, only=True)
                 return FILE
         self._report.hide(value)
-        if (
-            len(value.splitlines()) > 1 and "headers" not in key
-        ):  # headers have a check of their own
-            what = "the credential has several lines; keep the one that is the credential"
+        one_line = value.splitlines() in ([], [value])
+        if not one_line and "headers" not in key:  # headers have a check of their own
+            what = "the credential has several lines, or a line break at its end; "
+            what += "keep the one that is the credential"
             self._report.problem(table, key, what, only=True)
         if not value.strip() and key != "proxy":  # an empty one stands for none
             what = "the credential is empty; set it, or remove the key if it is optional"
