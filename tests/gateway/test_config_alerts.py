@@ -31,6 +31,7 @@ def test_only_the_url_is_required(tmp_path: Path) -> None:
     [
         ("", "[alerts] url: missing; add it: The URL to which alerts are posted as JSON"),
         ('url = "hooks.example/secret"', "url: is not an http or https URL; write one like"),
+        ('url = "https://hooks.example:99999/secret"', "url: has a port that is not a number from"),
         (f'url = "{HOOK}"\ndead_letters = 0', "dead_letters"),
         (f'url = "{HOOK}"\nbacklog = "5m"', "backlog: unknown key; did you mean backlog_age?"),
         (f'url = "{HOOK}"\npaused_for = "soon"', "paused_for: is not a duration"),

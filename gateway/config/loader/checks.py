@@ -446,9 +446,8 @@ def _is_here(url: str, server: ServerConfig) -> bool:
 def check_alerts(alerts: AlertsConfig, report: ConfigReport) -> None:
     """Report an invalid URL, without showing it, since it may contain a credential."""
     url = alerts.url.get_secret_value().partition("?")[0]
-    if address_problem(url):
-        what = "is not an http or https URL; write one like https://hooks.example/alerts"
-        report.problem("alerts", "url", what)
+    if wrong := address_problem(url):
+        report.problem("alerts", "url", wrong)
 
 
 SHORTEST_TOKEN = 16
