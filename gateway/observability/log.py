@@ -49,9 +49,9 @@ class RedactionProcessor:
             return self.redactor.text_short(value) if name in QUOTING else self.redactor.text(value)
         if isinstance(value, Mapping):
             return {key: self.clean(str(key), inner) for key, inner in value.items()}
-        if name == FINDINGS:
-            return [self.redactor.known(str(inner)) for inner in value]
         if isinstance(value, list | tuple | set | frozenset):
+            if name == FINDINGS:
+                return [self.redactor.known(str(inner)) for inner in value]
             return [self.clean("", inner) for inner in value]
         if value is None or isinstance(value, bool | int | float):
             return value

@@ -87,6 +87,12 @@ def test_the_beginning_of_a_credential_at_a_cut_is_hidden() -> None:
     assert line == {"reason": f"it said: {HIDDEN}", "removed": ["canary"]}
 
 
+@pytest.mark.parametrize("value", [3, None, "x", {"x": 1}, ["api_key: cannot read the file"]])
+def test_problems_may_be_anything(value: object) -> None:
+    """A plugin may log any value as ``problems``; a list of findings stays as it is."""
+    assert RedactionProcessor()(None, "info", {"problems": value}) == {"problems": value}
+
+
 def test_a_text_can_be_stored() -> None:
     """A lone surrogate in a plugin's reason is replaced, since no file takes it."""
     assert Redactor(None, []).text_short("it said: \ud800") == "it said: \ufffd"
