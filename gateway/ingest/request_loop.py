@@ -138,7 +138,7 @@ class RequestLoop(web.RequestHandler):
         """
         try:
             async with asyncio.timeout(self._lingering_time):
-                while not body.is_eof():
+                while self.connected and not body.is_eof():
                     await body.readany()
         except TimeoutError:
             pass

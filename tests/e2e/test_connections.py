@@ -490,6 +490,20 @@ async def test_invalid_chunks_are_refused(tmp_path: Path, rest: bytes) -> None:
         await until(lambda: run.gateway.guard.held == 0)
 
 
+async def test_invalid_chunks_after_the_response_close_the_connection_quietly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Invalid chunks of a body nobody needs are no error of the gateway."""
+    chunked = b"POST /nowhere HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with running(tmp_path, limited(tmp_path)) as run:
+        kept = await connected(run.url, chunked + b"1\r\na\r\n")
+        assert (await kept[0].readline()).startswith(b"HTTP/1.1 404 ")
+        kept[1].write(b"1\r\nb\r\nzz\r\n")
+        await answered(kept)
+        await until(lambda: not run.gateway.guard.held and not len(run.gateway.guard))
+    assert not caplog.records
+
+
 async def test_the_rest_of_a_body_is_not_awaited_from_a_client_that_left(tmp_path: Path) -> None:
     """A connection leaves no task behind if its client leaves within a body nobody needs."""
 
