@@ -87,11 +87,6 @@ class CircuitBreaker:
         if self.state == "open":
             self.state = "half_open"
 
-    def resumes_at(self, now: float) -> float | None:
-        """Return when the next attempt may start, by the clock of *now*; None if it may now."""
-        until = max(self._paused_until, self._until)
-        return until if until > now else None
-
     def paused_until(self, now: float) -> float | None:
         """Return the end of a pause that the vendor asked for; None if there is none."""
         return self._paused_until if self._paused_until > now else None

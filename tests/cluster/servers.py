@@ -77,11 +77,6 @@ class NatsServers:
         """Return the address of each server for clients."""
         return [self._access.url(port) for port in self._clients]
 
-    @property
-    def monitors(self) -> list[str]:
-        """Return the address of each server's monitoring pages."""
-        return [f"http://127.0.0.1:{port}" for port in self._monitors]
-
     def proxied(self, proxies: TcpProxies) -> tuple[list[str], list[TcpProxy]]:
         """Return addresses of all servers for one client alone, and the proxies behind them."""
         ways = [proxies.to(port) for port in self._clients]
