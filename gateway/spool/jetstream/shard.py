@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.errors import SpoolError
-from gateway.event import Event
+from gateway.spool.callbacks import call_each
 from gateway.spool.dead_letters import DeadLetterFilter
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
@@ -231,25 +231,14 @@ class JetStreamShard:
             if left is not entry.targets:
                 entry = replace(entry, targets=left)
             if not row.replays and (left or not row.ids):
-                self._offer(LogRecord(seq, entry), events)
+                call_each(self._followers, LogRecord(seq, entry), events)
             self.state.position = seq
             for name in left if row.replays else ():
                 self._tell(DeadLettersReplayed(name))
         self._wake_waiters()
 
-    def _offer(self, record: LogRecord, events: Sequence[Event] | None) -> None:
-        for offer in self._followers:
-            try:
-                offer(record, events)
-            except Exception as error:  # noqa: BLE001 - a follower must not stop the others
-                _report_exception(error)
-
     def _tell(self, notice: SpoolNotice) -> None:
-        for listener in self._listeners:
-            try:
-                listener(notice)
-            except Exception as error:  # noqa: BLE001 - a listener must not stop the others
-                _report_exception(error)
+        call_each(self._listeners, notice)
 
     async def handed_over(self, seq: int) -> frozenset[int]:
         """Wait until an entry was handed over; return the indexes of its duplicate events.
@@ -490,8 +479,3 @@ class JetStreamShard:
             raise Fenced(f"another gateway has taken shard {self.number} over")
         if self._closed:
             raise SpoolError(f"shard {self.number}: {self._closed}")
-
-
-def _report_exception(error: Exception) -> None:
-    context = {"message": "a follower of the spool failed", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(context)

@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.errors import SpoolError
 from gateway.event import Event
+from gateway.spool.callbacks import call_each
 from gateway.spool.interface import Offer
 from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
@@ -93,15 +94,6 @@ class RunTransaction(Command, kw_only=True):
 
 class CloseWriter(Command):
     """Close the store and end the thread."""
-
-
-def guarded(callback: Callable[..., None], *values: object) -> None:
-    """Call *callback* on the loop; its exceptions go to the loop's exception handler."""
-    try:
-        callback(*values)
-    except Exception as e:  # noqa: BLE001 - other callbacks must still run
-        context = {"message": f"the spool's callback {callback!r} failed", "exception": e}
-        asyncio.get_running_loop().call_exception_handler(context)
 
 
 def fail(jobs: Sequence[Command], error: Exception) -> None:
@@ -293,8 +285,7 @@ class CommandQueue:
                 if job.error is None and job.kept is not None:
                     self.position = result
                     record = LogRecord(result, job.kept)
-                    for follower in self._followers:
-                        guarded(follower, record, job.events)
+                    call_each(self._followers, record, job.events)
                 result = Appended(result, job.repeats)
             if job.future.done():  # the waiter was cancelled
                 continue
@@ -305,8 +296,7 @@ class CommandQueue:
         self.position = position
         self.heard = number
         for notice in notices:
-            for listener in self._listeners:
-                guarded(listener, notice)
+            call_each(self._listeners, notice)
         if jobs:
             self._away = False
             self._schedule()
