@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
 from msgspec.structs import replace
 
 from gateway.spool.clock import Clock
+from gateway.spool.evictions import count_evicted, full_reason, log_evicted
 from gateway.spool.jetstream.log_reader import LogReader
 from gateway.spool.jetstream.recorder import Eviction, ProgressRecorder
 from gateway.spool.jetstream.state import DestinationState, ShardState
@@ -22,7 +22,6 @@ from gateway.spool.values import (
 
 STEP = 64
 """Entries and waiting deliveries that are evicted at a time."""
-log = structlog.get_logger()
 
 
 class ShardEvictions:
@@ -104,16 +103,8 @@ class ShardEvictions:
         if evicted is None:
             return False
         self._tell(evicted)
-        known = self.given_up.get(name, GivenUp())
-        self.given_up[name] = GivenUp(known.dead + evicted.dead, known.dropped + evicted.dropped)
-        log.warning(
-            "deliveries_evicted",
-            destination=name,
-            cause=cause,
-            dead_letters=evicted.dead,
-            dropped=evicted.dropped,
-            reason=reason,
-        )
+        count_evicted(self.given_up, name, evicted.dead, evicted.dropped)
+        log_evicted(name, cause, reason, evicted.dead, evicted.dropped)
         return True
 
     async def _plan(
@@ -122,14 +113,17 @@ class ShardEvictions:
         waiting, seqs = found.oldest(count, before)
         if not waiting and not seqs:
             return None
-        dead = []
-        for one in waiting:
-            text = f"{why.reason}; {one.reason}" if one.reason else why.reason
-            dead.append(
-                FailedDelivery(
-                    one.mark, why.cause, text, why.at, one.attempts, b"", one.event_name, one.user
-                )
+        dead = [
+            replace(
+                why,
+                mark=one.mark,
+                reason=full_reason(why.reason, one.reason),
+                attempts=one.attempts,
+                event_name=one.event_name,
+                user=one.user,
             )
+            for one in waiting
+        ]
         for seq, entry in (await self._entries.entries(seqs)).items():
             for number in found.open_numbers(seq, entry.targets.get(found.name, ())):
                 dead.append(replace(why, mark=DeliveryRef(seq, number)))  # noqa: PERF401 - two loops read better

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import apsw
-import structlog
 
 from gateway.spool.clock import Clock
+from gateway.spool.evictions import count_evicted, log_evicted
 from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
 from gateway.spool.sqlite.dead_letters import drop_oldest
 from gateway.spool.sqlite.progress import (
@@ -32,8 +32,6 @@ from gateway.spool.values import (
     SpoolNotice,
 )
 
-log = structlog.get_logger()
-
 
 class RefusedEntry(NamedTuple):
     """The deliveries of an entry that a destination refuses."""
@@ -44,8 +42,8 @@ class RefusedEntry(NamedTuple):
 
 
 @dataclass
-class Unsaid:
-    """Evictions that are not logged yet."""
+class UnloggedEvictions:
+    """Evictions of one destination and cause that are not logged yet."""
 
     reason: str
     dead: int = 0
@@ -61,7 +59,7 @@ class Evictions:
 
     def __init__(self, places: DestinationCursors, room: Room, clock: Clock) -> None:
         self.given_up: dict[str, GivenUp] = {}
-        self._unsaid: dict[tuple[str, Cause], Unsaid] = {}
+        self._unlogged: dict[tuple[str, Cause], UnloggedEvictions] = {}
         self._places, self._room, self._clock = places, room, clock
 
     def overflow(self, connection: apsw.Connection, place: DestinationCursor) -> list[SpoolNotice]:
@@ -149,21 +147,13 @@ class Evictions:
         self, place: DestinationCursor, cause: Cause, dead: int, dropped: int, reason: str
     ) -> None:
         """Count evicted deliveries, and keep them to be logged."""
-        known = self.given_up.get(place.name, GivenUp())
-        self.given_up[place.name] = GivenUp(known.dead + dead, known.dropped + dropped)
-        unsaid = self._unsaid.setdefault((place.name, cause), Unsaid(reason))
-        unsaid.dead += dead
-        unsaid.dropped += dropped
+        count_evicted(self.given_up, place.name, dead, dropped)
+        known = self._unlogged.setdefault((place.name, cause), UnloggedEvictions(reason))
+        known.dead += dead
+        known.dropped += dropped
 
-    def say(self) -> None:
+    def log_new(self) -> None:
         """Log the evictions since the last call: one line per destination and cause."""
-        unsaid, self._unsaid = self._unsaid, {}
-        for (name, cause), found in unsaid.items():
-            log.warning(
-                "deliveries_evicted",
-                destination=name,
-                cause=cause,
-                dead_letters=found.dead,
-                dropped=found.dropped,
-                reason=found.reason,
-            )
+        unlogged, self._unlogged = self._unlogged, {}
+        for (name, cause), found in unlogged.items():
+            log_evicted(name, cause, found.reason, found.dead, found.dropped)

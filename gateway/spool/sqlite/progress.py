@@ -6,6 +6,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from gateway.spool.evictions import full_reason
 from gateway.spool.rows import pack_attempts, targets_of, unpack_attempts
 from gateway.spool.sqlite.cursors import DestinationCursor
 from gateway.spool.values import DeliveryRef, Evicted, FailedDelivery, Progress, WaitingDelivery
@@ -315,7 +316,7 @@ def evict(
     for at, mark, rest in _oldest_waiting(connection, place, count):
         if at >= before:
             break
-        reason = f"{why.reason}; {rest['reason']}" if rest["reason"] else why.reason
+        reason = full_reason(why.reason, rest["reason"])
         failed = msgspec.structs.replace(why, **{**rest, "mark": mark, "reason": reason})
         found.append((mark.seq, False, [failed]))
     for seq in place.ahead(connection, count):

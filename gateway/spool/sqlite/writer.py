@@ -117,7 +117,7 @@ class Writer:
             if closing:
                 self._session.disconnect()
                 self._session.end()
-                self.evictions.say()
+                self.evictions.log_new()
             if jobs:
                 self._answer(jobs, notices)
             if closing:
@@ -299,7 +299,7 @@ class Writer:
         due = now - self._ticked >= TICK
         if due:
             self._ticked = now
-            self.evictions.say()
+            self.evictions.log_new()
         try:
             if self._session.trouble:
                 if due:
