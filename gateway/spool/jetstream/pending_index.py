@@ -25,10 +25,8 @@ class PendingIndex:
 
     def deliveries(self, seq: int) -> int:
         """Return how many deliveries an entry has for the destination, 0 if it is not here."""
-        place = bisect_right(self._seqs, seq, self._start) - 1
-        if place < self._start or self._seqs[place] != seq:
-            return 0
-        return self._counts[place]
+        place = self._place(seq)
+        return 0 if place is None else self._counts[place]
 
     def after(self, seq: int, upto: int, limit: int) -> list[int]:
         """Return up to *limit* seqs after *seq* and not after *upto*."""
@@ -38,10 +36,12 @@ class PendingIndex:
 
     def time(self, seq: int) -> float:
         """Return the time of an entry, 0 if it is not here."""
+        place = self._place(seq)
+        return 0.0 if place is None else self._times[place]
+
+    def _place(self, seq: int) -> int | None:
         place = bisect_right(self._seqs, seq, self._start) - 1
-        if place < self._start or self._seqs[place] != seq:
-            return 0.0
-        return self._times[place]
+        return place if place >= self._start and self._seqs[place] == seq else None
 
     def older(self, before: float, limit: int) -> list[int]:
         """Return the oldest seqs, up to *limit*, until one that is not before a time."""
