@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import uuid4
-from zlib import crc32
 
 import pytest
 
@@ -17,29 +16,24 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
-from gateway.spool.interface import Offer
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
+from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.pauses import PausedDestinations
 from gateway.spool.jetstream.shard import JetStreamShard
+from gateway.spool.user_hash import UserHash
 from gateway.spool.values import (
     Appended,
     BacklogLimit,
-    Balance,
     ConsentRecord,
     DedupWindow,
     Entry,
     GivenUp,
-    LogRecord,
-    PendingRequest,
     Progress,
     QueueDepth,
     SpoolLimits,
-    SpoolNotice,
-    UnreadPage,
-    WaitingDelivery,
 )
 
 
@@ -51,8 +45,6 @@ def not_yet(what: str) -> NoReturn:
 class OneShardSpool:
     """The parts on JetStream behind the methods of a spool that the suites use."""
 
-    number = 0
-
     def __init__(
         self,
         urls: Sequence[str],
@@ -61,24 +53,23 @@ class OneShardSpool:
         limits: SpoolLimits,
     ) -> None:
         self._limits = limits
-        self._layout, self.clock = layout, GivenClock(clock)
+        self.layout, self.clock = layout, GivenClock(clock)
         self._connection = NatsConnection(urls)
         self._registered: frozenset[str] = frozenset()
         self._paused = PausedDestinations(self._connection, layout)
         self._consent = ConsentStore(self._connection, layout, self.clock)
         self._closed = True
-        self._followers: list[Offer] = []
         self._appending: set[asyncio.Future[Appended]] = set()
 
     async def open(self) -> None:
         """Claim the shard; it is taken from whoever has it."""
         await self._connection.open()
-        self._writer = FrameWriter(self._connection, self._layout, uuid4().hex, self.clock)
-        self._shard = JetStreamShard(self._writer, 0, self.user_hash, trim_delay=0)
+        self._writer = FrameWriter(self._connection, self.layout, uuid4().hex, self.clock)
+        identity = await join(self._connection, self.layout, 1)
+        self._shard = JetStreamShard(self._writer, 0, UserHash(identity.secret), trim_delay=0)
         while not await self._shard.claim():
             pass
         self._shard.evictions.max_age = self._limits.max_age
-        self._shard.follow(self._on_entry)
         self._shard.start()
         self._closed = False
         self._trimming = asyncio.create_task(self._trim())
@@ -94,13 +85,6 @@ class OneShardSpool:
         await asyncio.gather(*self._appending, return_exceptions=True)
         await self._shard.release()
         await self._connection.close()
-
-    def _on_entry(self, record: LogRecord, events: Sequence[Event] | None) -> None:
-        for offer in self._followers:
-            try:
-                offer(record, events)
-            except Exception as error:  # noqa: BLE001 - as the shard does
-                asyncio.get_running_loop().call_exception_handler({"exception": error})
 
     async def _trim(self) -> None:
         while not self._closed:
@@ -146,63 +130,25 @@ class OneShardSpool:
         """Return stored consent."""
         return await self._consent.load(users)
 
-    def user_hash(self, user: str) -> int:
-        """Return a hash of a user's key."""
-        return crc32(user.encode("utf-8", "surrogatepass")) if user else 0
-
     def health(self) -> str | None:
         """Return why appends fail."""
         return "closed" if self._closed else self._connection.health()
 
     # ---- the shard -------------------------------------------------------------------------
 
-    def follow(self, offer: Offer) -> None:
-        """Call *offer* for each entry."""
-        self._followers.append(offer)
+    def __getattr__(self, name: str) -> Any:
+        """Return a method of the shard that needs nothing of the spool's."""
+        return getattr(self._open_shard, name)
 
-    def subscribe(self, listener: Callable[[SpoolNotice], None]) -> None:
-        """Call *listener* for each notice."""
-        self._shard.subscribe(listener)
-
-    def position(self) -> int:
-        """Return the seq of the last entry."""
-        return self._shard.position()
-
-    def cursor(self, destination: str) -> int:
-        """Return a cursor."""
-        return self._shard.cursor(destination)
-
-    async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
-        """Return a page of pending deliveries."""
-        self._check()
-        return await self._shard.unread(destination, after, upto, limit)
-
-    async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
-        """Return entries by their seqs."""
-        return await self._shard.entries(seqs)
-
-    async def retrying(
-        self, destination: str, due_before: float, limit: int, after: WaitingDelivery | None = None
-    ) -> list[WaitingDelivery]:
-        """Return retrying deliveries."""
-        return await self._shard.retrying(destination, due_before, limit, after)
-
-    async def parked(self, destination: str, user: str, limit: int) -> list[WaitingDelivery]:
-        """Return parked deliveries."""
-        return await self._shard.parked(destination, user, limit)
-
-    async def blocked(self, destination: str) -> dict[str, int]:
-        """Return users with waiting deliveries."""
-        return await self._shard.blocked(destination)
+    @property
+    def _open_shard(self) -> JetStreamShard:
+        if self._closed:
+            raise SpoolError("the spool is closed")
+        return self._shard
 
     def settle(self, destination: str, progress: Progress, *, soon: bool = True) -> Awaitable[None]:
         """Record progress, at once."""
-        self._check()
-        return self._shard.settle(destination, progress, soon=soon)
-
-    async def balances(self) -> dict[str, Balance]:
-        """Return the balances."""
-        return await self._shard.balances()
+        return self._open_shard.settle(destination, progress, soon=soon)
 
     # ---- administration --------------------------------------------------------------------
 
@@ -230,10 +176,6 @@ class OneShardSpool:
     def given_up(self) -> Mapping[str, GivenUp]:
         """Return what was evicted."""
         return self._shard.evictions.given_up
-
-    async def pending(self, request_id: str) -> PendingRequest | None:
-        """Return a request's pending deliveries."""
-        return await self._shard.pending(request_id)
 
     async def dead_letters(
         self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
@@ -277,7 +219,3 @@ class OneShardSpool:
     async def size(self) -> int:
         """Return nothing."""
         not_yet("the size")
-
-    def _check(self) -> None:
-        if self._closed:
-            raise SpoolError("the spool is closed")
