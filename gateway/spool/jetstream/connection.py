@@ -4,25 +4,34 @@ import asyncio
 import contextlib
 import itertools
 import json
-import ssl
 import time
-from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from math import ceil
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any, TypeVar
 
 import nats
 import structlog
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, MaxPayloadError
 
 from gateway.errors import SpoolError
-from gateway.spool.values import SpoolFull
+from gateway.spool.jetstream.access import NatsAccess, split_access
+from gateway.spool.jetstream.messages import (
+    EXPECTED,
+    MESSAGE_ID,
+    AlreadyStored,
+    StoredMessage,
+    StreamMessage,
+    TooLarge,
+    Unanswered,
+    api_answer,
+    batch_headers,
+    leader_message,
+    stored_message,
+    stored_sequence,
+)
 
 ATTEMPT = 1.0
 """Seconds after which a call without an answer is repeated."""
@@ -32,98 +41,12 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25
 _REOPEN_WAIT = 0.5
 _MAX_UNSENT = 64 * 1024 * 1024
 """Bytes that wait in memory while no server is connected."""
-_RETRY_AFTER = 5.0
 _PAGE, _PAGE_BYTES = 256, 4_000_000
-_WRONG_LAST_SEQUENCE = 10071
-"""The subject has another last message; 10164 with the same text means that it is being written."""
-_FULL = frozenset({10023, 10047, 10077})
-"""Insufficient resources, insufficient storage, the stream's own limit of bytes."""
-_REFUSED = frozenset({10054, 10109})
-"""Too large, sealed: a repeat changes nothing."""
-_FINAL = frozenset({400, 403})
-"""Kinds of errors of the API that a repeat does not change."""
-_MESSAGE_ID = "Nats-Msg-Id"
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_DUPLICATE = 10201
-"""A batch with the id of a message that is stored: an earlier attempt arrived."""
-_STREAM_EXISTS = 10058
-_NOT_FOUND = frozenset({10014, 10037, 10043, 10059})
-"""No such consumer, no such message, none with that sequence, no such stream."""
-
-log = structlog.get_logger()
-
 
 T = TypeVar("T")
-
-
-class Unanswered(SpoolError):
-    """No server answered, or none can now: what was asked may have been done; repeat it."""
-
-
-class WrongSequence(SpoolError):
-    """The subject's last message is not the expected one."""
-
-
-class AlreadyStored(SpoolError):
-    """A message of a batch is stored already, as its id says."""
-
-
-class TooLarge(SpoolError):
-    """The message exceeds what the servers take (``max_payload``)."""
-
-
-@dataclass(frozen=True)
-class NatsAccess:
-    """How the gateway proves who it is; nothing of it is printed.
-
-    ``creds`` is the text of a credentials file.
-    """
-
-    user: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-    nkey_seed: str = field(default="", repr=False)
-    creds: str = field(default="", repr=False)
-    tls: ssl.SSLContext | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Return the client's options."""
-        options: dict[str, Any] = {}
-        if self.user:
-            options |= {"user": self.user, "password": self.password}
-        if self.nkey_seed:
-            options["nkeys_seed_str"] = self.nkey_seed
-        if self.creds:
-            options["user_credentials"] = RawCredentials(self.creds)
-        if self.tls:
-            options["tls"] = self.tls
-        return options
-
-
-class StoredMessage(NamedTuple):
-    """A message of a stream."""
-
-    seq: int
-    data: bytes
-    at: float
-    """Unix seconds at which a server stored it."""
-
-
-class StreamMessage(NamedTuple):
-    """A message to store as a part of a batch."""
-
-    subject: str
-    data: bytes
-    expected: int | None = None
-    """The sequence of the subject's last message."""
-    headers: Mapping[str, str] = {}
-
-
-def with_id(subject: str, data: bytes, message_id: str) -> StreamMessage:
-    """Return a message that is the same one if it is stored again within two minutes."""
-    return StreamMessage(subject, data, headers={_MESSAGE_ID: message_id})
-
-
 Callback = Callable[[Msg], Awaitable[None]]
+
+log = structlog.get_logger()
 
 
 class NatsConnection:
@@ -147,7 +70,7 @@ class NatsConnection:
         name: str = "gateway",
         patience: float = PATIENCE,
     ) -> None:
-        split = [_split_access(url) for url in urls]
+        split = [split_access(url) for url in urls]
         self.urls = [url for url, _ in split]
         self.patience = patience
         self._access = access or next((found for _, found in split if found), NatsAccess())
@@ -225,21 +148,15 @@ class NatsConnection:
     # ---- JetStream -----------------------------------------------------------------------
 
     async def api(self, call: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the answer to a call of the JetStream API; ``{}`` if what it names is not there.
+        """Return the answer to a call of the JetStream API.
 
-        Raises SpoolError for other errors.
+        It is ``{}`` if what it names is not there, or the stream that it makes is. Raises
+        SpoolError for other errors.
         """
         data = json.dumps(request).encode() if request is not None else b""
 
         async def once() -> dict[str, Any]:
-            answer = _json(await self.request(f"$JS.API.{call}", data))
-            error = answer.get("error")
-            if not error:
-                return answer
-            if error.get("err_code") in _NOT_FOUND:
-                return {}
-            kind = SpoolError if error.get("code") in _FINAL else Unanswered
-            raise kind(f"{call}: {error.get('description')} ({error.get('err_code')})")
+            return api_answer(call, await self.request(f"$JS.API.{call}", data))
 
         return await self._repeat(once)
 
@@ -259,21 +176,21 @@ class NatsConnection:
         that an earlier attempt arrived. Raises SpoolFull at the stream's limit, and Unanswered
         when patience is over; 0 is one attempt.
         """
-        headers = {_MESSAGE_ID: message_id} if message_id else {}
+        headers = {MESSAGE_ID: message_id} if message_id else {}
         if expected is not None:
-            headers[_EXPECTED] = str(expected)
+            headers[EXPECTED] = str(expected)
         return await self._store(subject, data, headers, patience)
 
     async def store_for(self, seconds: float, subject: str, data: bytes, expected: int) -> int:
         """Store a message that the servers delete after some time; otherwise like `store`."""
-        headers = {_EXPECTED: str(expected), "Nats-TTL": f"{ceil(seconds)}s"}
+        headers = {EXPECTED: str(expected), "Nats-TTL": f"{ceil(seconds)}s"}
         return await self._store(subject, data, headers)
 
     async def _store(
         self, subject: str, data: bytes, headers: dict[str, str], patience: float | None = None
     ) -> int:
         async def once() -> int:
-            return _stored(subject, await self.request(subject, data, headers))
+            return stored_sequence(subject, await self.request(subject, data, headers))
 
         return await self._repeat(once, patience)
 
@@ -286,11 +203,11 @@ class NatsConnection:
         """
         *first, last = messages
         for number, message in enumerate(first, 1):
-            headers = _batch_headers(batch_id, number, message)
+            headers = batch_headers(batch_id, number, message)
             with _spool_errors(message.subject):
                 await self._connected().publish(message.subject, message.data, headers=headers)
-        headers = _batch_headers(batch_id, len(messages), last) | {"Nats-Batch-Commit": "1"}
-        return _stored(last.subject, await self.request(last.subject, last.data, headers))
+        headers = batch_headers(batch_id, len(messages), last) | {"Nats-Batch-Commit": "1"}
+        return stored_sequence(last.subject, await self.request(last.subject, last.data, headers))
 
     async def store_together(self, batch_id: str, messages: Sequence[StreamMessage]) -> None:
         """Store messages of one stream, all or none.
@@ -315,12 +232,7 @@ class NatsConnection:
         return found if found and found.seq == seq else None
 
     async def _from_leader(self, stream: str, which: dict[str, Any]) -> StoredMessage | None:
-        found = (await self.api(f"STREAM.MSG.GET.{stream}", which)).get("message")
-        if not found:
-            return None
-        return StoredMessage(
-            found["seq"], b64decode(found.get("data", "")), _unix_seconds(found["time"])
-        )
+        return leader_message(await self.api(f"STREAM.MSG.GET.{stream}", which))
 
     async def read(self, stream: str, subject: str, start: int, limit: int) -> list[StoredMessage]:
         """Return messages of a subject from sequence *start* on, in order.
@@ -368,16 +280,7 @@ class NatsConnection:
 
     async def create_stream(self, name: str, settings: Mapping[str, Any]) -> None:
         """Create a stream; one that exists is left as it is."""
-        request = json.dumps({"name": name, **settings}).encode()
-
-        async def once() -> None:
-            answer = _json(await self.request(f"$JS.API.STREAM.CREATE.{name}", request))
-            error = answer.get("error")
-            if error and error.get("err_code") != _STREAM_EXISTS:
-                kind = SpoolError if error.get("code") in _FINAL else Unanswered
-                raise kind(f"{name}: {error.get('description')} ({error.get('err_code')})")
-
-        await self._repeat(once)
+        await self.api(f"STREAM.CREATE.{name}", {"name": name, **settings})
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """Return the subjects that have messages in a stream."""
@@ -426,7 +329,7 @@ class NatsConnection:
                     message = await queue.get()
                 headers = message.headers or {}
                 if "Nats-Sequence" in headers:
-                    found.append(_stored_message(headers, message.data))
+                    found.append(stored_message(headers, message.data))
                 elif headers.get("Status") == "503" and not found:
                     raise Unanswered(f"{subject}: no replica answers")
                 else:
@@ -484,44 +387,6 @@ async def _close(client: Client) -> None:
         await client.close()
 
 
-def _stored(subject: str, message: Msg) -> int:
-    """Return the sequence of an acknowledgement; raise what it means otherwise."""
-    answer = _json(message)
-    error = answer.get("error")
-    if not error:
-        return int(answer["seq"])
-    code, text = error.get("err_code"), f"{subject}: {error.get('description')}"
-    if code == _WRONG_LAST_SEQUENCE:
-        raise WrongSequence(text)
-    if code == _DUPLICATE:
-        raise AlreadyStored(text)
-    if code in _FULL:
-        raise SpoolFull(f"{text}; the stream takes nothing more", _RETRY_AFTER)
-    if code in _REFUSED:
-        raise TooLarge(text)
-    raise Unanswered(f"{text} ({code})")
-
-
-def _batch_headers(batch_id: str, number: int, message: StreamMessage) -> dict[str, str]:
-    headers = {**message.headers, "Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
-    if message.expected is not None:
-        headers[_EXPECTED] = str(message.expected)
-    return headers
-
-
-def _json(message: Msg) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(message.data)
-    except ValueError as error:
-        raise Unanswered(f"{message.subject}: an answer that is no JSON") from error
-    return answer
-
-
-def _stored_message(headers: Mapping[str, str], data: bytes) -> StoredMessage:
-    at = _unix_seconds(headers["Nats-Time-Stamp"])
-    return StoredMessage(int(headers["Nats-Sequence"]), data, at)
-
-
 @contextlib.contextmanager
 def _spool_errors(what: str) -> Iterator[None]:
     """Turn the client's errors into `SpoolError`, the only one that readers of a spool expect."""
@@ -539,17 +404,3 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error).removeprefix("nats: ") or type(error).__name__
-
-
-def _split_access(url: str) -> tuple[str, NatsAccess | None]:
-    """Return the URL without user and password, and what they were."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    if parts.username is None:
-        return bare, None
-    return bare, NatsAccess(unquote(parts.username), unquote(parts.password or ""))
-
-
-def _unix_seconds(moment: str) -> float:
-    """Return Unix seconds of RFC 3339 with nanoseconds."""
-    return datetime.fromisoformat(moment).timestamp()

@@ -7,8 +7,9 @@ import msgspec
 
 from gateway.spool.clock import Clock
 from gateway.spool.consent import merge_consent, pack_consent, unpack_consent
-from gateway.spool.jetstream.connection import NatsConnection, WrongSequence
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import WrongSequence
 from gateway.spool.values import ConsentRecord
 
 CLOCKS_DIFFER = 300.0

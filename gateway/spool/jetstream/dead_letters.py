@@ -11,9 +11,10 @@ from gateway.spool.dead_letters import (
     DeadLetterGroup,
     reason_pattern,
 )
-from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout, message_of
 from gateway.spool.jetstream.letter_messages import matches, read_letters
+from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.state import Changes, ShardState
 

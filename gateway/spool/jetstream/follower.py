@@ -11,7 +11,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
+from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.messages import StoredMessage
 
 HEARTBEAT = 0.7
 """Seconds after which an idle consumer tells that it lives."""

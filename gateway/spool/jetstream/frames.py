@@ -15,8 +15,9 @@ from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.dedup import dedup_keys
-from gateway.spool.jetstream.connection import NatsConnection, with_id
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
+from gateway.spool.jetstream.messages import with_id
 from gateway.spool.rows import pack, unpack
 from gateway.spool.values import DedupWindow, Entry, SpoolFull
 

@@ -6,8 +6,9 @@ from typing import Final
 import msgspec
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import NatsConnection, WrongSequence
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import WrongSequence
 
 FORMAT: Final = 1
 """The format of frames and records."""

@@ -12,12 +12,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import (
-    NatsConnection,
-    StreamMessage,
-    Unanswered,
-    WrongSequence,
-)
+from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.messages import StreamMessage, Unanswered, WrongSequence
 from gateway.spool.values import Fenced
 
 Kind = Literal["claim", "settle", "snapshot", "release"]

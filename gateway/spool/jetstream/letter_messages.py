@@ -10,9 +10,9 @@ from gateway.spool.dead_letters import (
     reason_pattern,
     replay_reason,
 )
-from gateway.spool.jetstream.connection import StoredMessage
 from gateway.spool.jetstream.frames import ReplayedLetter
 from gateway.spool.jetstream.layout import MAX_ROWS, seq_of
+from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
 from gateway.spool.values import Cause, DeliveryRef, Entry, FailedDelivery
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from msgspec.structs import replace
 
 from gateway.spool.dedup import without
-from gateway.spool.jetstream.connection import NatsConnection, StoredMessage
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.frames import Frame, read_frame
 from gateway.spool.jetstream.layout import Layout, index_of, message_of, seq_of
+from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.values import Entry
 
 _TOGETHER = 64

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from gateway.spool.jetstream.connection import NatsConnection, WrongSequence
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import WrongSequence
 
 _encode = msgspec.msgpack.Encoder(order="sorted").encode
 _decode = msgspec.msgpack.Decoder(frozenset[str]).decode

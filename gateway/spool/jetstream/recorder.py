@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import StoredMessage, StreamMessage
 from gateway.spool.jetstream.journal import ShardJournal
 from gateway.spool.jetstream.letter_messages import letter_messages, read_letters
+from gateway.spool.jetstream.messages import StoredMessage, StreamMessage
 from gateway.spool.jetstream.state import Change, Changes, ShardState
 from gateway.spool.values import (
     DeliveryRef,

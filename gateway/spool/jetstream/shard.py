@@ -14,7 +14,6 @@ from gateway.errors import SpoolError
 from gateway.spool.callbacks import call_each
 from gateway.spool.dead_letters import DeadLetterFilter
 from gateway.spool.interface import Offer
-from gateway.spool.jetstream.connection import StoredMessage, WrongSequence
 from gateway.spool.jetstream.dead_letters import ShardDeadLetters
 from gateway.spool.jetstream.evictions import ShardEvictions
 from gateway.spool.jetstream.follower import Follower
@@ -23,6 +22,7 @@ from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
 from gateway.spool.jetstream.layout import MAX_ROWS, message_of, seq_of
 from gateway.spool.jetstream.letter_messages import replay_groups
 from gateway.spool.jetstream.log_reader import LogReader
+from gateway.spool.jetstream.messages import StoredMessage, WrongSequence
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.state import Changes, ShardState
 from gateway.spool.rows import pack, targets_of

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nats.aio.msg import Msg
 
-from gateway.spool.jetstream.connection import NatsConnection, StoredMessage, Unanswered
+from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.messages import StoredMessage, Unanswered
 
 Call = Callable[[], Awaitable[Msg]]
 Fault = Callable[[Call], Awaitable[Msg]]

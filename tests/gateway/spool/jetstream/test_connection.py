@@ -8,15 +8,10 @@ import pytest
 import structlog
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import (
-    NatsAccess,
-    NatsConnection,
-    StreamMessage,
-    TooLarge,
-    Unanswered,
-    WrongSequence,
-)
+from gateway.spool.jetstream.access import NatsAccess
+from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import StreamMessage, TooLarge, Unanswered, WrongSequence
 from gateway.spool.values import SpoolFull
 from gateway.testing.spool.contract import eventually
 from tests.cluster.access import PASSWORD, USER, by_password

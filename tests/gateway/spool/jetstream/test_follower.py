@@ -7,9 +7,9 @@ import pytest
 from nats.aio.msg import Msg
 
 from gateway.spool.jetstream import follower
-from gateway.spool.jetstream.connection import StoredMessage
 from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import StoredMessage
 from tests.gateway.spool.jetstream.faulty_connection import FaultyConnection, lost_request
 
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.connection import StreamMessage, Unanswered
 from gateway.spool.jetstream.journal import Record, ShardJournal
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import StreamMessage, Unanswered
 from gateway.spool.values import Fenced
 from tests.gateway.spool.jetstream.faulty_connection import (
     FaultyConnection,
