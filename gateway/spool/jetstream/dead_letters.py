@@ -16,7 +16,7 @@ from gateway.spool.jetstream.layout import Layout, message_of
 from gateway.spool.jetstream.letter_messages import matches, read_letters
 from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.jetstream.recorder import ProgressRecorder
-from gateway.spool.jetstream.state import Changes, ShardState
+from gateway.spool.jetstream.shard_state import Changes, ShardState
 
 REPLICAS_BEHIND = 600.0
 """Seconds for which deleted letters are remembered: a replica that is behind still has them."""

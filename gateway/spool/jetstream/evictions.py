@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from gateway.spool.clock import Clock
 from gateway.spool.evictions import count_evicted, full_reason, log_evicted
+from gateway.spool.jetstream.destination_state import DestinationState
 from gateway.spool.jetstream.log_reader import LogReader
 from gateway.spool.jetstream.recorder import Eviction, ProgressRecorder
-from gateway.spool.jetstream.state import DestinationState, ShardState
+from gateway.spool.jetstream.shard_state import ShardState
 from gateway.spool.values import (
     BacklogLimit,
     Cause,

@@ -11,10 +11,11 @@ import msgspec
 import structlog
 
 from gateway.errors import SpoolError
+from gateway.spool.jetstream.destination_state import Change
 from gateway.spool.jetstream.journal import ShardJournal
 from gateway.spool.jetstream.letter_messages import letter_messages, read_letters
 from gateway.spool.jetstream.messages import StoredMessage, StreamMessage
-from gateway.spool.jetstream.state import Change, Changes, ShardState
+from gateway.spool.jetstream.shard_state import Changes, ShardState
 from gateway.spool.values import (
     DeliveryRef,
     Entry,

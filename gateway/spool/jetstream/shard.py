@@ -24,7 +24,7 @@ from gateway.spool.jetstream.letter_messages import replay_groups
 from gateway.spool.jetstream.log_reader import LogReader
 from gateway.spool.jetstream.messages import StoredMessage, WrongSequence
 from gateway.spool.jetstream.recorder import ProgressRecorder
-from gateway.spool.jetstream.state import Changes, ShardState
+from gateway.spool.jetstream.shard_state import Changes, ShardState
 from gateway.spool.rows import pack, targets_of
 from gateway.spool.values import (
     Balance,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.spool.jetstream import decisions
 from gateway.spool.jetstream.decisions import DedupIds
 from gateway.spool.jetstream.frames import FrameRow, ReplayedLetter
-from gateway.spool.jetstream.state import Changes, ShardState
+from gateway.spool.jetstream.shard_state import Changes, ShardState
 
 WINDOW = 10.0
 KEYS = [bytes([number]) * 16 for number in range(4)]

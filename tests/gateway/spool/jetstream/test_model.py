@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.spool import BacklogLimit, DeliveryRef, Progress
-from gateway.spool.jetstream.state import Changes, ShardState
+from gateway.spool.jetstream.shard_state import Changes, ShardState
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.spool.values import Deliveries
 from gateway.testing.spool.contract import entry, failed, later

@@ -1,37 +1,20 @@
-"""What a shard owes to its destinations: cursors, waiting deliveries, counts; kept in memory.
+"""What a shard owes to one destination: cursor, waiting deliveries, counts; kept in memory.
 
 A worker's report becomes a `Change`, which the journal stores; a stored change is applied. What a
 report repeats is left out of the change, so that a change can be applied without the log.
 """
 
-from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from heapq import nsmallest
 from typing import NamedTuple
 
 import msgspec
 
-from gateway.errors import SpoolError
-from gateway.spool.dedup import without
-from gateway.spool.jetstream.decisions import (
-    ID_BYTES,
-    Decision,
-    DedupIds,
-    WaitingRow,
-    decide_replay,
-)
-from gateway.spool.jetstream.frames import FrameRow
+from gateway.spool.jetstream.decisions import WaitingRow
 from gateway.spool.jetstream.pending_index import PendingIndex
 from gateway.spool.jetstream.waiting_index import Mark, WaitingIndex
 from gateway.spool.rows import pack_attempts, unpack_attempts
-from gateway.spool.values import (
-    Balance,
-    Deliveries,
-    DeliveryRef,
-    Entry,
-    Progress,
-    WaitingDelivery,
-)
+from gateway.spool.values import Balance, Deliveries, DeliveryRef, Progress, WaitingDelivery
 
 _DROPPED, _LETTER_GONE = 0, -1
 _MAX_EVICTED = 10_000
@@ -65,26 +48,6 @@ class Change(msgspec.Struct, array_like=True):
     """Evicted deliveries that ended although their letters were deleted or replayed."""
     withdrawn: list[int] = []
     """Ids of the letters of evicted deliveries that ended nevertheless."""
-
-
-class Changes(msgspec.Struct, array_like=True):
-    """The body of a record."""
-
-    position: int
-    """The last entry that the owner had seen."""
-    changes: list[Change]
-    forgotten: list[str] = []
-    """Destinations that are no more."""
-    removed: list[int] = []
-    """Ids of dead letters that are no more, although their messages may be."""
-    decisions: list[Decision] = []
-    """About entries after the position of the record before."""
-    ids: list[tuple[bytes, float]] = []
-    """In a snapshot: all dedup keys, see `Decision`."""
-    left_out: dict[int, list[int]] = {}
-    """In a snapshot: by seq, the deliveries that entries have lost."""
-    replays: dict[int, str] = {}
-    """In a snapshot: the ids of replayed requests that wait, by seq."""
 
 
 class Counts(NamedTuple):
@@ -330,238 +293,6 @@ class DestinationState:
         change = self._change()
         change.ended = ended
         return change
-
-
-class ShardState:
-    """All destinations of a shard.
-
-    Attributes:
-        destinations: by name.
-        position: the last entry that was handed over.
-        new: destinations that no record names yet; the next record must.
-        removed: ids of dead letters that are no more, as long as their messages are.
-        removing: ids of those that a record on its way removes.
-        ids: dedup keys.
-        left_out: by seq, the deliveries that entries of the log have lost.
-        replays: the ids of replayed requests that may wait, by seq.
-        unrecorded: what was decided since the last record, in the order of the log.
-    """
-
-    def __init__(self) -> None:
-        self.destinations: dict[str, DestinationState] = {}
-        self.position = 0
-        self.new: set[str] = set()
-        self.removed: set[int] = set()
-        self.removing: set[int] = set()
-        self.ids = DedupIds()
-        self.left_out: dict[int, frozenset[int]] = {}
-        self.replays: dict[int, str] = {}
-        self.unrecorded: deque[Decision] = deque()
-
-    def begin(self, name: str, cursor: int) -> DestinationState:
-        """Add a destination that begins after *cursor*."""
-        found = self.destinations[name] = DestinationState(name, cursor)
-        self.new.add(name)
-        return found
-
-    def __getitem__(self, destination: str) -> DestinationState:
-        """Return a destination's part; raises SpoolError for an unknown one."""
-        found = self.destinations.get(destination)
-        if found is None:
-            raise SpoolError(f"unknown destination {destination!r}; register it first")
-        return found
-
-    def take(
-        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
-    ) -> Mapping[str, Deliveries]:
-        """Decide about an entry after the last one; return what is left of its targets.
-
-        *at* are the Unix seconds of its frame. What a replay begins waits.
-        """
-        if not row.ids and not row.replays:
-            self.add(seq, targets, at)
-            return targets
-        if row.replays:
-            known = targets.keys() <= self.destinations.keys()
-            gone = self.removed | self.removing if known else None
-            decision = decide_replay(seq, row, targets, gone, at)
-        else:
-            decision = self.ids.decide(seq, row, targets, at)
-        if decision.left_out:
-            targets = without(targets, decision.left_out)
-        self.add(seq, targets, at, replay=bool(row.replays))
-        self._decided(decision)
-        self.unrecorded.append(decision)
-        return targets
-
-    def restore(
-        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float, recorded: int
-    ) -> None:
-        """Take an entry at a takeover; up to *recorded* another owner has decided about it."""
-        if seq > recorded:
-            self.take(seq, row, targets, at)
-            self.position = seq
-        else:
-            left = without(targets, self.left_out.get(seq, ()))
-            self.add(seq, left, at, begin=False, replay=bool(row.replays))
-
-    def _decided(self, decision: Decision) -> None:
-        self.ids.add(decision.ids)
-        if decision.left_out:
-            self.left_out[decision.seq] = frozenset(decision.left_out)
-        self._remove(decision.letters)
-        if found := self.destinations.get(decision.destination):
-            found.wait(decision.waiting)
-        if decision.waiting:
-            self.replays[decision.seq] = decision.request
-
-    def _remove(self, letters: Collection[int]) -> None:
-        if letters:
-            self.removed.update(letters)
-            for found in self.destinations.values():
-                found.letters_gone(letters)
-
-    def add(
-        self,
-        seq: int,
-        targets: Mapping[str, Deliveries],
-        at: float,
-        *,
-        begin: bool = True,
-        replay: bool = False,
-    ) -> None:
-        """Count an entry of the log for its destinations.
-
-        A destination that is not known here begins with the first entry that targets it. Without
-        *begin* it is left out: the journal knew the entry, so the destination was forgotten since.
-        """
-        for name, numbers in targets.items():
-            found = self.destinations.get(name)
-            if found is None:
-                if not begin:
-                    continue
-                found = self.begin(name, seq - 1)
-            if seq > found.cursor:
-                found.add(seq, len(numbers), at, replay=replay)
-
-    def apply(self, changes: Changes) -> None:
-        """Apply a record's changes."""
-        for change in changes.changes:
-            name = change.destination
-            if name not in self.destinations:
-                self.destinations[name] = DestinationState(name, change.cursor)
-        for decision in changes.decisions:
-            if decision.seq > self.position:
-                self._decided(decision)
-        for change in changes.changes:
-            self.destinations[change.destination].apply(change)
-            self.new.discard(change.destination)
-            self._remove(change.withdrawn)
-        for name in changes.forgotten:
-            self.destinations.pop(name, None)
-            self.new.discard(name)
-        self._remove(changes.removed)
-        self.ids.add(changes.ids)
-        self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
-        self.replays |= changes.replays
-        self.position = max(self.position, changes.position)
-        while self.unrecorded and self.unrecorded[0].seq <= changes.position:
-            self.unrecorded.popleft()
-
-    def decisions(self, upto: int, max_bytes: int) -> list[list[Decision]]:
-        """Return what no record has about entries up to *upto*, in lists of about *max_bytes*."""
-        parts: list[list[Decision]] = [[]]
-        size = 0
-        for decision in self.unrecorded:
-            if decision.seq > upto:
-                break
-            if size >= max_bytes:
-                parts.append([])
-                size = 0
-            parts[-1].append(decision)
-            size += decision.size()
-        return parts
-
-    def trimmed(self, before: int) -> None:
-        """Forget what entries before a seq have lost: the log has them no more."""
-        for seq in [seq for seq in self.left_out if seq < before]:
-            del self.left_out[seq]
-        if self.replays:
-            waiting = self.waiting_seqs()
-            self.replays = {seq: name for seq, name in self.replays.items() if seq in waiting}
-
-    def waits(self, seq: int, entry: Entry) -> dict[tuple[str, int], WaitingDelivery | None]:
-        """Return an entry's pending deliveries: None for one of the backlog."""
-        found: dict[tuple[str, int], WaitingDelivery | None] = {}
-        for name, numbers in entry.targets.items():
-            state = self.destinations.get(name)
-            if state is None:
-                continue
-            for number in numbers:
-                waiting = state.waiting.get((seq, number))
-                if waiting or state.is_open(DeliveryRef(seq, number)):
-                    found[name, number] = waiting
-        return found
-
-    def forgetting(self, destination: str) -> Changes:
-        """Return the change that forgets a destination."""
-        return Changes(self.position, [], [destination])
-
-    def dropping(self, letters: Mapping[int, str]) -> Changes:
-        """Return the change that deletes dead letters, given the destination of each id."""
-        changes = []
-        for name, count in Counter(letters.values()).items():
-            if found := self.destinations.get(name):
-                change = found.snapshot(whole=False)
-                change.dropped += count
-                change.deleted += count
-                changes.append(change)
-        return Changes(self.position, changes, removed=list(letters))
-
-    def needed(self) -> int:
-        """Return the first seq that a destination has not passed, or the end of the log.
-
-        What was decided about an entry must be recorded before the log may lose it.
-        """
-        firsts = [found.pending.first() for found in self.destinations.values()]
-        decided = [self.unrecorded[0].seq] if self.unrecorded else []
-        return min([self.position, *decided, *[first[0] for first in firsts if first]])
-
-    def waiting_seqs(self) -> set[int]:
-        """Return the seqs of all entries with waiting deliveries."""
-        return {one.mark.seq for found in self.destinations.values() for one in found.waiting}
-
-    def snapshot(self, max_bytes: int) -> list[Changes]:
-        """Return the state as records of about *max_bytes* at most."""
-        left_out = {seq: sorted(numbers) for seq, numbers in self.left_out.items()}
-        ids = list(self.ids)
-        each = max(1, max_bytes // ID_BYTES)
-        parts = [
-            Changes(self.position, [], ids=ids[start : start + each])
-            for start in range(0, len(ids), each)
-        ]
-        part = Changes(
-            self.position,
-            [],
-            removed=list(self.removed),
-            left_out=left_out,
-            replays=dict(self.replays),
-        )
-        size = 0
-        for found in self.destinations.values():
-            change = found.snapshot()
-            part.changes.append(change)
-            size += 64 + 12 * len(change.ended)
-            for one in found.waiting:
-                row = found.waiting_row(one)
-                size += 64 + len(row.user) + len(row.reason) + len(row.event_name)
-                size += len(row.attempts)
-                change.waiting.append(row)
-                if size >= max_bytes:
-                    parts.append(part)
-                    change = msgspec.structs.replace(change, waiting=[], ended=[])
-                    part, size = Changes(self.position, [change]), 0
-        return [*parts, part]
 
 
 def _waiting_delivery(row: WaitingRow) -> WaitingDelivery:
