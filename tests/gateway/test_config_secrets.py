@@ -161,11 +161,14 @@ def test_the_path_of_a_secret_is_shown(tmp_path: Path) -> None:
         assert f"cannot read the secret in {path}: " in problem
 
 
+@pytest.mark.parametrize("value", [CANARY, f"https://{CANARY}@hooks.example"])
 @pytest.mark.parametrize("text", ['"crm-token"', '["shop-key"]'])
-def test_a_credential_in_place_of_its_file_is_not_shown(tmp_path: Path, text: str) -> None:
+def test_a_credential_in_place_of_its_file_is_not_shown(
+    tmp_path: Path, text: str, value: str
+) -> None:
     """A variable after ``file:`` that is no path may be the credential itself."""
     wrong = FINE.replace(text, text.replace(text.strip('[]"'), "file:${KEY}"))
-    (problem,) = problems(tmp_path, wrong, {"KEY": CANARY})
+    (problem,) = problems(tmp_path, wrong, {"KEY": value})
     assert "cannot read the secret in ***: " in problem
 
 

@@ -101,13 +101,13 @@ class ReferenceResolver:
         if not isinstance(value, str):
             return value
         if value.startswith(FILE):
-            path = Path(value.removeprefix(FILE))
+            path = value.removeprefix(FILE)
             try:
-                value = path.read_text("utf-8-sig").strip()
+                value = Path(path).read_text("utf-8-sig").strip()
             except (OSError, ValueError) as error:
                 if self.stand_ins:
-                    self.missing.append(str(path))
-                    return _placeholder(f"content-of-{path.name}", key)
+                    self.missing.append(path)
+                    return _placeholder(f"content-of-{Path(path).name}", key)
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
                 what = f"cannot read the secret in {path}: {reason}; correct the path or the file"
                 self._report.problem(table, key, what, only=True)
