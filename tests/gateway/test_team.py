@@ -86,6 +86,11 @@ class Parts:
         for shard in self.shards:
             shard.follow(partial(self._offer, shard.number))
 
+    async def begin(self) -> None:
+        """Start, and wait until the pending deliveries are known."""
+        self.start()
+        await self.team.ready()
+
     def _offer(self, shard: int, item: LogRecord, events: Sequence[Event] | None) -> None:
         if worker := self.team.workers.get(shard):
             worker.offer(item, events or ())
@@ -182,8 +187,7 @@ async def test_concurrency_holds_over_all_shards_and_they_take_turns(
 async def test_the_rate_holds_over_all_shards(parts: Callable[..., Parts]) -> None:
     """A burst is counted once for all shards."""
     on = parts(rate=0.001, burst=2, concurrency=9)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     for shard in range(SHARDS):
         await on.append(shard, f"{shard}0")
     assert len(await on.vendor.got(2)) == 2
@@ -194,8 +198,7 @@ async def test_the_rate_holds_over_all_shards(parts: Callable[..., Parts]) -> No
 async def test_the_circuit_opens_for_all_shards(parts: Callable[..., Parts]) -> None:
     """Failures in one shard stop the attempts of all."""
     on = parts(concurrency=9, retry_min=3600.0, retry_max=3600.0)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     await on.append(0, *(f"bad{n}" for n in range(5)))
     await on.vendor.got(5)
     for _ in range(5):
@@ -211,8 +214,7 @@ async def test_a_worker_that_cannot_record_holds_up_no_other(
 ) -> None:
     """While one shard records nothing, the workers of the others go on at once."""
     on = parts(2)
-    on.start()
-    await on.team.ready()
+    await on.begin()
 
     async def fails(*_: Any, **__: Any) -> None:
         raise SpoolError("injected")
@@ -242,8 +244,7 @@ async def test_a_fenced_worker_ends_and_records_nothing_and_others_go_on(
 ) -> None:
     """A worker whose shard is taken over leaves the team: its attempts no longer count."""
     on = parts(2)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     reports = 0
 
     async def fenced(*_: Any, **__: Any) -> None:
@@ -330,8 +331,7 @@ async def test_a_shard_that_is_added_while_the_team_runs_is_delivered(
 ) -> None:
     """A worker that joins delivers what waits in its shard and what comes, in turn with others."""
     on = parts(2)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     on.team.abandon(1)
     await on.append(1, "waits")
     await on.append(0, "a", "b", "c", "d")
@@ -370,8 +370,7 @@ async def test_a_shard_is_given_up_once_its_attempts_are_recorded(
 ) -> None:
     """Attempts of a shard that is given up end and are recorded; the next ones stay in it."""
     on = parts(2)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     await on.append(0, "one", "two", "three")
     await on.vendor.got(2)
     giving = asyncio.create_task(on.team.give_up(0, PATIENCE))
@@ -395,8 +394,7 @@ async def test_a_shard_waits_for_its_own_attempts_alone_and_no_longer_than_the_g
 ) -> None:
     """Attempts of other shards hold nothing up, and one that does not end is delivered again."""
     on = parts(2)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     await on.append(0, "done", "hangs")
     await on.vendor.got(2)
     on.vendor.answer()
@@ -451,8 +449,7 @@ async def test_a_probe_of_a_shard_that_is_gone_holds_up_no_other(
 ) -> None:
     """If the shard of the attempt that probes the vendor is lost, another shard probes."""
     on = parts(2, retry_min=0.01, retry_max=0.01, concurrency=9)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     await on.append(0, *(f"bad{n}" for n in range(5)))
     await on.vendor.got(5)
     for _ in range(5):
@@ -470,8 +467,7 @@ async def test_attempts_wait_for_the_lease(parts: Callable[..., Parts], shards: 
     """While the process is not leased no attempt begins; those under way end and are recorded."""
     leased = True
     on = parts(shards, lambda: leased)
-    on.start()
-    await on.team.ready()
+    await on.begin()
     await on.append(0, "first")
     await on.vendor.got(1)
     leased = False
