@@ -32,6 +32,13 @@ def journal(connection: FaultyConnection, layout: Layout) -> ShardJournal:
     return ShardJournal(connection, layout.state_stream, layout.journal(0), uuid4().hex)
 
 
+async def claimed(connection: FaultyConnection, layout: Layout) -> ShardJournal:
+    """Return the journal of shard 0 for a gateway that has just claimed it."""
+    one = journal(connection, layout)
+    assert await one.claim(anybody)
+    return one
+
+
 async def bodies(one: ShardJournal) -> list[bytes]:
     """Return what the records say."""
     return [found.record.body for found in await one.records()]
@@ -101,15 +108,12 @@ async def test_a_record_is_written_once(
     connection: FaultyConnection, layout: Layout, fault: object, beside: int
 ) -> None:
     """A record whose request or answer is lost, or that must wait, is there once, and the next."""
-    one = journal(connection, layout)
-    await one.claim(anybody)
+    one = await claimed(connection, layout)
     connection.plan(layout.journal(0), fault)  # type: ignore[arg-type]
     letters = [StreamMessage(layout.dead_letters(0), b"letter")] * beside
     await one.write("settle", b"one", beside=letters)
     await one.write("settle", b"two")
-    again = journal(connection, layout)
-    await again.claim(anybody)
-    assert await bodies(again) == [b"", b"one", b"two", b""]
+    assert await bodies(await claimed(connection, layout)) == [b"", b"one", b"two", b""]
     found = await connection.read(layout.state_stream, layout.dead_letters(0), 1, 100)
     assert len(found) == beside
 
@@ -118,25 +122,21 @@ async def test_a_record_that_arrives_late_stays(
     connection: FaultyConnection, layout: Layout
 ) -> None:
     """A record that was given up and arrived nevertheless is no reason to stop writing."""
-    one = journal(connection, layout)
-    await one.claim(anybody)
+    one = await claimed(connection, layout)
     connection.plan(layout.journal(0), lost_answer)
     connection.patience = 0.0
     with pytest.raises(Unanswered):
         await one.write("settle", b"one")
     connection.patience = 10.0
     await one.write("settle", b"one and two")
-    again = journal(connection, layout)
-    await again.claim(anybody)
-    assert await bodies(again) == [b"", b"one", b"one and two", b""]
+    assert await bodies(await claimed(connection, layout)) == [b"", b"one", b"one and two", b""]
 
 
 async def test_a_leader_that_is_behind_fences_nobody(
     connection: FaultyConnection, layout: Layout
 ) -> None:
     """A server that no longer leads and knows an older record only is asked again."""
-    one = journal(connection, layout)
-    await one.claim(anybody)
+    one = await claimed(connection, layout)
     claim = await connection.last(layout.state_stream, layout.journal(0))
     assert claim is not None
     await one.write("settle", b"one")
@@ -146,9 +146,7 @@ async def test_a_leader_that_is_behind_fences_nobody(
     connection.plan(LEADER, instead(old), instead({"error": {"code": 404, "err_code": 10037}}))
     await one.write("settle", b"two")
     assert not one.fenced
-    again = journal(connection, layout)
-    await again.claim(anybody)
-    assert await bodies(again) == [b"", b"one", b"two", b""]
+    assert await bodies(await claimed(connection, layout)) == [b"", b"one", b"two", b""]
 
 
 async def test_a_replica_that_is_behind_is_asked_again(
@@ -196,8 +194,7 @@ async def test_a_whole_snapshot_replaces_what_is_before(
     assert await bodies(second) == [*expected, b""]
     await second.purge(start)
     assert await bodies(second) == [*expected, b""]
-    third = journal(connection, layout)
-    await third.claim(anybody)
+    third = await claimed(connection, layout)
     assert await bodies(third) == [*expected, b"", b""]
 
 
