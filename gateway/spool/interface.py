@@ -93,11 +93,11 @@ class Intake(Protocol):
         ...
 
     def save_consent(
-        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+        self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> Awaitable[None]:
         """Store users' consent; done when it is durable.
 
-        *said* has a record by user and category; the newest record of a category wins. The records
+        *records* has one by user and category; the newest record of a category wins. The records
         of a user are deleted ``window`` seconds after the last change. They count towards
         ``max_bytes``; at that limit it raises SpoolFull.
         """

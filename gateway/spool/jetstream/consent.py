@@ -40,9 +40,11 @@ class ConsentStore:
     def __init__(self, connection: NatsConnection, layout: Layout, clock: Clock) -> None:
         self._connection, self._layout, self._clock = connection, layout, clock
 
-    async def save(self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float) -> None:
+    async def save(
+        self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+    ) -> None:
         """Store users' consent for *window* seconds (see ``Intake.save_consent``)."""
-        await asyncio.gather(*[self._save(user, words, window) for user, words in said.items()])
+        await asyncio.gather(*[self._save(user, words, window) for user, words in records.items()])
 
     async def load(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
         """Return the stored consent of users; those without any are left out."""

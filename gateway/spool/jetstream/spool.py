@@ -183,10 +183,10 @@ class JetStreamSpool:
         return Appended(await self._writer.append(shard, whole, events, once))
 
     async def save_consent(
-        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+        self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> None:
         """Store users' consent for all gateways (see ``Intake.save_consent``)."""
-        await self._consent.save(said, window)
+        await self._consent.save(records, window)
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
         """Return the stored consent of users, whichever gateway stored it."""

@@ -73,7 +73,7 @@ class RecordProgress(Command, kw_only=True):
 class SaveConsent(Command, kw_only=True):
     """Store users' consent for ``window`` seconds."""
 
-    said: Mapping[bytes, Mapping[str, ConsentRecord]]
+    records: Mapping[bytes, Mapping[str, ConsentRecord]]
     window: float
 
 

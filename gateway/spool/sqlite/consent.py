@@ -23,19 +23,19 @@ _PURGE = """
 """
 
 
-def bytes_needed(said: Mapping[bytes, Mapping[str, ConsentRecord]]) -> int:
+def bytes_needed(records: Mapping[bytes, Mapping[str, ConsentRecord]]) -> int:
     """Return the bytes that the records may need."""
-    return sum(ROOM + sum(12 + len(name) for name in words) for words in said.values())
+    return sum(ROOM + sum(12 + len(name) for name in words) for words in records.values())
 
 
 def remember(
     connection: apsw.Connection,
-    said: Mapping[bytes, Mapping[str, ConsentRecord]],
+    records: Mapping[bytes, Mapping[str, ConsentRecord]],
     now: float,
     window: float,
 ) -> None:
     """Store the records of users; the newest of each category wins."""
-    for user, words in said.items():
+    for user, words in records.items():
         known = recall(connection, [user], now).get(user, {})
         packed = pack_consent(merge_consent(known, words))
         connection.execute(_REMEMBER, (user, now + window, packed))

@@ -17,7 +17,7 @@ from gateway.spool.sqlite.progress import (
     count_dropped,
     evict,
     eviction_notice,
-    note_taken,
+    note_evicted,
     refuse,
 )
 from gateway.spool.sqlite.room import Room
@@ -123,7 +123,7 @@ class Evictions:
             progress, dropped = Progress(cursor=progress.cursor, done=waiting), len(progress.dead)
             count_dropped(connection, place, dropped)
         apply_progress(connection, place, progress, self._places.ended, terse=True)
-        note_taken(connection, place, marks, set(waiting), dropped=dropped > 0)
+        note_evicted(connection, place, marks, set(waiting), dropped=dropped > 0)
         self._places.evict(place)
         self._count(place, why.cause, len(progress.dead), dropped, why.reason)
         return [eviction_notice(connection, place, progress, waiting, dropped)]

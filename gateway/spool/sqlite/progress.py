@@ -138,7 +138,7 @@ def _remember(connection: apsw.Connection, place: DestinationCursor, mark: Deliv
     return connection.changes() > 0
 
 
-def note_taken(
+def note_evicted(
     connection: apsw.Connection,
     place: DestinationCursor,
     marks: Iterable[DeliveryRef],
@@ -190,7 +190,7 @@ def forget_ended(connection: apsw.Connection, place: DestinationCursor, count: i
     return connection.changes() >= count
 
 
-def forget_taken(connection: apsw.Connection, places: Iterable[DestinationCursor]) -> None:
+def forget_evicted(connection: apsw.Connection, places: Iterable[DestinationCursor]) -> None:
     """Delete the records of evicted deliveries that cannot be in flight any more."""
     for place in places:
         connection.execute(_LEFT, (place.number, place.new_reported))

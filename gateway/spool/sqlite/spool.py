@@ -205,10 +205,10 @@ class SqliteSpool:
         return job.future
 
     def save_consent(
-        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+        self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> Awaitable[None]:
         """Store users' consent (see ``Intake.save_consent``)."""
-        job = SaveConsent(self._future(), said=said, window=window)
+        job = SaveConsent(self._future(), records=records, window=window)
         self._batches.put(job)
         return job.future
 

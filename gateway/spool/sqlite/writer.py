@@ -34,7 +34,7 @@ from gateway.spool.sqlite.progress import (
     NOWHERE,
     apply_progress,
     forget_ended,
-    forget_taken,
+    forget_evicted,
 )
 from gateway.spool.sqlite.room import Room
 from gateway.spool.sqlite.session import WriterSession
@@ -266,11 +266,11 @@ class Writer:
     def _remember(self, connection: apsw.Connection, jobs: Sequence[SaveConsent]) -> None:
         for job in jobs:
             try:
-                self._make_room(connection, consent.bytes_needed(job.said))
+                self._make_room(connection, consent.bytes_needed(job.records))
             except SpoolFull as e:
                 fail([job], e)
             else:
-                consent.remember(connection, job.said, self._clock.now(), job.window)
+                consent.remember(connection, job.records, self._clock.now(), job.window)
 
     def _make_room(self, connection: apsw.Connection, size: int) -> None:
         """Reserve *size* more bytes; raises SpoolFull if there is no room for them."""
@@ -331,7 +331,7 @@ class Writer:
                 places = self._places.by_name.values()
                 for place in places:
                     more |= forget_ended(connection, place, STEP)
-                forget_taken(connection, places)
+                forget_evicted(connection, places)
         return expired or more or self._stale or trimmable(self._places) >= STEP
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:

@@ -255,7 +255,7 @@ class BalancesSuite(SpoolContract):
         await spool.settle("a", Progress(done=[DeliveryRef(at[1], 0)], delivered=2))
         assert await of(spool) == {"accepted": 2, "delivered": 2}
 
-    async def test_report_of_before_the_taking_is_made_anew(self, opened: SpoolFactory) -> None:
+    async def test_report_from_before_an_eviction_is_made_anew(self, opened: SpoolFactory) -> None:
         """Counts are recorded with the outcome, so a crash in between leaves them right."""
         spool = await opened(a=BacklogLimit(max_backlog=1, overflow="dead_letter"))
         at = Places(spool)

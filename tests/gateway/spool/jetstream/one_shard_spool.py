@@ -121,10 +121,10 @@ class OneShardSpool:
         return Appended(seq if there or not repeats else 0, repeats)
 
     async def save_consent(
-        self, said: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
+        self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> None:
         """Store consent."""
-        await self._consent.save(said, window)
+        await self._consent.save(records, window)
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
         """Return stored consent."""

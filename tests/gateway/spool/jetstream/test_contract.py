@@ -32,7 +32,7 @@ MISSING = {
     "test_bound_holds_within_a_batch": REFUSING,
     "test_waiting_deliveries_count_as_backlog": REFUSING,
     "test_replayed_deliveries_count_as_backlog": REFUSING,
-    "test_report_of_before_the_taking_is_made_anew": "evicting with the append (see test_shard)",
+    "test_report_from_before_an_eviction_is_made_anew": "evicting with the append (see test_shard)",
     "test_forgotten_destination_has_no_balance": "counting letters of forgotten destinations",
 }
 """Tests of what a shard cannot do yet, beside those that `OneShardSpool` skips."""
