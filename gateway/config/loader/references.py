@@ -10,10 +10,13 @@ from pydantic import BaseModel, SecretStr
 from gateway.config.loader.report import ConfigReport
 
 FILE = "file:"
-PUBLIC_TABLES = frozenset({"server", "spool", "log"})
-"""Tables without credentials: what variables put there may be shown."""
-PUBLIC_KEYS = frozenset({"listen", "hosts"})
-"""Keys that hold no credential in any table."""
+PUBLIC_KEYS = frozenset(
+    {
+        ("server", "listen"), ("server", "trusted_proxies"), ("admin", "listen"),
+        ("admin", "hosts"), ("spool", "path"), ("trace", "path"),
+    }
+)  # fmt: skip
+"""Tables and keys of addresses and paths: messages may show what variables put there."""
 
 _REFERENCE = re.compile(
     r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
@@ -48,7 +51,7 @@ class ReferenceResolver:
         escaped ``${``.
         """
         if isinstance(value, str):
-            shown = table in PUBLIC_TABLES or key in PUBLIC_KEYS
+            shown = (table, key) in PUBLIC_KEYS
             return _REFERENCE.sub(
                 lambda found: self._variable(found, table, key, shown=shown), value
             )
