@@ -126,6 +126,8 @@ VENDOR = "vendor"
 """The name of the only destination."""
 SILENCE = 1.0
 """The timeout of an attempt in seconds, for scripts with hanging attempts."""
+DRAIN = 1.0
+"""Seconds that the gateway waits at its end for attempts: only a plugin's fault leaves any."""
 HASTE = 0.05
 """Seconds by which two clocks may differ over one second."""
 
@@ -265,7 +267,7 @@ class DeliverySuite(PluginSuite):
         )
         return Config(
             path=folder / "gateway.toml",
-            server=ServerConfig(listen="127.0.0.1:0"),
+            server=ServerConfig(listen="127.0.0.1:0", drain_timeout=DRAIN),
             spool=SpoolConfig(path=folder / "spool"),
             sources=sources,
             destinations={VENDOR: destination},
