@@ -16,9 +16,9 @@ from gateway.spool import (
     Progress,
     delivery_number,
 )
+from gateway.spool.auditor import Auditor
 from gateway.spool.rows import pack
 from gateway.spool.sqlite import database, writer
-from gateway.spool.sqlite.balance import Auditor
 from gateway.spool.sqlite.database import FILE, MIGRATIONS, connect, insert
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool

@@ -12,10 +12,11 @@ import msgspec
 import structlog
 
 from gateway.errors import SpoolError
+from gateway.spool.auditor import Auditor
 from gateway.spool.clock import SLACK, Clock
 from gateway.spool.rows import pack
 from gateway.spool.sqlite import consent
-from gateway.spool.sqlite.balance import Auditor, balances
+from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.commands import (
     AppendEntry,
     CloseWriter,
