@@ -291,9 +291,14 @@ class Gateway:
     async def report_orphans(self) -> None:
         """Log the pending deliveries of destinations that are no longer configured.
 
-        Those of shadows are dropped.
+        Those of shadows are dropped. Where several gateways share the spool, they are unknown while
+        shards have no owner.
         """
-        orphans = await self.spool.orphans()
+        try:
+            orphans = await self.spool.orphans()
+        except SpoolError as error:
+            log.warning("orphans_unknown", reason=str(error))
+            return
         shadows = await self.shadows.known() if orphans else set()
         for name, depth in orphans.items():
             if name in shadows:

@@ -293,6 +293,7 @@ class QueueDepth(msgspec.Struct, frozen=True):
     """The queue of one destination."""
 
     cursor: int
+    """0 if it is the sum of several shards."""
     backlog: int
     """Entries after the cursor that target the destination."""
     retrying: int

@@ -22,7 +22,7 @@ from gateway.spool.jetstream.membership import HostReport, Membership
 from gateway.spool.jetstream.ownership import Ownership
 from gateway.spool.jetstream.presence import Presence, node_name
 from gateway.spool.jetstream.shard import JetStreamShard
-from gateway.spool.values import Fenced, LogRecord, Progress
+from gateway.spool.values import BacklogLimit, Fenced, LogRecord, Progress
 from gateway.testing.spool.contract import entry
 from tests.soak.marks import marks_in
 from tests.soak.raw_http import read_message
@@ -52,7 +52,7 @@ class ShardRun:
 
     async def start(self, lost: Callable[[int], None]) -> None:
         """Deliver what is unread, then what comes."""
-        await self.shard.register([DESTINATION])
+        await self.shard.register({DESTINATION: BacklogLimit()})
         upto = self.shard.position()
         self.shard.follow(lambda record, _: self._queue.put_nowait(record))
         self.shard.start()

@@ -23,6 +23,7 @@ from gateway.spool.jetstream.messages import (
     MESSAGE_ID,
     AlreadyStored,
     StoredMessage,
+    StreamInfo,
     StreamMessage,
     TooLarge,
     Unanswered,
@@ -41,6 +42,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25
 _REOPEN_WAIT = 0.5
 _MAX_UNSENT = 64 * 1024 * 1024
 """Bytes that wait in memory while no server is connected."""
+_MAX_SEQ = (1 << 63) - 1
 _PAGE, _PAGE_BYTES = 256, 4_000_000
 
 T = TypeVar("T")
@@ -79,6 +81,7 @@ class NatsConnection:
         self._closing = False
         self._reopening: asyncio.Task[None] | None = None
         self._error = ""
+        self._listening: dict[str, Callback] = {}
 
     async def open(self) -> None:
         """Connect; raises SpoolError if no server lets the gateway in within ``patience``."""
@@ -111,6 +114,7 @@ class NatsConnection:
     async def close(self) -> None:
         """Disconnect; a second call does nothing."""
         self._closing = True
+        self._listening.clear()
         if self._reopening:
             self._reopening.cancel()
             await asyncio.gather(self._reopening, return_exceptions=True)
@@ -140,6 +144,11 @@ class NatsConnection:
         """Call *callback* with each message, until ``unsubscribe``; a new client forgets it."""
         with _spool_errors(subject):
             return await self._connected().subscribe(subject, cb=callback)
+
+    async def listen(self, subject: str, callback: Callback) -> None:
+        """Call *callback* with each message until the connection is closed."""
+        self._listening[subject] = callback
+        await self.subscribe(subject, callback)
 
     def new_inbox(self) -> str:
         """Return a subject of this client's own."""
@@ -231,6 +240,14 @@ class NatsConnection:
         found = await self._from_leader(stream, {"seq": seq, "next_by_subj": subject})
         return found if found and found.seq == seq else None
 
+    async def message_at(self, stream: str, seq: int) -> tuple[str, StoredMessage] | None:
+        """Return a message of any subject, which is the first of the result; asks the leader."""
+        if not 0 < seq <= _MAX_SEQ:
+            return None
+        answer = await self.api(f"STREAM.MSG.GET.{stream}", {"seq": seq})
+        found = leader_message(answer)
+        return (str(answer["message"]["subject"]), found) if found else None
+
     async def _from_leader(self, stream: str, which: dict[str, Any]) -> StoredMessage | None:
         return leader_message(await self.api(f"STREAM.MSG.GET.{stream}", which))
 
@@ -282,6 +299,13 @@ class NatsConnection:
         """Create a stream; one that exists is left as it is."""
         await self.api(f"STREAM.CREATE.{name}", {"name": name, **settings})
 
+    async def stream_info(self, stream: str) -> StreamInfo:
+        """Return what the leader knows of a stream; raises SpoolError if there is none."""
+        answer = await self.api(f"STREAM.INFO.{stream}")
+        if not answer:
+            raise SpoolError(f"NATS has no stream {stream}")
+        return StreamInfo(int(answer["state"]["bytes"]), str(answer["created"]))
+
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """Return the subjects that have messages in a stream."""
         found: list[str] = []
@@ -301,12 +325,17 @@ class NatsConnection:
     # ---- one try ---------------------------------------------------------------------------
 
     async def request(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        wait: float = ATTEMPT,
     ) -> Msg:
-        """Return the answer to one request; raises Unanswered if none comes in time."""
+        """Return the answer to one request; raises Unanswered if none comes within *wait* s."""
         with _spool_errors(subject):
             return await self._connected().request(
-                subject, data, timeout=ATTEMPT, headers=dict(headers) if headers else None
+                subject, data, timeout=wait, headers=dict(headers) if headers else None
             )
 
     async def collect(self, subject: str, request: bytes) -> list[StoredMessage]:
@@ -375,8 +404,13 @@ class NatsConnection:
         while not self._closing:
             try:
                 self._client = await self._connect()
+                for subject, callback in self._listening.items():
+                    await self.subscribe(subject, callback)
             except SpoolError as error:
                 log.warning("nats_connection_failed", reason=str(error))
+                client, self._client = self._client, None
+                if client:
+                    await _close(client)
                 await asyncio.sleep(_REOPEN_WAIT)
             else:
                 return

@@ -1,18 +1,13 @@
 """The dead letters of a shard: find and delete them."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-from msgspec.structs import replace
-
-from gateway.spool.dead_letters import (
-    DeadLetter,
-    DeadLetterFilter,
-    DeadLetterGroup,
-    reason_pattern,
-)
+from gateway.spool.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroup
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout, message_of
+from gateway.spool.jetstream.letter_groups import LetterGroups, group_of
 from gateway.spool.jetstream.letter_messages import matches, read_letters
 from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.jetstream.recorder import ProgressRecorder
@@ -20,6 +15,12 @@ from gateway.spool.jetstream.shard_state import Changes, ShardState
 
 REPLICAS_BEHIND = 600.0
 """Seconds for which deleted letters are remembered: a replica that is behind still has them."""
+PORTION = 1000
+"""Dead letters that are deleted or replayed at a time."""
+CLEANED = 2000
+"""Messages that are deleted at a time."""
+_TOGETHER = 32
+"""Messages that are read at a time, one by one."""
 
 
 class ShardDeadLetters:
@@ -63,60 +64,73 @@ class ShardDeadLetters:
         letters = self._of(message) if message else []
         return next((letter for letter in letters if letter.id == number), None)
 
-    async def groups(self, which: DeadLetterFilter, limit: int) -> list[DeadLetterGroup]:
-        """Return groups by destination, cause and reason pattern, the largest first."""
-        groups: dict[tuple[str, str, str], DeadLetterGroup] = {}
+    async def groups(self, which: DeadLetterFilter) -> list[DeadLetterGroup]:
+        """Return groups by destination, cause and reason pattern."""
+        groups = LetterGroups()
         async for letter in self._letters(0):
             if matches(which, letter):
-                pattern = reason_pattern(letter.reason)
-                key = (letter.destination, letter.cause, pattern)
-                known = groups.get(key) or DeadLetterGroup(
-                    *key, letter.reason, 0, letter.at, letter.at, letter.id
-                )
-                groups[key] = replace(
-                    known,
-                    count=known.count + 1,
-                    first=min(known.first, letter.at),
-                    last=max(known.last, letter.at),
-                    newest=letter.id,
-                )
-        order = sorted(groups.values(), key=lambda group: (-group.count, -group.last))
-        return order[:limit]
+                groups.add(group_of(letter))
+        return groups.largest()
 
-    async def selected(self, which: Sequence[int] | DeadLetterFilter) -> list[DeadLetter]:
-        """Return all dead letters with some ids, or that a filter selects."""
-        if isinstance(which, DeadLetterFilter):
-            return [one async for one in self._letters(0) if matches(which, one)]
-        return [one for number in which if (one := await self.one(number))]
+    async def portions(
+        self, which: Sequence[int] | DeadLetterFilter
+    ) -> AsyncIterator[list[DeadLetter]]:
+        """Yield all dead letters with some ids, or that a filter selects, some at a time."""
+        found: list[DeadLetter] = []
+        letters = self._letters(0) if isinstance(which, DeadLetterFilter) else self._with_ids(which)
+        async for letter in letters:
+            if not isinstance(which, DeadLetterFilter) or matches(which, letter):
+                found.append(letter)
+                if len(found) == PORTION:
+                    yield found
+                    found = []
+        if found:
+            yield found
+
+    async def _with_ids(self, ids: Sequence[int]) -> AsyncIterator[DeadLetter]:
+        for number in ids:
+            if letter := await self.one(number):
+                yield letter
 
     async def delete(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Delete dead letters, by ids or by filter; return how many there were."""
-        found = await self.selected(which)
+        count = 0
+        async for letters in self.portions(which):
+            count += await self._delete({one.id: one.destination for one in letters})
+        await self.clean()
+        return count
+
+    async def _delete(self, found: Mapping[int, str]) -> int:
         there: dict[int, str] = {}
 
         def drop() -> Changes:
             gone = self._state.removed
-            there.update({one.id: one.destination for one in found if one.id not in gone})
+            there.update({number: name for number, name in found.items() if number not in gone})
             return self._state.dropping(there)
 
-        if found:
-            await self._recorder.store(drop)
-            await self.clean()
+        await self._recorder.store(drop)
         return len(there)
 
     async def clean(self) -> None:
-        """Delete the messages of which no letter is left."""
+        """Delete messages of which no letter is left, up to `CLEANED` of them."""
         now, removed = time.monotonic(), self._state.removed
-        for number in {message_of(letter) for letter in removed} - self._deleted.keys():
-            message = await self._connection.message(self._stream, self._subject, number)
-            if message is not None:
-                if self._of(message):
-                    continue
-                await self._connection.delete(self._stream, number)
-            self._deleted[number] = now
+        messages = {message_of(letter) for letter in removed} - self._deleted.keys()
+        some = sorted(messages)[:CLEANED]
+        for start in range(0, len(some), _TOGETHER):
+            await asyncio.gather(
+                *[self._clean(number, now) for number in some[start : start + _TOGETHER]]
+            )
         for number in [n for n, at in self._deleted.items() if at <= now - REPLICAS_BEHIND]:
             del self._deleted[number]
             removed -= {letter for letter in removed if message_of(letter) == number}
+
+    async def _clean(self, number: int, now: float) -> None:
+        message = await self._connection.message(self._stream, self._subject, number)
+        if message is not None:
+            if self._of(message):
+                return
+            await self._connection.delete(self._stream, number)
+        self._deleted[number] = now
 
     async def _letters(self, after: int) -> AsyncIterator[DeadLetter]:
         last = await self._connection.last(self._stream, self._subject)
@@ -132,3 +146,22 @@ class ShardDeadLetters:
 
     def _of(self, message: StoredMessage) -> list[DeadLetter]:
         return [one for one in read_letters(message) if one.id not in self._state.removed]
+
+
+async def read_ids(
+    connection: NatsConnection, layout: Layout, shard: int, ids: Collection[int]
+) -> list[DeadLetter]:
+    """Return dead letters of a shard by their ids, as far as their messages are there."""
+    subject = layout.dead_letters(shard)
+    numbers = sorted({message_of(number) for number in ids})
+    found: list[DeadLetter] = []
+    for start in range(0, len(numbers), _TOGETHER):
+        messages = await asyncio.gather(
+            *[
+                connection.message(layout.state_stream, subject, number)
+                for number in numbers[start : start + _TOGETHER]
+            ]
+        )
+        letters = [letter for one in messages if one for letter in read_letters(one)]
+        found += [letter for letter in letters if letter.id in ids]
+    return found

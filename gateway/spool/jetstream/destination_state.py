@@ -14,7 +14,14 @@ from gateway.spool.jetstream.decisions import WaitingRow
 from gateway.spool.jetstream.pending_index import PendingIndex
 from gateway.spool.jetstream.waiting_index import Mark, WaitingIndex
 from gateway.spool.rows import pack_attempts, unpack_attempts
-from gateway.spool.values import Balance, Deliveries, DeliveryRef, Progress, WaitingDelivery
+from gateway.spool.values import (
+    Balance,
+    Deliveries,
+    DeliveryRef,
+    Progress,
+    QueueDepth,
+    WaitingDelivery,
+)
 
 _DROPPED, _LETTER_GONE = 0, -1
 _MAX_EVICTED = 10_000
@@ -127,6 +134,10 @@ class DestinationState:
         """Return how much is pending."""
         parked = self.waiting.parked
         return Counts(len(self.pending), len(self.waiting) - parked, parked)
+
+    def depth(self) -> QueueDepth:
+        """Return the queue depth."""
+        return QueueDepth(self.cursor, *self.counts(), self.dead_letters, self.oldest_time())
 
     def balance(self) -> Balance:
         """Return the balance of accepted deliveries and their outcomes."""

@@ -59,6 +59,10 @@ class Layout(NamedTuple):
         """Return the subject of signs of life, which no stream stores."""
         return f"{self.name}.presence"
 
+    def questions(self, node: str) -> str:
+        """Return the subject of questions to a gateway, which no stream stores."""
+        return f"{self.name}.admin.{node}"
+
     def log(self, shard: int) -> str:
         """Return the subject of a shard's frames."""
         return f"{self.name}.log.{shard}"
@@ -70,6 +74,11 @@ class Layout(NamedTuple):
     def dead_letters(self, shard: int) -> str:
         """Return the subject of a shard's dead letters."""
         return f"{self.name}.dead.{shard}"
+
+    def letters_shard(self, subject: str) -> int | None:
+        """Return the shard whose dead letters have a subject; None for another subject."""
+        start, _, shard = subject.rpartition(".")
+        return int(shard) if start == f"{self.name}.dead" else None
 
     def consent(self, user: bytes) -> str:
         """Return the subject of a user's consent, which has one message."""

@@ -53,6 +53,15 @@ class StoredMessage(NamedTuple):
     """Unix seconds at which a server stored it."""
 
 
+class StreamInfo(NamedTuple):
+    """What a stream's leader tells of it."""
+
+    bytes: int
+    """Of its messages, in one replica."""
+    created: str
+    """When it was made, as the servers write it."""
+
+
 class StreamMessage(NamedTuple):
     """A message to store as a part of a batch."""
 

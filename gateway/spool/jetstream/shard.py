@@ -2,31 +2,32 @@
 
 import asyncio
 import contextlib
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 from msgspec.structs import replace
 
 from gateway.errors import SpoolError
+from gateway.spool.auditor import Auditor
 from gateway.spool.callbacks import call_each
-from gateway.spool.dead_letters import DeadLetterFilter
+from gateway.spool.dead_letters import DeadLetter, DeadLetterFilter
 from gateway.spool.interface import Offer
 from gateway.spool.jetstream.dead_letters import ShardDeadLetters
 from gateway.spool.jetstream.evictions import ShardEvictions
 from gateway.spool.jetstream.follower import Follower
-from gateway.spool.jetstream.frames import Frame, FrameRow, FrameWriter, OwnEntry, read_frame
+from gateway.spool.jetstream.frames import FrameWriter, OwnEntry, read_frame
 from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
 from gateway.spool.jetstream.layout import MAX_ROWS, message_of, seq_of
 from gateway.spool.jetstream.letter_messages import replay_groups
 from gateway.spool.jetstream.log_reader import LogReader
-from gateway.spool.jetstream.messages import StoredMessage, WrongSequence
+from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.shard_state import Changes, ShardState
-from gateway.spool.rows import pack, targets_of
+from gateway.spool.jetstream.trimmer import TRIM_DELAY, LogTrimmer
+from gateway.spool.rows import targets_of
 from gateway.spool.values import (
+    BacklogLimit,
     Balance,
     DeadLettersReplayed,
     DeliveryRef,
@@ -35,6 +36,7 @@ from gateway.spool.values import (
     LogRecord,
     PendingRequest,
     Progress,
+    QueueDepth,
     SpoolNotice,
     UnreadEntry,
     UnreadPage,
@@ -42,16 +44,10 @@ from gateway.spool.values import (
     event_index,
 )
 
-TRIM_INTERVAL = 2.0
-"""Seconds between two looks at what of the log nobody needs."""
-TRIM_DELAY = 15.0
-"""Seconds for which passed frames stay: servers forget the ids of deleted messages when they start
-again, and a frame may be repeated for as long as a sender has patience."""
-_TOGETHER = 64
-"""Entries that are copied at a time."""
+UPKEEP_INTERVAL = 2.0
+"""Seconds between two looks at what is too old, what nobody needs, and the balances."""
 
 log = structlog.get_logger()
-_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Changes).decode
 
 
@@ -74,6 +70,7 @@ class JetStreamShard:
         state: cursors, waiting deliveries and counts.
         dead_letters: those of the shard.
         evictions: what is given up by age and by the backlog's bounds.
+        auditor: checks the balances every few seconds.
     """
 
     def __init__(
@@ -89,7 +86,7 @@ class JetStreamShard:
         self.state = ShardState()
         self._writer = writer
         self._connection, self._layout = connection, layout = writer.connection, writer.layout
-        self._hash, self._trim_delay = user_hash, trim_delay
+        self._hash = user_hash
         self._log = LogReader(connection, layout, number, self.state.left_out)
         self._journal = ShardJournal(
             connection, layout.state_stream, layout.journal(number), writer.origin
@@ -106,13 +103,20 @@ class JetStreamShard:
         self.evictions = ShardEvictions(
             self.state, self._recorder, self._log, writer.clock, self._tell
         )
+        self.auditor = Auditor()
         self._followers: list[Offer] = []
         self._listeners: list[Callable[[SpoolNotice], None]] = []
         self._follower: Follower | None = None
-        self._trimming: asyncio.Task[None] | None = None
-        self._passed: deque[tuple[float, int]] = deque()
-        """When which frames were no longer needed."""
-        self._copied: set[int] = set()
+        self._trimmer = LogTrimmer(
+            writer,
+            number,
+            self.state,
+            self._log,
+            self._recorder,
+            check=self._check,
+            delay=trim_delay,
+        )
+        self._upkeep: asyncio.Task[None] | None = None
         self._lost = ""
         """Which frame cannot be read."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -141,7 +145,7 @@ class JetStreamShard:
         for one in await self._journal.records():
             self._replay(one)
         await self._read_log()
-        self._copied = await self._copies()
+        await self._trimmer.begin()
         self._closed = ""
         self._recorder.start()
         return True
@@ -185,7 +189,7 @@ class JetStreamShard:
             self._on_frame,
         )
         self._follower.start()
-        self._trimming = asyncio.get_running_loop().create_task(self._keep_trimming())
+        self._upkeep = asyncio.get_running_loop().create_task(self._keep_up())
 
     async def release(self) -> None:
         """Record what was reported, and give the shard away; a fenced one is abandoned."""
@@ -205,9 +209,9 @@ class JetStreamShard:
         if self._follower:
             await self._follower.stop()
         self._writer.unfollow(self.number)
-        if self._trimming:
-            self._trimming.cancel()
-            await asyncio.gather(self._trimming, return_exceptions=True)
+        if self._upkeep:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
 
     # ---- the log -------------------------------------------------------------------------
 
@@ -279,6 +283,11 @@ class JetStreamShard:
         self._check()
         return {name: found.balance() for name, found in self.state.destinations.items()}
 
+    async def depths(self) -> dict[str, QueueDepth]:
+        """Return the queue depth of every known destination, of this shard's deliveries."""
+        self._check()
+        return {name: found.depth() for name, found in self.state.destinations.items()}
+
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return a page of a destination's pending deliveries (see ``Shard.unread``)."""
         self._check()
@@ -343,17 +352,25 @@ class JetStreamShard:
         """Write at once what `settle` was given without *soon*."""
         self._recorder.hurry()
 
-    async def register(self, destinations: Sequence[str]) -> None:
-        """Add destinations that the shard does not know: they begin at the end of the log."""
+    async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
+        """Set the destinations; those that the shard does not know begin at the end of the log."""
         self._check()
+        self.evictions.bounds = destinations
         new = [name for name in destinations if name not in self.state.destinations]
         for name in new:
             self.state.begin(name, self.state.position)
         await asyncio.gather(*[self._recorder.report(n, Progress(), soon=True) for n in new])
 
     async def forget(self, destination: str) -> int:
-        """Delete a destination's cursor and pending deliveries; return how many were pending."""
+        """Delete a destination's cursor and pending deliveries; return how many were pending.
+
+        Raises SpoolError if this gateway has it registered.
+        """
         self._check()
+        if destination in self.evictions.bounds:
+            raise SpoolError(
+                f"destination {destination!r} is registered; remove it from the configuration first"
+            )
         pending = self.state[destination].balance().pending
         await self._recorder.store(lambda: self.state.forgetting(destination))
         return pending
@@ -366,7 +383,12 @@ class JetStreamShard:
         known.
         """
         self._check()
-        letters = await self.dead_letters.selected(which)
+        count = 0
+        async for letters in self.dead_letters.portions(which):
+            count += await self._replay_letters(letters)
+        return count
+
+    async def _replay_letters(self, letters: Sequence[DeadLetter]) -> int:
         for name in {letter.destination for letter in letters}:
             if name not in self.state.destinations:
                 raise SpoolError(
@@ -393,7 +415,7 @@ class JetStreamShard:
         self._check()
         original = await self._log.find(request_id, message_of(self.state.position))
         replays = [seq for seq, name in self.state.replays.items() if name == request_id]
-        copies = self._copied - self.state.replays.keys() if not original else set()
+        copies = self._trimmer.copied - self.state.replays.keys() if not original else set()
         found = await self._log.entries([original, *replays, *copies])
         found = {seq: entry for seq, entry in found.items() if entry.id == request_id}
         if not found:
@@ -406,70 +428,23 @@ class JetStreamShard:
         first = min(found)
         return PendingRequest(found[first], waits, first not in self.state.replays)
 
-    # ---- trimming ------------------------------------------------------------------------
+    # ---- upkeep --------------------------------------------------------------------------
 
     async def trim(self) -> None:
-        """Delete the frames that no destination needs; copy waiting entries out of their way.
-
-        The frame of the last entry stays, so that the end of the log is known.
-        """
+        """Delete what no destination needs (see `LogTrimmer.run`)."""
         self.state.ids.sweep(self._writer.clock.sure())
-        if self.state.unrecorded:
-            await self._recorder.store(lambda: Changes(self.state.position, []))
-        now, cut = time.monotonic(), message_of(self.state.needed())
-        self._passed.append((now, cut))
-        while self._passed and self._passed[0][0] <= now - self._trim_delay:
-            cut = self._passed.popleft()[1]
-            await self._trim_before(cut)
-        await self._delete_copies()
+        await self._trimmer.run()
         await self.dead_letters.clean()
 
-    async def _trim_before(self, cut: int) -> None:
-        if cut <= self._log.trimmed:
-            return
-        seqs = {seq for seq in self.state.waiting_seqs() if message_of(seq) < cut}
-        waiting = sorted(seqs - self._copied)
-        for start in range(0, len(waiting), _TOGETHER):
-            entries = await self._log.entries(waiting[start : start + _TOGETHER])
-            await asyncio.gather(*[self._keep(seq, entry) for seq, entry in entries.items()])
-        self._check()
-        self._log.trimmed = cut
-        self.state.trimmed(seq_of(cut, 0))
-        await self._connection.purge(
-            self._layout.log_stream, self._layout.log(self.number), before=cut
-        )
-
-    async def _keep(self, seq: int, entry: Entry) -> None:
-        """Copy an entry that still waits."""
-        row = FrameRow(entry.id, pack(entry), entry.request.body)
-        frame = Frame("", 0, self._writer.clock.now(), [row])
-        with contextlib.suppress(WrongSequence):  # it is there already
-            await self._connection.store(
-                self._layout.waiting(self.number, seq), _encode(frame), expected=0
-            )
-        self._copied.add(seq)
-
-    async def _delete_copies(self) -> None:
-        for seq in self._copied - self.state.waiting_seqs():
-            await self._connection.purge(
-                self._layout.state_stream, self._layout.waiting(self.number, seq)
-            )
-            self._copied.discard(seq)
-
-    async def _copies(self) -> set[int]:
-        subjects = await self._connection.subjects(
-            self._layout.state_stream, self._layout.waiting(self.number)
-        )
-        return {int(subject.rpartition(".")[2]) for subject in subjects}
-
-    async def _keep_trimming(self) -> None:
+    async def _keep_up(self) -> None:
         while not self._closed:
             try:
                 await self.evictions.run()
                 await self.trim()
+                self.auditor.look(await self.balances())
             except SpoolError as error:
                 log.warning("trim_failed", shard=self.number, reason=str(error))
-            await asyncio.sleep(TRIM_INTERVAL)
+            await asyncio.sleep(UPKEEP_INTERVAL)
 
     def _check(self) -> None:
         """Raise SpoolError unless the shard is ours."""

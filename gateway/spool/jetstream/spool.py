@@ -2,8 +2,10 @@
 
 import asyncio
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from gateway.errors import SpoolError
 from gateway.event import Event
@@ -15,23 +17,37 @@ from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.membership import HostReport, Membership
+from gateway.spool.jetstream.operations import ClusterOperations
+from gateway.spool.jetstream.owners import ShardOwners
 from gateway.spool.jetstream.ownership import Ownership
 from gateway.spool.jetstream.presence import Presence, node_name
+from gateway.spool.jetstream.questions import Question
 from gateway.spool.jetstream.routing import split_by_shard
 from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.user_hash import UserHash
-from gateway.spool.values import Appended, BacklogLimit, ConsentRecord, DedupWindow, Entry
+from gateway.spool.values import (
+    Appended,
+    BacklogLimit,
+    ConsentRecord,
+    DedupWindow,
+    Entry,
+    GivenUp,
+    SpoolLimits,
+)
+
+T = TypeVar("T")
+_NO_LIMITS = SpoolLimits()
 
 
-class JetStreamSpool:
-    """Stores entries, and runs the shards that this gateway owns.
+class JetStreamSpool(ClusterOperations):
+    """A ``Spool`` that several gateways share: it runs the shards that this one owns.
 
     Args:
         connection: to the servers, not open; the spool opens and closes it.
         layout: names streams and subjects.
         shards: the number of shards of the cluster, which never changes.
         replicas: of each stream, when it is made.
-        max_bytes: of the log, when it is made.
+        limits: ``max_bytes`` is of the log, when it is made.
         clock: of the spool.
 
     Attributes:
@@ -45,19 +61,20 @@ class JetStreamSpool:
         *,
         shards: int,
         replicas: int = 3,
-        max_bytes: int | None = None,
+        limits: SpoolLimits = _NO_LIMITS,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or SteadyClock()
-        self._connection, self._layout = connection, layout
-        self._count, self._replicas, self._max_bytes = shards, replicas, max_bytes
+        super().__init__(connection, layout)
+        self._count, self._replicas, self._limits = shards, replicas, limits
         self._consent = ConsentStore(connection, layout, self.clock)
         self._runner: ShardRunner
         self._user_hash = UserHash(b"")  # replaced once the identity is known
         self._writer: FrameWriter
         self._membership: Membership
+        self._owners: ShardOwners
         self._open = False
-        self._registered: set[str] = set()
+        self._given_up: dict[str, GivenUp] = {}
         self._running: dict[int, JetStreamShard] = {}
         """Shards of which anything runs, from the claim until they are released or dropped."""
         self._owned: dict[int, JetStreamShard] = {}
@@ -75,8 +92,9 @@ class JetStreamSpool:
         A failed call may be repeated.
         """
         await self._connection.open()
+        streams = self._layout.streams(self._replicas, self._limits.max_bytes)
         try:
-            for name, settings in self._layout.streams(self._replicas, self._max_bytes).items():
+            for name, settings in streams.items():
                 await self._connection.create_stream(name, settings)
             identity = await join(self._connection, self._layout, self._count)
         except BaseException:
@@ -87,6 +105,15 @@ class JetStreamSpool:
         self._writer = FrameWriter(self._connection, self._layout, presence.node, self.clock)
         ownership = Ownership(presence, self._count)
         self._membership = Membership(self._connection, self._layout.presence, ownership, self)
+        self._owners = ShardOwners(
+            self._connection,
+            self._layout,
+            presence.node,
+            shards=self._count,
+            own=lambda: self._owned,
+            nodes=self._membership.nodes,
+        )
+        await self._owners.start()
         self._membership.start()
         self._open = True
 
@@ -100,7 +127,11 @@ class JetStreamSpool:
         self._open = False
         await self._writer.close()
         await self._membership.leave()
+        await self._owners.stop()
         await self._connection.close()
+
+    def spares(self, what: Callable[[], None]) -> None:
+        """Do nothing: the spool has no disk of this machine that it could fill."""
 
     @property
     def shards(self) -> Sequence[JetStreamShard]:
@@ -118,11 +149,12 @@ class JetStreamSpool:
         made = self._running[shard] = JetStreamShard(
             self._writer, shard, self.user_hash, partial(self._membership.lost, shard)
         )
+        made.evictions.max_age, made.evictions.given_up = self._limits.max_age, self._given_up
         if not await made.claim(may_take):
             del self._running[shard]
             return None
-        while missing := self._registered - made.state.destinations.keys():
-            await made.register(sorted(missing))
+        while made.evictions.bounds is not (registered := self._registered):
+            await made.register(registered)
         self._owned[shard] = made
         self._runner.start_shard(made)
         made.start()
@@ -174,7 +206,7 @@ class JetStreamSpool:
         """
         if not self._open:
             raise SpoolError("the spool is closed")
-        if strangers := entry.targets.keys() - self._registered:
+        if strangers := entry.targets.keys() - self._registered.keys():
             raise SpoolError(f"unknown destinations: {', '.join(sorted(strangers))}")
         parts = split_by_shard(entry, self._count)
         if len(parts) > 1:
@@ -192,7 +224,18 @@ class JetStreamSpool:
         """Return the stored consent of users, whichever gateway stored it."""
         return await self._consent.load(users)
 
+    def refusing(self) -> Mapping[str, str]:
+        """Return no destination: bounds of the backlog cannot be registered."""
+        return {}
+
     # ---- administration --------------------------------------------------------------------
+
+    def _ask(
+        self, question: Question[T], shards: Iterable[int] | None = None
+    ) -> Awaitable[dict[int, T]]:
+        if not self._open:
+            raise SpoolError("the spool is closed")
+        return self._owners.ask(question, shards)
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set all destinations (see ``SpoolAdmin.register``).
@@ -201,5 +244,16 @@ class JetStreamSpool:
         """
         if bounded := [name for name, limit in destinations.items() if limit.max_backlog]:
             raise SpoolError(f"{', '.join(bounded)}: a cluster has no max_backlog yet")
-        self._registered = set(destinations)
-        await asyncio.gather(*[shard.register(list(destinations)) for shard in self.shards])
+        registered = self._registered = dict(destinations)
+        await asyncio.gather(*[shard.register(registered) for shard in self.shards])
+
+    def given_up(self) -> Mapping[str, GivenUp]:
+        """Return how many deliveries this gateway evicted, of the shards that it owned."""
+        return dict(self._given_up)
+
+    def unaccounted(self) -> Mapping[str, int]:
+        """Return the number of unaccounted deliveries in the shards of this gateway."""
+        found: Counter[str] = Counter()
+        for shard in self.shards:
+            found.update(shard.auditor.unaccounted)
+        return found

@@ -11,6 +11,7 @@ from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
+from gateway.spool.values import BacklogLimit
 from tests.cluster.servers import NatsServers
 from tests.gateway.spool.jetstream.faulty_connection import FaultyConnection
 
@@ -63,7 +64,7 @@ async def claimed(connection: FaultyConnection, layout: Layout) -> AsyncIterator
         shard = make_shard(connection, layout)
         made.append(shard)
         assert await shard.claim()
-        await shard.register(["a", "b"])
+        await shard.register({"a": BacklogLimit(), "b": BacklogLimit()})
         shard.start()
         return shard
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nats.aio.msg import Msg
 
-from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.connection import ATTEMPT, NatsConnection
 from gateway.spool.jetstream.messages import StoredMessage, Unanswered
 
 Call = Callable[[], Awaitable[Msg]]
@@ -36,13 +36,18 @@ class FaultyConnection(NatsConnection):
         self._faults.clear()
 
     async def request(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        wait: float = ATTEMPT,
     ) -> Msg:
         """Send a request, or meet the fault that is planned for it."""
         self.requests.append(subject)
 
         def call() -> Awaitable[Msg]:
-            return super(FaultyConnection, self).request(subject, data, headers)
+            return super(FaultyConnection, self).request(subject, data, headers, wait=wait)
 
         if self._faults and subject.startswith(self._faults[0][0]):
             return await self._faults.popleft()[1](call)

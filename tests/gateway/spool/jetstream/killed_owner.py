@@ -9,7 +9,7 @@ from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.shard import JetStreamShard
-from gateway.spool.values import Progress
+from gateway.spool.values import BacklogLimit, Progress
 from gateway.testing.spool.contract import entry, failed, later
 from tests.gateway.spool.jetstream.conftest import SharedLayout
 
@@ -21,7 +21,7 @@ async def main(layout: Layout, urls: list[str]) -> None:
     writer = FrameWriter(connection, layout, uuid4().hex)
     shard = JetStreamShard(writer, 0, len)
     await shard.claim()
-    await shard.register(["a"])
+    await shard.register({"a": BacklogLimit()})
     handed_over: asyncio.Queue[int] = asyncio.Queue()
     shard.follow(lambda record, _: handed_over.put_nowait(record.seq))
     shard.start()

@@ -1,8 +1,8 @@
 """A spool of one JetStream shard, for the suites of spools."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -10,18 +10,13 @@ import pytest
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import GivenClock
-from gateway.spool.dead_letters import (
-    ALL_DEAD_LETTERS,
-    DeadLetter,
-    DeadLetterFilter,
-    DeadLetterGroup,
-)
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import Layout
-from gateway.spool.jetstream.pauses import PausedDestinations
+from gateway.spool.jetstream.operations import ClusterOperations
+from gateway.spool.jetstream.questions import Question
 from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.user_hash import UserHash
 from gateway.spool.values import (
@@ -32,9 +27,10 @@ from gateway.spool.values import (
     Entry,
     GivenUp,
     Progress,
-    QueueDepth,
     SpoolLimits,
 )
+
+T = TypeVar("T")
 
 
 def not_yet(what: str) -> NoReturn:
@@ -42,7 +38,7 @@ def not_yet(what: str) -> NoReturn:
     pytest.skip(f"not on JetStream yet: {what}")
 
 
-class OneShardSpool:
+class OneShardSpool(ClusterOperations):
     """The parts on JetStream behind the methods of a spool that the suites use."""
 
     def __init__(
@@ -53,10 +49,8 @@ class OneShardSpool:
         limits: SpoolLimits,
     ) -> None:
         self._limits = limits
+        super().__init__(NatsConnection(urls), layout)
         self.layout, self.clock = layout, GivenClock(clock)
-        self._connection = NatsConnection(urls)
-        self._registered: frozenset[str] = frozenset()
-        self._paused = PausedDestinations(self._connection, layout)
         self._consent = ConsentStore(self._connection, layout, self.clock)
         self._closed = True
         self._appending: set[asyncio.Future[Appended]] = set()
@@ -103,7 +97,7 @@ class OneShardSpool:
         """Store an entry; done when it was handed over."""
         if self._closed:
             raise SpoolError("the spool is closed")
-        if strangers := set(entry.targets) - self._registered:
+        if strangers := entry.targets.keys() - self._registered.keys():
             failed: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
             failed.set_exception(SpoolError(f"not registered: {strangers}"))
             return failed
@@ -152,70 +146,17 @@ class OneShardSpool:
 
     # ---- administration --------------------------------------------------------------------
 
+    async def _ask(
+        self, question: Question[T], shards: Iterable[int] | None = None
+    ) -> dict[int, T]:
+        assert shards is None or list(shards) == [0]
+        return {0: await question.of(self._open_shard)}
+
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set the destinations."""
-        self._shard.evictions.bounds = dict(destinations)
-        await self._shard.register(list(destinations))
-        self._registered = frozenset(destinations)
-
-    async def forget(self, destination: str) -> int:
-        """Forget a destination that is not registered."""
-        if destination in self._registered:
-            raise SpoolError(f"{destination!r} is registered")
-        pending = await self._shard.forget(destination)
-        await self._paused.pause(destination, paused=False)
-        return pending
-
-    async def depths(self) -> dict[str, QueueDepth]:
-        """Return the depths."""
-        return {
-            name: QueueDepth(found.cursor, *found.counts(), found.dead_letters, found.oldest_time())
-            for name, found in self._shard.state.destinations.items()
-        }
+        await self._open_shard.register(destinations)
+        self._registered = destinations
 
     def given_up(self) -> Mapping[str, GivenUp]:
         """Return what was evicted."""
         return self._shard.evictions.given_up
-
-    async def dead_letters(
-        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, after: int = 0, limit: int = 50
-    ) -> list[DeadLetter]:
-        """Return dead letters."""
-        return await self._shard.dead_letters.find(which, after, limit)
-
-    async def dead_letter(self, number: int) -> DeadLetter | None:
-        """Return one dead letter."""
-        return await self._shard.dead_letters.one(number)
-
-    async def letter_groups(
-        self, which: DeadLetterFilter = ALL_DEAD_LETTERS, limit: int = 50
-    ) -> list[DeadLetterGroup]:
-        """Return groups of dead letters."""
-        return await self._shard.dead_letters.groups(which, limit)
-
-    async def delete_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Delete dead letters."""
-        return await self._shard.dead_letters.delete(which)
-
-    async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Replay dead letters."""
-        return await self._shard.replay(which)
-
-    async def orphans(self) -> dict[str, QueueDepth]:
-        """Return the depths of destinations that are not registered."""
-        depths = await self.depths()
-        return {name: depth for name, depth in depths.items() if name not in self._registered}
-
-    async def paused(self) -> frozenset[str]:
-        """Return the paused destinations."""
-        return await self._paused.names()
-
-    async def pause(self, destination: str, *, paused: bool) -> None:
-        """Store whether a destination is paused."""
-        if destination not in self._shard.state.destinations:
-            raise SpoolError(f"unknown destination {destination!r}")
-        await self._paused.pause(destination, paused=paused)
-
-    async def size(self) -> int:
-        """Return nothing."""
-        not_yet("the size")

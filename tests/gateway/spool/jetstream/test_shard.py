@@ -189,11 +189,12 @@ async def test_a_forgotten_destination_stays_forgotten(
     """Entries that are still in the log do not bring a forgotten destination back."""
     first = await claimed()
     await append(writer, first, entry("r0", a=(0,), b=(0, 1)))
+    await first.register({"a": BacklogLimit()})
     assert await first.forget("b") == 2
     second = make_shard(first._connection, first._layout)
     assert await second.claim()
     assert list(await second.balances()) == ["a"]
-    await second.register(["b"])
+    await second.register({"b": BacklogLimit()})
     assert await unread(second, "b") == []
     await second.abandon()
 
@@ -333,7 +334,7 @@ async def test_a_new_owner_finds_what_waits_in_the_log(
 ) -> None:
     """A waiting entry that is not copied yet is found in the log, although all have passed it."""
     first = await claimed()
-    first._trim_delay = 60.0
+    first._trimmer._delay = 60.0
     seqs = [(await append(writer, first, entry(f"r{n}", a=(0,))))[0] for n in range(4)]
     await first.settle("a", Progress(cursor=seqs[3], later=[later(seqs[1])]), soon=True)
     await first.settle("b", Progress(cursor=seqs[3]), soon=True)
@@ -350,7 +351,7 @@ async def test_recently_passed_frames_stay(
     shard = JetStreamShard(writer, 0, len)
     await shard.claim()
     shard.start()
-    await shard.register(["a"])
+    await shard.register({"a": BacklogLimit()})
     seqs = [(await append(writer, shard, entry(f"r{n}", a=(0,))))[0] for n in range(3)]
     await shard.settle("a", Progress(cursor=seqs[-1]), soon=True)
     await shard.trim()

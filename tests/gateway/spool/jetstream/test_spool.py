@@ -12,7 +12,20 @@ import pytest
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.http import Request
-from gateway.spool import BacklogLimit, ConsentRecord, Entry, Fenced, LogRecord, Progress, Shard
+from gateway.spool import (
+    BacklogLimit,
+    ConsentRecord,
+    DeadLetterFilter,
+    DeliveryRef,
+    Entry,
+    FailedDelivery,
+    Fenced,
+    LogRecord,
+    Progress,
+    Shard,
+    Spool,
+    WaitingDelivery,
+)
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.spool import JetStreamSpool
@@ -77,7 +90,7 @@ async def opened(nats_cluster: NatsServers, layout: Layout) -> AsyncIterator[Ope
         yield lambda: asyncio.ensure_future(open_one())
 
 
-def entry_of(spool: JetStreamSpool, name: str, *users: str) -> Entry:
+def entry_of(spool: Spool, name: str, *users: str) -> Entry:
     """Return an entry with an event of each user."""
     return Entry(
         name,
@@ -167,6 +180,66 @@ async def test_a_new_destination_is_known_to_all_shards(opened: Open) -> None:
         await spool.register({DESTINATION: BacklogLimit(max_backlog=1)})
     with pytest.raises(SpoolError, match="unknown destinations: a"):
         await spool.append(entry_of(spool, "r", "u"))
+
+
+async def test_operators_see_and_decide_about_all_shards_from_any_gateway(opened: Open) -> None:
+    """Sums, requests, dead letters and decisions are the same whichever gateway is asked."""
+    (one, _), (two, _) = await asyncio.gather(opened(), opened())
+    await until(lambda: len(owned(one)) == len(owned(two)) == SHARDS // 2)
+    for n in range(20):
+        await one.append(entry_of(one, f"r{n}", f"u{n}", f"v{n}"))
+    await until(
+        lambda: sum(spool.report().depths.get(DESTINATION, 0) for spool in (one, two)) == 40
+    )
+    dead: list[DeliveryRef] = []
+    for shard in (*one.shards, *two.shards):
+        page = await shard.unread(DESTINATION, 0, shard.position(), 99)
+        marks = [DeliveryRef(item.seq, number) for item in page.items for number in item.numbers]
+        dead += marks[:2]
+        await shard.settle(
+            DESTINATION,
+            Progress(
+                cursor=shard.position(),
+                later=[WaitingDelivery(mark, 0.0, user="u") for mark in marks[2:]],
+                dead=[FailedDelivery(mark, "refused", f"no {mark.seq}", 1.0) for mark in marks[:2]],
+            ),
+            soon=True,
+        )
+    for asked in (one, two):
+        assert (await asked.balances())[DESTINATION].pending == 40 - len(dead)
+        depth = (await asked.depths())[DESTINATION]
+        assert (depth.retrying, depth.dead_letters) == (40 - len(dead), len(dead))
+        found = [await asked.pending(f"r{n}") for n in range(20)]
+        assert all(request and request.entry.targets == {DESTINATION: (0, 1)} for request in found)
+        assert sum(len(request.waits) for request in found if request) == 40 - len(dead)
+        letters = await asked.dead_letters(limit=99)
+        assert len(letters) == len(dead)
+        pages = [await asked.dead_letters(after=after, limit=3) for after in (0, letters[2].id)]
+        assert [*pages[0], *pages[1]] == letters[:6]
+        assert await asked.dead_letter(letters[3].id) == letters[3]
+        assert [group.count for group in await asked.letter_groups()] == [len(dead)]
+        assert await asked.pending("r99") is None
+    assert await two.delete_dead_letters([letters[0].id, letters[1].id, 1, 1 << 80]) == 2
+    assert await one.dead_letter(letters[0].id) is None
+    assert await two.replay_dead_letters([letters[2].id]) == 1
+    assert await one.replay_dead_letters(DeadLetterFilter()) == len(dead) - 3
+    assert await two.dead_letters() == []
+    assert await two.delete_dead_letters(DeadLetterFilter()) == 0
+    assert (await two.depths())[DESTINATION].retrying == 40 - 2
+    for spool in (one, two):
+        await spool.register({"b": BacklogLimit()})
+    assert set(await one.orphans()) == {DESTINATION}
+    await one.pause(DESTINATION, paused=True)
+    assert await two.paused() == {DESTINATION}
+    assert await two.forget(DESTINATION) == 40 - 2
+    assert await one.paused() == set()
+    for refused in (two.forget(DESTINATION), two.pause("x", paused=True)):
+        with pytest.raises(SpoolError, match="unknown destination"):
+            await refused
+    with pytest.raises(SpoolError, match="is registered"):
+        await one.forget("b")
+    assert await one.size() > 0
+    assert (one.given_up(), one.unaccounted(), one.refusing()) == ({}, {DESTINATION: 0}, {})
 
 
 async def test_consent_is_the_same_on_all_gateways(opened: Open) -> None:
