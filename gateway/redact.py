@@ -9,6 +9,7 @@ import base64
 import html
 import json
 import re
+import string
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Self
@@ -303,11 +304,44 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=f"{HIDDEN}@{host}" if at else host).geturl()
 
 
+_REST = re.compile(r"[\w-]*+=*+", re.ASCII)
+"""What may follow a secret in the same token; base64 ends with equals signs."""
+_TOKEN = frozenset(string.ascii_letters + string.digits + "_-")
+
+
+def _masked(text: str, secret: str) -> str:
+    """Return *text* with asterisks for each token that contains *secret*, so that no half is left.
+
+    The secret may be a part of a longer word by chance, or of a longer credential.
+    """
+    pieces: list[str] = []
+    done = 0
+    while (at := text.find(secret, done)) >= 0:
+        begin = at
+        while begin > done and text[begin - 1] in _TOKEN:
+            begin -= 1
+        begin = min(at, begin + _escape_length(text, begin))
+        rest = _REST.match(text, at + len(secret))
+        pieces += (text[done:begin], HIDDEN)
+        done = rest.end() if rest else at + len(secret)
+    return "".join(pieces) + text[done:]
+
+
+def _escape_length(text: str, begin: int) -> int:
+    """Return how many characters from *begin* on belong to an escape of JSON or of a URL."""
+    before = text[begin - 1 : begin]
+    if before == "%":
+        return 2
+    if before != "\\":
+        return 0
+    return 5 if text[begin] == "u" else 1
+
+
 class Redactor:
     """Replaces secrets in texts and requests by asterisks.
 
-    It redacts the secrets that it knows, in any spelling, user and password of URLs, and all
-    values under names such as ``api_key``.
+    It redacts the secrets that it knows, in any spelling, with the whole token around them; user
+    and password of URLs; and all values under names such as ``api_key``.
 
     Args:
         settings: of a destination, or any settings; the values of secret fields are redacted.
@@ -343,7 +377,8 @@ class Redactor:
     def known(self, text: str) -> str:
         """Return *text* without known secrets; values under names of secrets stay."""
         for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
+            if secret in text:
+                text = _masked(text, secret)
         return _USERINFO.sub(f"{HIDDEN}@", text) if "://" in text else text
 
     def text_short(self, text: str) -> str:

@@ -1,6 +1,7 @@
 """The history of one request, as the API and the console show it."""
 
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -368,7 +369,7 @@ class ViewBuilder:
         """Return the view of a delivery."""
         team, letter = self._gateway.teams.get(end.destination), end.dead_letter
         vendor = end.attempts[-1].vendor if end.attempts else team.config.vendor if team else ""
-        said = sentence(end.words(traced=is_sampled(self._trace.request)))
+        said = sentence(end.words(traced=is_sampled(self._trace.request), now=time.time()))
         outcome, reason, next_step = "pending" if end.pending else "finished", said, ""
         if letter is not None:
             outcome, reason = "dead_letter", f"{letter.cause}: {letter.reason}"

@@ -7,18 +7,21 @@ from pathlib import Path
 import click
 import orjson
 from rich.console import Console
-from rich.text import Text
+from rich.padding import Padding
 
 from gateway.cli.options import config_option
-from gateway.cli.output import console, table, title
+from gateway.cli.output import RedactingConsole, console, table, title
+from gateway.cli.text import say
 from gateway.config.loader.load import load_spool
-from gateway.losses.field_outcomes import NO_PLACE, spellings, spelt
+from gateway.losses.field_outcomes import spellings, spelt
 from gateway.plugin.registry import load_plugins
 from gateway.shadow.report import EventLine, FieldLine, ShadowReport, Spelt, report
 from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import Count, Key
 from gateway.spool.dead_letters import format_time
 from gateway.suggestions import check_name
+
+Rows = Sequence[tuple[str, ...]]
 
 MAX_NAMES = 3
 """Names of events that are listed for a reason."""
@@ -40,7 +43,15 @@ def shadow() -> None:
     help='A field or event that need not arrive, such as "context.*". May be repeated.',
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
-def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_json: bool) -> None:
+@click.option(
+    "--exit-code",
+    "judges",
+    is_flag=True,
+    help="Exit with 1 unless every shadow is safe to switch to.",
+)
+def report_(
+    path: Path, destination: str | None, accepted: Sequence[str], *, as_json: bool, judges: bool
+) -> None:
     """Report what would arrive, and whether it is safe to switch.
 
     Lists events and fields, per shadow destination.
@@ -59,12 +70,14 @@ def report_(path: Path, destination: str | None, accepted: Sequence[str], *, as_
     ]
     if as_json:
         click.echo(orjson.dumps([_json(found) for found in reports], option=orjson.OPT_INDENT_2))
-        return
-    if not reports:
+    elif not reports:
         click.echo("no shadow has seen an event yet; set shadow = true in a [destinations.*] table")
-    out = console()
-    for found in reports:
-        _print(found, out)
+    else:
+        out = console()
+        for found in reports:
+            _print(found, out)
+    if judges and not (reports and all(map(_safe, reports))):
+        raise click.exceptions.Exit(1)
 
 
 @shadow.command("reset")
@@ -100,37 +113,56 @@ def _json(found: ShadowReport) -> dict[str, object]:
     plain = found._asdict()
     for key in ("events", "fields", "responses", "comparisons"):
         plain[key] = [line._asdict() for line in plain[key]]
-    return {**plain, "safe": bool(found.seen) and not found.open, "verdict": found.verdict}
+    return {**plain, "safe": _safe(found), "verdict": found.verdict}
 
 
-def _print(found: ShadowReport, out: Console) -> None:
+def _print(found: ShadowReport, out: RedactingConsole) -> None:
     out.print(title(found.destination))
-    out.print(Text(f"  {found.verdict}", style="green" if _safe(found) else "yellow"))
+    say(out, 2, found.verdict, style="green" if _safe(found) else "yellow")
     if found.seen:
         events = "1 event" if found.seen == 1 else f"{found.seen} events"
         out.print(f"  {events}, from {format_time(found.first)} to {format_time(found.last)} UTC")
     if found.skipped:
-        out.print(
-            f"  {found.skipped} more were skipped: they came faster than they can be compared"
-        )
-    for heading, columns, rows in _tables(found):
-        out.print(title(f"\n  {heading}"))
-        made = table(columns, rows)
-        made.columns[0].no_wrap = True
-        out.print(made)
+        what = f"{found.skipped} more were skipped: they came faster than they can be compared"
+        say(out, 2, what)
+    for heading, columns, rows in _events(found):
+        _table(heading, columns, rows, out)
+    if found.fields:
+        out.print(title(f"\n  Lost or coerced fields ({found.kept} others are kept)"))
+    for (kind, reason), lines in _by_reason(found.fields).items():
+        say(out, 2, f"{kind}: {reason}", style="yellow")
+        rows = [_field(line) for line in lines]
+        out.print(Padding(table(("field", "sent as", "of events", "example"), rows), (0, 0, 0, 2)))
+    for heading, columns, rows in _responses(found):
+        _table(heading, columns, rows, out)
     out.print()
 
 
-def _tables(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
+def _table(heading: str, columns: Sequence[str], rows: Rows, out: Console) -> None:
+    out.print(title(f"\n  {heading}"))
+    made = table(columns, rows)
+    made.columns[0].no_wrap = True
+    out.print(made)
+
+
+def _events(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Rows]]:
     if found.events:
-        columns: tuple[str, ...] = ("event", "source vendor", "seen", "would arrive")
+        columns = ("event", "source vendor", "seen", "would arrive")
         yield "Events", columns, [_event(line) for line in found.events]
     if reasons := _reasons(found.events):
         yield "Why events would not arrive", ("events", "reason", "names"), reasons
-    if found.fields:
-        columns = ("field", "sent as", "how", "of events", "example", "reason")
-        heading = f"Lost or coerced fields ({found.kept} others are kept)"
-        yield heading, columns, [_field(line) for line in found.fields]
+
+
+def _by_reason(lines: Sequence[FieldLine]) -> dict[tuple[str, str], list[FieldLine]]:
+    """Return the fields by kind and reason, in the order of their first fields."""
+    found: dict[tuple[str, str], list[FieldLine]] = {}
+    for line in lines:
+        found.setdefault((line.kind, line.reason), []).append(line)
+    return found
+
+
+def _responses(found: ShadowReport) -> Iterator[tuple[str, Sequence[str], Rows]]:
+    columns: Sequence[str]
     if found.responses:
         answers = [(str(line.number), line.outcome, line.reason) for line in found.responses]
         yield "Responses of the test account", ("events", "response", "reason"), [*answers]
@@ -163,9 +195,8 @@ def _reasons(lines: Sequence[EventLine]) -> list[tuple[str, ...]]:
 
 def _field(line: FieldLine) -> tuple[str, ...]:
     number = f"{line.number} of {line.total}"
-    why = "" if line.reason.endswith(NO_PLACE) else line.reason
     name = _marked(line.field, line.accepted)
-    return name, line.sent_as, line.kind, number, line.example, why
+    return name, line.sent_as, number, line.example
 
 
 def _listed(names: Sequence[str]) -> str:

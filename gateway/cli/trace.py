@@ -15,7 +15,7 @@ from watchfiles import watch
 
 from gateway.cli.options import config_option
 from gateway.cli.output import console, redactor_of, strip_control_characters
-from gateway.cli.text import tail_line, trace_lines
+from gateway.cli.trace_text import tail_line, trace_lines
 from gateway.config.loader.load import load_names, load_spool, load_trace
 from gateway.config.operations import TraceConfig
 from gateway.errors import SpoolError, TraceError

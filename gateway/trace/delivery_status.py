@@ -15,6 +15,7 @@ from gateway.spool.dead_letters import DeadLetterSummary, format_time
 from gateway.spool.values import copy_number, event_index
 from gateway.trace.records import AttemptRecord, EventRecord, Trace
 
+DUE = "its next attempt is due now"
 PARKED = "it waits behind an earlier event of the same user"
 FINISHED = "it is finished; its outcome was not traced"
 FINISHED_NOT_SAMPLED = "it was delivered or declined at the first attempt; not sampled"
@@ -77,13 +78,14 @@ class DeliveryStatus(NamedTuple):
         """Return whether it is known to be unfinished."""
         return self.state is not None and self.state.pending
 
-    def words(self, *, traced: bool, asked: bool = True) -> str:
+    def words(self, *, traced: bool, now: float, asked: bool = True) -> str:
         """Return the status in words, without attempts and dead letter; empty if these say it all.
 
         The text begins in lower case and has no full stop.
 
         Args:
             traced: the request was sampled for tracing.
+            now: Unix seconds.
             asked: the spool was read.
         """
         if self.dead_letter is not None or (self.attempts and not asked):
@@ -96,14 +98,16 @@ class DeliveryStatus(NamedTuple):
             return ""
         if not self.pending:
             return FINISHED if traced or self.attempts else FINISHED_NOT_SAMPLED
-        return self._waiting()
+        return self._waiting(now)
 
-    def _waiting(self) -> str:
+    def _waiting(self, now: float) -> str:
         assert self.state is not None  # noqa: S101 - it is pending
         if self.state.parked:
             return PARKED
         if self.state.next_attempt_at is None:
             return "it is pending in the spool"
+        if self.state.next_attempt_at <= now:  # what it waits for now has no time
+            return DUE
         return f"its next attempt is due at {format_time(self.state.next_attempt_at)} UTC"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.text import trace_lines
+from gateway.cli.trace_text import trace_lines
 from tests.e2e.configs import VENDORS, base_config, destination, source
 from tests.e2e.process import gateway_process
 from tests.e2e.running import PATIENCE, running, sandboxed

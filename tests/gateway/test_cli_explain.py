@@ -306,3 +306,16 @@ def test_variables_that_are_set_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     shown = run("explain", "--config", config(tmp_path), "--path", "/push", "-", stdin=body)
     assert "✓ route 2  → crm" in shown.output
     assert "canary-9f8e" not in shown.output
+
+
+def test_a_key_within_a_longer_word_hides_the_word(tmp_path: Path) -> None:
+    """A word of the request that contains a key is hidden whole; no half of a token is printed."""
+    text = CONFIG.replace("${CRM_KEY}", "crm-key-1")
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    order = orjson.dumps(orjson.loads(BODY) | {"order_id": "crm-key-1234", "promo": "x"}).decode()
+    found = run("explain", "-c", path, "--path", "/push", "-", stdin=order)
+    assert found.exit_code == 0, found.output
+    assert "***" in found.stdout
+    assert "crm-key" not in found.stdout
+    assert "***234" not in found.stdout

@@ -33,7 +33,9 @@ def standing(later: WaitingDelivery | None) -> DeliveryState:
     return next(one for one in found if (one.destination, one.event) == ("crm", "r1-0"))
 
 
-NEXT = WaitingDelivery(DeliveryRef(1, 0), 1_700_000_000.0)
+DUE_AT = 1_700_000_000.0
+NOW = DUE_AT - 10
+NEXT = WaitingDelivery(DeliveryRef(1, 0), DUE_AT)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +58,24 @@ def test_the_last_attempt_and_the_spool_decide_the_words(
 ) -> None:
     """The last attempt decides the words; if it leaves them open, the spool's state does."""
     end = DeliveryStatus("crm", "", [tried(one) for one in tries], None, stands)
-    assert end.words(traced=True) == words
+    assert end.words(traced=True, now=NOW) == words
 
 
 def test_unknown_states_are_not_guessed() -> None:
     """Without a trace or without the spool, the words say what is unknown."""
     end = DeliveryStatus("crm", "", (), None)
-    assert end.words(traced=False) == FINISHED_NOT_SAMPLED
-    assert end.words(traced=False, asked=False) == NOT_SAMPLED
-    assert end.words(traced=True, asked=False) == PENDING_OR_EVICTED
-    assert (
-        DeliveryStatus("crm", "", [tried("dead_letter")], None).words(traced=True, asked=False)
-        == ""
-    )
+    assert end.words(traced=False, now=NOW) == FINISHED_NOT_SAMPLED
+    assert end.words(traced=False, now=NOW, asked=False) == NOT_SAMPLED
+    assert end.words(traced=True, now=NOW, asked=False) == PENDING_OR_EVICTED
+    given_up = DeliveryStatus("crm", "", [tried("dead_letter")], None)
+    assert given_up.words(traced=True, now=NOW, asked=False) == ""
+
+
+@pytest.mark.parametrize(("now", "words"), [(DUE_AT - 1, "is due at 2023-"), (DUE_AT, "now")])
+def test_an_attempt_that_is_due_has_no_time(now: float, words: str) -> None:
+    """A next attempt whose time has come is due now; a time in the past is never shown."""
+    end = DeliveryStatus("crm", "", [tried("retry")], None, standing(NEXT))
+    assert words in end.words(traced=True, now=now)
 
 
 def test_each_target_in_the_log_has_a_state() -> None:

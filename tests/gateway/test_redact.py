@@ -66,3 +66,20 @@ def test_text_without_the_secret_stays() -> None:
     """Text without the secret stays, and a very short secret is not searched for."""
     assert redactor("a-long-secret").text("nothing of it") == "nothing of it"
     assert redactor("abc").text("abcabc") == "abcabc"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a my-secret-key1234567 b", f"a {HIDDEN} b"),
+        ("a old_my-secret-key b", f"a {HIDDEN} b"),
+        ("my-secret-key, my-secret-key2", f"{HIDDEN}, {HIDDEN}"),
+        (r'{"a": "x\nmy-secret-key"}', rf'{{"a": "x\n{HIDDEN}"}}'),
+        (r'{"a": "\u00e9my-secret-key"}', rf'{{"a": "\u00e9{HIDDEN}"}}'),
+        ("https://v.example/a%20my-secret-key/b", f"https://v.example/a%20{HIDDEN}/b"),
+        ("?t=" + base64.b64encode(b"my-secret-key:").decode() + "&u=1", f"?t={HIDDEN}&u=1"),
+    ],
+)
+def test_the_whole_token_is_hidden(text: str, shown: str) -> None:
+    """A token that contains a secret is hidden whole; escapes and the text around it stay."""
+    assert redactor("my-secret-key").text(text) == shown

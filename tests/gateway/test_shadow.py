@@ -1,7 +1,7 @@
 """The parts of shadows: counts, limits, storage and report."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.delivery.renderer import Renderer
 from gateway.errors import SpoolError, TransportError
 from gateway.event import Event, Product, Properties
 from gateway.http import Request, Response
-from gateway.losses.field_outcomes import FieldOutcome, spellings, spelt
+from gateway.losses.field_outcomes import NO_PLACE, FieldOutcome, spellings, spelt
 from gateway.plugin.registry import load_plugins, placeholder_output
 from gateway.routing.steps import StepChain
 from gateway.shadow.report import ShadowReport, report
@@ -468,12 +468,47 @@ def test_the_report_is_printed(seen: Path) -> None:
         "Product Viewed personaclick 8 8",
         "alias personaclick 3 0",
         "2 no way alias",
-        "session_id seance lost 5 of 8 text of 2 no place",
+        "lost: no place",
+        "session_id seance 5 of 8 text of 2",
+        "coerced: whole seconds",
         "4 refused HTTP 400",
         "4 old delivered refused",
     ):
         assert line in told
     assert max(map(len, found.stdout.splitlines())) < 100
+
+
+def test_each_reason_is_told_with_its_fields(tmp_path: Path) -> None:
+    """Every lost field stands below its reason, also the commonest: the vendor has no place."""
+    why = f"quartic {NO_PLACE}"
+    lost = {field(name, "lost", why): count() for name in ("session_id", "context.ip")}
+    ShadowStore(tmp_path).add({goes(): count(), **lost})
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'[spool]\npath = "{tmp_path}"\n')
+    told = lines(shadow("report", "--config", path))
+    begin = told.index(f"lost: {why}")
+    assert [line.split(" ")[0] for line in told[begin + 2 : begin + 4]] == [
+        "context.ip",
+        "session_id",
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--accept", "*")])
+def test_the_exit_code_says_not_safe(seen: Path, options: Sequence[str]) -> None:
+    """With ``--exit-code`` the report exits with 1 while a shadow is not safe to switch to."""
+    assert shadow("report", "--config", seen, "--exit-code", *options).exit_code == 1
+    assert shadow("report", "--config", seen, *options).exit_code == 0
+
+
+def test_the_exit_code_says_safe(seen: Path) -> None:
+    """``--exit-code`` exits with 0 once all that was seen arrives or is accepted."""
+    file = ShadowStore(seen.parent / "spool")
+    file.clear()
+    assert shadow("report", "--config", seen, "--exit-code").exit_code == 1
+    file.add({goes(): count(), field("session_id", "lost", "no place"): count()})
+    assert shadow("report", "--config", seen, "--exit-code").exit_code == 1
+    accepted = shadow("report", "--config", seen, "--exit-code", "--accept", "session_id")
+    assert accepted.exit_code == 0
 
 
 def test_the_report_marks_what_is_accepted(seen: Path) -> None:
