@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gateway.cli.errors import InvalidConfig, InvalidName
 from gateway.empty_modules import empty_modules
@@ -16,11 +17,13 @@ from gateway.errors import ConfigError, GatewayError, UnknownName
 
 COMMANDS = {
     "demo": "Start the sandbox and the gateway, and print example requests.",
+    "init": "Write a first configuration, with comments and tests.",
     "run": "Accept events and deliver them.",
     "sandbox": "Run emulated vendor servers for trials and tests.",
     "check": "Validate a configuration and print the result.",
     "explain": "Show what the gateway would do with one request, without sending anything.",
     "test": "Run the tests in a configuration, without sending anything.",
+    "reload": "Make the running gateway read its configuration again, and print what changed.",
     "schema": "Print the JSON Schema of configuration files, for editors.",
     "plugins": "List the vendors and what each supports.",
     "translate": "Translate a request from one vendor's format into another's.",
@@ -29,6 +32,7 @@ COMMANDS = {
     "trace": "Show which destinations got an event, and why others did not.",
     "tail": "Print requests and deliveries as they happen.",
     "new-vendor": "Create a plugin for a new vendor, with samples and passing tests.",
+    "destinations": "List, pause, resume and drain the running gateway's destinations.",
     "dead-letters": "List, show, replay and delete dead letters.",
 }
 MODULES = {
@@ -61,6 +65,13 @@ class Commands(click.Group):
         module = importlib.import_module(f"gateway.cli.{MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin with *incomplete*, without importing them."""
+        if incomplete and not incomplete[0].isalnum():
+            return click.Command.shell_complete(self, ctx, incomplete)
+        names = (name for name in COMMANDS if name.startswith(incomplete))
+        return [CompletionItem(name, help=COMMANDS[name]) for name in names]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.cli.errors import InvalidConfig
-from gateway.cli.options import config_option
+from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, table, title
 from gateway.config import Config, DestinationConfig, RouteConfig, SourceConfig
 from gateway.config.loader.checks import served
@@ -31,8 +31,9 @@ MAX_FIELDS = 16
 
 @click.command("check")
 @config_option
+@json_option("problems and warnings")
 @click.pass_context
-def check(ctx: click.Context, path: Path) -> None:
+def check(ctx: click.Context, path: Path, *, as_json: bool) -> None:
     """Validate a configuration and print the result.
 
     Exits with 1 if it is invalid. Credentials are counted, never shown.
@@ -41,8 +42,14 @@ def check(ctx: click.Context, path: Path) -> None:
     try:
         config = load(path, registry)
     except ConfigError as error:
-        InvalidConfig(error.problems).show()
+        if as_json:
+            click.echo(_json(error.problems))
+        else:
+            InvalidConfig(error.problems).show()
         ctx.exit(1)
+    if as_json:
+        click.echo(_json([], config.warnings))
+        return
     out = console()
     _print(config, registry, out)
     _print_losses(tuple(static_losses(config, registry)), out)
@@ -50,6 +57,11 @@ def check(ctx: click.Context, path: Path) -> None:
         out.print(title("\nWarnings"))
     for warning in config.warnings:
         out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
+
+
+def _json(problems: Sequence[str], warnings: Sequence[str] = ()) -> bytes:
+    found = {"valid": not problems, "problems": [*problems], "warnings": [*warnings]}
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2)
 
 
 def _print(config: Config, registry: PluginRegistry, out: Console) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+import msgspec
 from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from gateway.cli.options import config_option
+from gateway.cli.completion import complete_configured
+from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_names, load_spool
@@ -50,7 +52,11 @@ def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> floa
 
 
 FILTERS = (
-    click.option("--destination", help="Only of this destination."),
+    click.option(
+        "--destination",
+        shell_complete=complete_configured("destinations"),
+        help="Only of this destination.",
+    ),
     click.option("--reason", metavar="TEXT", help="Only with this text in the reason."),
     click.option("--cause", type=click.Choice(get_args(Cause)), help="Only with this cause."),
     click.option(
@@ -105,16 +111,22 @@ def dead_letters() -> None:
     show_default=True,
     help="List at most this many.",
 )
-def list_(path: Path, after: int, limit: int, **which: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one dead letter per line.")
+def list_(path: Path, after: int, limit: int, *, as_json: bool, **which: Any) -> None:
     """List dead letters, the oldest first."""
     with _store(path, which["destination"]) as store:
         found = store.dead_letters(DeadLetterFilter(**which), after, limit + 1)
-    if not found:
+    if not found and not as_json:
         click.echo("no dead letter matches" if after or any(which.values()) else "no dead letters")
         return
     hide = redactor_of(path).text
-    rows = [_row(summarize(dead, hide)) for dead in found[:limit]]
-    console().print(table(("id", "at", "destination", "event", "user", "cause", "reason"), rows))
+    letters = [summarize(dead, hide) for dead in found[:limit]]
+    if as_json:
+        for letter in letters:
+            click.echo(msgspec.json.encode(letter))
+    else:
+        columns = ("id", "at", "destination", "event", "user", "cause", "reason")
+        console().print(table(columns, map(_row, letters)))
     if len(found) > limit:
         click.echo(f"there are more; continue with --after {found[limit - 1].id}", err=True)
 
@@ -239,7 +251,8 @@ def _pages(
 
 @dead_letters.command("balance")
 @config_option
-def balance(path: Path) -> None:
+@json_option("the balances")
+def balance(path: Path, *, as_json: bool) -> None:
     """Count each destination's deliveries by outcome.
 
     Exits with 1 if a delivery is unaccounted for.
@@ -247,13 +260,17 @@ def balance(path: Path) -> None:
     with _store(path) as store:
         found = store.balances()
     names = (*Balance.__struct_fields__, "unaccounted")
-    rows = [
-        (strip_control_characters(destination), *(str(getattr(one, name)) for name in names))
-        for destination, one in found.items()
-    ]
-    out = console()
-    out.width = max(out.width, BALANCE_WIDTH)
-    out.print(table(("destination", *names), rows))
+    counts = {to: {name: getattr(one, name) for name in names} for to, one in found.items()}
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(counts)))
+    else:
+        rows = [
+            (strip_control_characters(to), *map(str, numbers.values()))
+            for to, numbers in counts.items()
+        ]
+        out = console()
+        out.width = max(out.width, BALANCE_WIDTH)
+        out.print(table(("destination", *names), rows))
     wrong = [name for name, one in found.items() if one.unaccounted]
     if wrong:
         raise click.ClickException(

@@ -7,6 +7,7 @@ from typing import IO
 
 import click
 
+from gateway.cli.completion import complete_configured
 from gateway.cli.options import config_option
 from gateway.cli.output import console
 from gateway.cli.text import print_explanation
@@ -35,6 +36,7 @@ def _checked_ip(_: click.Context, __: click.Parameter, value: str) -> str:
     "--from",
     "source",
     metavar="SOURCE",
+    shell_complete=complete_configured("sources"),
     default="",
     help="The source that gets the request; its key is not checked. Without it and with --path, "
     "the path, the host and the key choose the source.",

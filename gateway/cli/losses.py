@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 import click
 import orjson
 
+from gateway.cli.completion import complete_inputs, complete_outputs
 from gateway.cli.output import console, table, title
 from gateway.errors import UnknownName
 from gateway.losses.field_outcomes import reason_of
@@ -19,8 +20,20 @@ MAX_NAMES = 3
 
 
 @click.command("losses")
-@click.option("--from", "source", metavar="VENDOR", help="Only events of this vendor.")
-@click.option("--to", "target", metavar="VENDOR", help="Only events sent to this vendor.")
+@click.option(
+    "--from",
+    "source",
+    metavar="VENDOR",
+    shell_complete=complete_inputs,
+    help="Only events of this vendor.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="VENDOR",
+    shell_complete=complete_outputs,
+    help="Only events sent to this vendor.",
+)
 @click.option("--event", metavar="NAME", help='Only this event, such as "Order Completed".')
 @click.option("--json", "as_json", is_flag=True, help="Print every field of every event as JSON.")
 def losses(source: str | None, target: str | None, event: str | None, *, as_json: bool) -> None:

@@ -1,22 +1,30 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from gateway.config.types import address
 
+DEFAULT_CONFIG = "config/gateway.toml"
+
 config_option = click.option(
     "-c",
     "--config",
     "path",
     type=click.Path(path_type=Path),
-    default="config/gateway.toml",
+    default=DEFAULT_CONFIG,
     show_default=True,
     envvar="GATEWAY_CONFIG",
     show_envvar=True,
     help="The configuration file.",
 )
+
+
+def json_option(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option ``--json``, which prints *what*, such as "the list"."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
 
 
 def checked_listen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

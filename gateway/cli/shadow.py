@@ -9,6 +9,7 @@ import orjson
 from rich.console import Console
 from rich.padding import Padding
 
+from gateway.cli.completion import complete_configured
 from gateway.cli.options import config_option
 from gateway.cli.output import RedactingConsole, console, table, title
 from gateway.cli.text import say
@@ -34,7 +35,12 @@ def shadow() -> None:
 
 @shadow.command("report")
 @config_option
-@click.option("--destination", metavar="NAME", help="Only this shadow.")
+@click.option(
+    "--destination",
+    metavar="NAME",
+    shell_complete=complete_configured("destinations"),
+    help="Only this shadow.",
+)
 @click.option(
     "--accept",
     "accepted",
@@ -82,7 +88,12 @@ def report_(
 
 @shadow.command("reset")
 @config_option
-@click.option("--destination", metavar="NAME", help="Only this shadow.")
+@click.option(
+    "--destination",
+    metavar="NAME",
+    shell_complete=complete_configured("destinations"),
+    help="Only this shadow.",
+)
 def reset(path: Path, destination: str | None) -> None:
     """Delete the report's counts.
 

@@ -1,17 +1,22 @@
 """``gateway test``: run the tests in a configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+import orjson
 
-from gateway.cli.options import config_option
+from gateway.cli.options import config_option, json_option
 from gateway.cli.output import RedactingConsole, console
 from gateway.cli.text import print_explanation, say, shown
 from gateway.config.loader.load import load
 from gateway.event_diff import MISSING, Difference
 from gateway.explain import Explainer
 from gateway.explain.assertions import Mismatch, RouteTestResult, run_route_test
+from gateway.json_text import dumps
 from gateway.plugin.registry import load_plugins
+from gateway.spool.dead_letters import Hide
 from gateway.suggestions import check_name
 
 NO_TESTS = """{path} has no tests; add one, such as
@@ -32,7 +37,8 @@ NO_TESTS = """{path} has no tests; add one, such as
     help="Run only tests with this text in their name, in any case.",
 )
 @click.option("--explain", is_flag=True, help="Explain the request of each failed test.")
-def test(path: Path, *, only: str, explain: bool) -> None:
+@json_option("the results")
+def test(path: Path, *, only: str, explain: bool, as_json: bool) -> None:
     """Run the tests in a configuration, without sending anything.
 
     A test is a [[tests]] table in the file or in one that it includes. Exits with 1 if a test
@@ -48,15 +54,46 @@ def test(path: Path, *, only: str, explain: bool) -> None:
         raise click.ClickException(NO_TESTS.format(path=path))
     explainer = Explainer(config, registry)
     out = console(hide=explainer.redactor.text)
-    failed = 0
+    names = list(config.destinations)
+    results = []
     for case in chosen:
-        result = run_route_test(case, explainer, list(config.destinations))
-        failed += not result.passed
-        _report(result, out, explain=explain)
-    count = "1 test" if len(chosen) == 1 else f"{len(chosen)} tests"
-    summary = f"{failed} of {count} failed" if failed else f"{count} passed"
-    say(out, 0, f"\n{summary}", style="bold red" if failed else "bold green")
+        result = run_route_test(case, explainer, names)
+        results.append(result)
+        if not as_json:
+            _report(result, out, explain=explain)
+    failed = sum(not result.passed for result in results)
+    if as_json:
+        click.echo(_json(results, out.hide))
+    else:
+        count = "1 test" if len(chosen) == 1 else f"{len(chosen)} tests"
+        summary = f"{failed} of {count} failed" if failed else f"{count} passed"
+        say(out, 0, f"\n{summary}", style="bold red" if failed else "bold green")
     raise click.exceptions.Exit(1 if failed else 0)
+
+
+def _json(results: Sequence[RouteTestResult], hide: Hide) -> str:
+    found = [
+        {
+            "name": result.case.config.name,
+            "place": result.case.place,
+            "passed": result.passed,
+            "findings": [
+                {
+                    "destination": finding.about,
+                    "what": finding.what,
+                    "changes": [_side_by_side(change) for change in finding.changes],
+                }
+                for finding in result.findings
+            ],
+        }
+        for result in results
+    ]
+    return hide(dumps(found, default=str, option=orjson.OPT_INDENT_2).decode())
+
+
+def _side_by_side(change: Difference) -> dict[str, Any]:
+    sides = {"expected": change.before, "actual": change.after}
+    return {"path": change.path, **{k: v for k, v in sides.items() if v is not MISSING}}
 
 
 def _report(result: RouteTestResult, out: RedactingConsole, *, explain: bool) -> None:

@@ -13,6 +13,7 @@ import click
 import msgspec
 from watchfiles import watch
 
+from gateway.cli.completion import complete_configured
 from gateway.cli.options import config_option
 from gateway.cli.output import console, redactor_of, strip_control_characters
 from gateway.cli.trace_text import tail_line, trace_lines
@@ -164,8 +165,16 @@ POLL_INTERVAL = 1000
 
 @click.command("tail")
 @config_option
-@click.option("--source", help="Only requests to this source, and their deliveries.")
-@click.option("--destination", help="Only deliveries to this destination.")
+@click.option(
+    "--source",
+    shell_complete=complete_configured("sources"),
+    help="Only requests to this source, and their deliveries.",
+)
+@click.option(
+    "--destination",
+    shell_complete=complete_configured("destinations"),
+    help="Only deliveries to this destination.",
+)
 @click.option("--event", "name", help="Only events with this neutral name.")
 @click.option("--user", help="Only events of the user with this id or anonymous id.")
 @click.option("--failed", is_flag=True, help="Only failures.")

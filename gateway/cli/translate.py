@@ -7,6 +7,7 @@ from typing import IO, Any, NoReturn, TypeVar
 import click
 import orjson
 
+from gateway.cli.completion import complete_inputs, complete_outputs
 from gateway.cli.output import console, printable, table
 from gateway.errors import Rejected, UnknownName, Unrenderable
 from gateway.event import Event, as_json
@@ -27,8 +28,22 @@ V = TypeVar("V")
 
 
 @click.command("translate")
-@click.option("--from", "source", metavar="VENDOR", required=True, help="The format of FILE.")
-@click.option("--to", "target", metavar="VENDOR", required=True, help="The format to write.")
+@click.option(
+    "--from",
+    "source",
+    metavar="VENDOR",
+    shell_complete=complete_inputs,
+    required=True,
+    help="The format of FILE.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="VENDOR",
+    shell_complete=complete_outputs,
+    required=True,
+    help="The format to write.",
+)
 @click.option("--path", metavar="PATH", help="The path of the request, such as /event/track.")
 @click.argument("file", type=click.File("rb"))
 def translate(source: str, target: str, path: str | None, file: IO[bytes]) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import orjson
 
 import gateway
+from gateway.cli.options import json_option
 from gateway.plugin.registry import PluginRegistry, load_plugins
 
 ROOT = Path(gateway.__file__).parent
@@ -111,13 +113,18 @@ LABEL_WIDTH = 16
 
 
 @click.command("plugins")
-def plugins() -> None:
+@json_option("the list")
+def plugins(*, as_json: bool) -> None:
     """List the vendors and what each supports."""
     registry = load_plugins()
+    if as_json:
+        found = [{"name": one, **dict(_facts(registry, one))} for one in registry.vendors]
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        return
     for number, vendor in enumerate(registry.vendors):
         click.secho(f"\n{vendor}" if number else vendor, bold=True)
         for name, values in _facts(registry, vendor):
-            for line, value in enumerate(values):
+            for line, value in enumerate([", ".join(values)] if name == "has" else values):
                 label = "" if line else name
                 click.echo(f"  {click.style(label.ljust(LABEL_WIDTH), dim=True)}{value}")
 
@@ -129,7 +136,7 @@ def _facts(registry: PluginRegistry, vendor: str) -> Iterator[tuple[str, list[st
         "sandbox": registry.sandboxes.get(vendor),
     }
     known = {name: half for name, half in halves.items() if half}
-    yield "has", [", ".join(known)]
+    yield "has", list(known)
     reader, writer = registry.inputs.get(vendor), registry.outputs.get(vendor)
     if reader:
         yield "accepts", list(reader.endpoints)

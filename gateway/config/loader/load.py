@@ -127,6 +127,31 @@ def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return trace.file(load_spool(path, environ).path)
 
 
+def load_admin(path: Path, environ: Mapping[str, str] = os.environ) -> AdminConfig | None:
+    """Return the ``[admin]`` table of *path*, for commands that call the running gateway.
+
+    The rest of the file may have mistakes, or variables that are not set. None stands for a file
+    without the table.
+
+    Raises:
+        ConfigError: the file cannot be read, or its ``[admin]`` is invalid.
+    """
+    report = ConfigReport()
+    references = ReferenceResolver(environ, report)
+    gathered = FileMerger(references, report)
+    gathered.read(path)
+    report.narrow("admin")
+    written = gathered.raw.get("admin")
+    if written is None:
+        report.stop()
+        return None
+    raw = references.table(written, "admin")
+    references.secrets(raw, AdminConfig, "admin")
+    found = _valid(AdminConfig, raw, "admin", report)
+    report.stop()
+    return found
+
+
 def _load_one(
     path: Path,
     table: str,

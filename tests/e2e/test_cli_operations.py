@@ -1,0 +1,148 @@
+"""Commands that call the running gateway: `destinations` and `reload`."""
+
+import asyncio
+import socket
+import threading
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
+
+from gateway.cli import main
+from tests.e2e.admin import TOKEN, Admin, administered
+
+
+def config(folder: Path, url: str, token: str = TOKEN) -> Path:
+    """Return the path of a file whose ``[admin]`` names the admin API at *url*."""
+    path = folder / "operator.toml"
+    path.write_text(f'[admin]\nlisten = "{url.removeprefix("http://")}"\ntoken = "{token}"\n')
+    return path
+
+
+async def run(admin: Admin, folder: Path, *args: str, token: str = TOKEN) -> Result:
+    """Run a command beside the gateway; it finds it by its own file."""
+    path = config(folder, admin.url, token)
+    with capture_logs():  # the gateway's log would be among the command's output
+        return await asyncio.to_thread(CliRunner().invoke, main, [*args, "-c", str(path)])
+
+
+async def test_pausing_lasts_until_resuming(tmp_path: Path) -> None:
+    """``pause`` stops the named destinations and says what waits; ``resume`` ends it."""
+    async with administered(tmp_path) as admin:
+        teams = admin.running.gateway.teams
+        paused = await run(admin, tmp_path, "destinations", "pause", "crm", "mail")
+        assert paused.exit_code == 0, paused.output
+        assert teams["crm"].paused
+        assert teams["mail"].paused
+        assert paused.stdout.splitlines() == [
+            "crm is paused; 0 deliveries wait until `gateway destinations resume crm`",
+            "mail is paused; 0 deliveries wait until `gateway destinations resume mail`",
+        ]
+        resumed = await run(admin, tmp_path, "destinations", "resume", "crm")
+        assert resumed.stdout == "crm is resumed; 0 deliveries are pending\n"
+        assert (teams["crm"].paused, teams["mail"].paused) == (False, True)
+
+
+async def test_draining_attempts_now(tmp_path: Path) -> None:
+    """``drain`` starts at once; a paused destination is an error that names the way out."""
+    async with administered(tmp_path) as admin:
+        drained = await run(admin, tmp_path, "destinations", "drain", "crm")
+        assert drained.stdout == "crm is drained from now on; 0 deliveries are pending\n"
+        await run(admin, tmp_path, "destinations", "pause", "crm")
+        refused = await run(admin, tmp_path, "destinations", "drain", "crm")
+        assert refused.exit_code == 1
+        assert "Error: crm is paused; resume it, then drain it" in refused.stderr
+
+
+async def test_an_unknown_destination_is_an_error(tmp_path: Path) -> None:
+    """An unknown destination exits with 2 and names the closest."""
+    async with administered(tmp_path) as admin:
+        found = await run(admin, tmp_path, "destinations", "pause", "cmr")
+        assert found.exit_code == 2
+        assert "there is no destination 'cmr'; did you mean crm?" in found.stderr
+
+
+async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
+    """``reload`` prints the changed destinations, keys that need a restart, and warnings."""
+    async with administered(tmp_path) as admin:
+        file = admin.running.gateway.config.path
+        text = file.read_text()
+        new = text.replace("[destinations.mail]", "[destinations.post]")
+        new = new.replace('"mail"', '"post"') + "[log]\nsuccess_rate_limit = 7\n"
+        new += '[destinations.idle]\nvendor = "chrts"\napi_key = "idle-key"\n'
+        file.write_text(new)
+        found = await run(admin, tmp_path, "reload")
+        assert found.exit_code == 0, found.output
+        said = " ".join(found.stdout.split())
+        assert f"{file} is in effect" in said
+        assert "added post, idle removed mail" in said
+        assert "takes effect after a restart: [log] success_rate_limit" in said
+        assert "[destinations.idle]: no route leads to it" in said
+        again = await run(admin, tmp_path, "reload", "--json")
+        report = orjson.loads(again.stdout)
+        assert (report["added"], report["changed"], report["removed"]) == ([], [], [])
+        assert any("[destinations.idle]" in one for one in report["warnings"])
+        plain = await run(admin, tmp_path, "reload")
+        assert "no destination was added, changed or removed" in plain.stdout
+
+
+async def test_an_invalid_file_changes_nothing(tmp_path: Path) -> None:
+    """``reload`` of an invalid file lists its problems, exits with 2, and changes nothing."""
+    async with administered(tmp_path) as admin:
+        file = admin.running.gateway.config.path
+        file.write_text(file.read_text().replace('to = ["crm"', 'to = ["cmr"'))
+        found = await run(admin, tmp_path, "reload")
+        assert found.exit_code == 2
+        assert "1 problem in the configuration:" in found.stderr
+        assert "there is no destination 'cmr'; did you mean crm?" in found.stderr
+        assert "crm" in admin.running.gateway.teams
+
+
+async def test_a_wrong_token_is_one_sentence(tmp_path: Path) -> None:
+    """A token other than the gateway's is refused, with what to do."""
+    async with administered(tmp_path) as admin:
+        found = await run(admin, tmp_path, "reload", token="another-token-of-16")  # noqa: S106 - opens nothing
+        assert found.exit_code == 1
+        assert "the token in [admin] is required" in found.stderr
+
+
+@pytest.mark.parametrize("command", [["reload"], ["destinations", "pause", "crm"]])
+def test_without_a_gateway_the_address_is_named(command: list[str], tmp_path: Path) -> None:
+    """Where no gateway listens, the error names the address, its key and what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"127.0.0.1:{taken.getsockname()[1]}"
+    path = config(tmp_path, url)
+    found = CliRunner().invoke(main, [*command, "-c", str(path)])
+    assert found.exit_code == 1
+    assert f"no gateway answers at {url}, the [admin] listen of {path}" in found.stderr
+    assert "start it with `gateway run`" in found.stderr
+
+
+def test_without_an_admin_table_the_error_says_what_to_add(tmp_path: Path) -> None:
+    """A configuration without ``[admin]`` cannot name the gateway; the error shows the table."""
+    path = tmp_path / "gateway.toml"
+    path.write_text('[server]\nlisten = "127.0.0.1:8080"\n')
+    found = CliRunner().invoke(main, ["reload", "-c", str(path)])
+    assert found.exit_code == 1
+    assert "has no [admin] table" in found.stderr
+    assert '[admin]\n    listen = "127.0.0.1:8081"' in found.stderr
+
+
+def test_another_server_is_recognised(tmp_path: Path) -> None:
+    """An address that answers otherwise than the admin API does is one sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        path = config(tmp_path, f"127.0.0.1:{server.getsockname()[1]}")
+
+        def answer() -> None:
+            with server.accept()[0] as client:
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnope")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = CliRunner().invoke(main, ["reload", "-c", str(path)])
+        thread.join()
+    assert found.exit_code == 1
+    assert "is not the admin API of this version of the gateway" in found.stderr
