@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.access import ANYBODY, Access
+from tests.cluster.lossy_disk import LossyDisk
 from tests.cluster.tcp_proxy import TcpProxies, TcpProxy, tcp_proxies
 
 SERVER = Path(sys.prefix) / "bin" / "nats-server"
@@ -40,6 +41,7 @@ class NatsServers:
         max_payload: bytes of the largest message.
         proxies: makes a proxy for each route between two servers, so that they can be parted; None
             connects them directly.
+        lossy: put the streams on disks for `lose_power`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class NatsServers:
         access: Access = ANYBODY,
         max_payload: str = "8MB",
         proxies: TcpProxies | None = None,
+        lossy: bool = False,
     ) -> None:
         ports = _free_ports(3 * count)
         self._clients, self._routes, self._monitors = (ports[n::3] for n in range(3))
@@ -63,6 +66,7 @@ class NatsServers:
             self._links = {(one, to): proxies.to(self._routes[to]) for one, to in pairs}
         for index in range(count):
             self._configure(index, max_payload, "always" if sync_always else "2m")
+        self._disks = [LossyDisk(self._store(index)) for index in range(count)] if lossy else []
 
     def __len__(self) -> int:
         return len(self._processes)
@@ -85,9 +89,10 @@ class NatsServers:
     def start(self, index: int) -> None:
         """Start a server; see `ready`."""
         folder = self._folder / f"s{index}"
+        recorded = self._disks[index].command() if self._disks else []
         with (folder / "log").open("ab") as log:
             self._processes[index] = subprocess.Popen(
-                [SERVER, "-c", folder / "server.conf"], stdout=log, stderr=log
+                [*recorded, SERVER, "-c", folder / "server.conf"], stdout=log, stderr=log
             )
 
     def stop(self, index: int) -> None:
@@ -97,6 +102,19 @@ class NatsServers:
     def kill(self, index: int) -> None:
         """Kill a server, as ``kill -9`` does."""
         self._end(index, signal.SIGKILL)
+
+    def lose_power(self, dice: random.Random) -> int:
+        """Kill all servers, and take from their disks what was not synced.
+
+        Return how many writes were not; *dice* choose which of them reach the disk nevertheless.
+        """
+        for index in range(len(self)):
+            self._running(index).kill()
+        return sum(
+            disk.lose_power(self._running(index).pid, dice)
+            for index, disk in enumerate(self._disks)
+            if self._running(index).wait(PATIENCE)
+        )
 
     def pause(self, index: int) -> None:
         """Pause a server by SIGSTOP: it keeps its connections and does nothing."""
@@ -169,7 +187,7 @@ class NatsServers:
 
     def _configure(self, index: int, max_payload: str, sync: str) -> None:
         folder = self._folder / f"s{index}"
-        folder.mkdir(parents=True)
+        self._store(index).mkdir(parents=True)
         others = [to for to in range(len(self)) if to != index]
         ports = [self._links[index, to].port if self._links else self._routes[to] for to in others]
         routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
@@ -181,10 +199,14 @@ class NatsServers:
         (folder / "server.conf").write_text(
             f'server_name: s{index}\nlisten: "127.0.0.1:{self._clients[index]}"\n'
             f'http: "127.0.0.1:{self._monitors[index]}"\nmax_payload: {max_payload}\n'
-            f'jetstream {{ store_dir: "{folder}", max_mem: 256MB, max_file: 8GB\n'
+            f'jetstream {{ store_dir: "{self._store(index)}", max_mem: 256MB, max_file: 8GB\n'
             f"  sync_interval: {sync} }}\n"
             f"{cluster if others else ''}{self._access.config}\n"
         )
+
+    def _store(self, index: int) -> Path:
+        """Return the folder of a server's streams."""
+        return self._folder / f"s{index}" / "store"
 
     def _between(self, one: Collection[int], other: Collection[int]) -> Iterator[TcpProxy]:
         for (begin, end), link in self._links.items():
@@ -223,6 +245,7 @@ def nats_servers(
     sync_always: bool = False,
     access: Access = ANYBODY,
     parted: bool = False,
+    lossy: bool = False,
 ) -> Iterator[NatsServers]:
     """Start servers, and yield them once they are ready.
 
@@ -232,11 +255,12 @@ def nats_servers(
         sync_always: see `NatsServers`.
         access: who may connect, and how.
         parted: put proxies between the servers, for `NatsServers.part`.
+        lossy: see `NatsServers`.
     """
     with ExitStack() as stack:
         proxies = stack.enter_context(tcp_proxies()) if parted else None
         servers = NatsServers(
-            folder, count, sync_always=sync_always, access=access, proxies=proxies
+            folder, count, sync_always=sync_always, access=access, proxies=proxies, lossy=lossy
         )
         stack.callback(servers.close)
         for index in range(count):

@@ -15,12 +15,9 @@ from gateway.spool.sqlite import database, session
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import append, entry, failed, later, pending
 from tests.gateway.opened_spool import opened_spool
+from tests.lossy_file import LossyFile, Write
 
-SECTOR = 512
 EVER = 1e12
-
-Write = tuple[int, bytes | None]
-"""An offset and the bytes written there; None: the file was truncated there."""
 
 
 class Disk(apsw.VFS):
@@ -30,8 +27,7 @@ class Disk(apsw.VFS):
 
     def __init__(self) -> None:
         self.vfs = f"lossy-{next(self._numbers)}"
-        self.synced: dict[str, bytearray] = {}
-        self.unsynced: dict[str, list[Write]] = {}
+        self.files: dict[str, LossyFile] = {}
         super().__init__(self.vfs, base="")
 
     def xOpen(  # noqa: N802 - SQLite's name
@@ -40,40 +36,17 @@ class Disk(apsw.VFS):
         """Open a file whose writes are recorded."""
         assert name is not None
         path = name if isinstance(name, str) else name.filename()
-        self.unsynced.setdefault(path, [])
+        self.files.setdefault(path, LossyFile())
         return WatchedFile(self, path, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802, FBT001 - SQLite's
         """Delete a file; the directory counts as synced at once."""
         super().xDelete(filename, syncdir)
-        self.synced.pop(filename, None)
-        self.unsynced.pop(filename, None)
-
-    def sync(self, path: str) -> None:
-        """Mark the file's writes as durable."""
-        image = self.synced.setdefault(path, bytearray())
-        for write in self.unsynced[path]:
-            put(image, write)
-        self.unsynced[path] = []
+        self.files.pop(filename, None)
 
     def after_power_loss(self, chance: random.Random) -> dict[str, bytes]:
-        """Return the files as a power failure now might leave them.
-
-        A random part of the unsynced writes survives: whole writes, or some of their sectors.
-        """
-        files = {}
-        for path in {**self.synced, **self.unsynced}:
-            image = bytearray(self.synced.get(path, b""))
-            fate = chance.choice(["none", "prefix", "any"])
-            writes = self.unsynced.get(path, [])
-            kept = chance.randrange(len(writes) + 1)
-            for number, write in enumerate(writes):
-                if (fate == "any" and chance.random() < 0.5) or (
-                    fate == "prefix" and number < kept
-                ):
-                    put(image, torn(write, chance) if chance.random() < 0.3 else write)
-            files[path] = bytes(image)
-        return files
+        """Return the files as a power failure now might leave them."""
+        return {path: file.after_power_loss(chance) for path, file in self.files.items()}
 
 
 class WatchedFile(apsw.VFSFile):
@@ -88,36 +61,17 @@ class WatchedFile(apsw.VFSFile):
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         """Write, and record the write as unsynced."""
         super().xWrite(data, offset)
-        self.disk.unsynced[self.path].append((offset, bytes(data)))
+        self.disk.files[self.path].unsynced.append(Write(offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - SQLite's name
         """Truncate, and record the change as unsynced."""
         super().xTruncate(newsize)
-        self.disk.unsynced[self.path].append((newsize, None))
+        self.disk.files[self.path].unsynced.append(Write(newsize, None))
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         """Sync."""
         super().xSync(flags)
-        self.disk.sync(self.path)
-
-
-def put(image: bytearray, write: Write) -> None:
-    """Apply a write to a file's bytes."""
-    offset, data = write
-    if data is None:
-        del image[offset:]
-        return
-    if len(image) < offset:
-        image.extend(bytes(offset - len(image)))
-    image[offset : offset + len(data)] = data
-
-
-def torn(write: Write, chance: random.Random) -> Write:
-    """Return only the first sectors of a write."""
-    offset, data = write
-    if data is None:
-        return write
-    return offset, data[: SECTOR * chance.randrange(len(data) // SECTOR + 1)]
+        self.disk.files[self.path].sync()
 
 
 @pytest.fixture

@@ -218,7 +218,9 @@ class NatsConnection:
         headers = batch_headers(batch_id, len(messages), last) | {"Nats-Batch-Commit": "1"}
         return stored_sequence(last.subject, await self.request(last.subject, last.data, headers))
 
-    async def store_together(self, batch_id: str, messages: Sequence[StreamMessage]) -> None:
+    async def store_together(
+        self, batch_id: str, messages: Sequence[StreamMessage], patience: float | None = None
+    ) -> None:
         """Store messages of one stream, all or none.
 
         Each has an id of its own, so that a repeat is the same messages. Raises as `store` does.
@@ -229,7 +231,7 @@ class NatsConnection:
             with contextlib.suppress(AlreadyStored):
                 await self.store_batch(f"{batch_id}.{next(tries)}", messages)
 
-        await self._repeat(once)
+        await self._repeat(once, patience)
 
     async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """Return a subject's last message; asks the leader, whose answer is never behind."""
@@ -417,7 +419,8 @@ class NatsConnection:
 
 
 async def _close(client: Client) -> None:
-    with contextlib.suppress(nats.errors.Error, OSError):
+    # uvloop raises RuntimeError if the client writes to a connection that is closed.
+    with contextlib.suppress(nats.errors.Error, OSError, RuntimeError):
         await client.close()
 
 

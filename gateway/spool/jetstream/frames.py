@@ -5,6 +5,7 @@ on its way share the next one.
 """
 
 import asyncio
+import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.dedup import dedup_keys
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
-from gateway.spool.jetstream.messages import with_id
+from gateway.spool.jetstream.messages import Unanswered, with_id
 from gateway.spool.rows import pack, unpack
 from gateway.spool.values import DedupWindow, Entry, SpoolFull
 
@@ -83,6 +84,8 @@ class _Pending(NamedTuple):
     size: int
     own: OwnEntry
     future: asyncio.Future[int]
+    until: float
+    """When patience with it ends, by the monotonic clock."""
     together: "_Together | None" = None
 
 
@@ -156,7 +159,8 @@ class FrameWriter:
             future.set_exception(error)
             return future
         self._take_room(len(row))
-        self._gather(shard, _Pending(msgspec.Raw(row), len(row), OwnEntry(entry, events), future))
+        own = OwnEntry(entry, events)
+        self._gather(shard, _Pending(msgspec.Raw(row), len(row), own, future, self._until()))
         return future
 
     def append_together(
@@ -176,13 +180,16 @@ class FrameWriter:
             future.set_exception(error)
             return future
         self._take_room(sum(map(len, rows.values())))
-        together = _Together()
+        together, until = _Together(), self._until()
         for shard, row in rows.items():
             own = OwnEntry(parts[shard], events)
-            job = _Pending(msgspec.Raw(row), len(row), own, future, together)
+            job = _Pending(msgspec.Raw(row), len(row), own, future, until, together)
             together.jobs[shard] = job
             self._gather(shard, job)
         return future
+
+    def _until(self) -> float:
+        return time.monotonic() + self.connection.patience
 
     def _take_room(self, size: int) -> None:
         if self._size and self._size + size > MAX_GATHERED:
@@ -239,8 +246,12 @@ class FrameWriter:
             together.ended.set()
 
     async def _send_frames(self, frames: Mapping[int, list[_Pending]]) -> None:
-        """Store a frame, or frames of several shards together."""
+        """Store a frame, or frames of several shards together.
+
+        It is tried as long as there is patience with the entry that has waited longest.
+        """
         jobs = [job for some in frames.values() for job in some]
+        patience = min(job.until for job in jobs) - time.monotonic()
         messages, numbers = [], {}
         for shard, some in frames.items():
             self._number += 1
@@ -250,7 +261,7 @@ class FrameWriter:
             data = _encode((self.origin, number, self.clock.now(), [job.row for job in some]))
             messages.append((self.layout.log(shard), data, f"{self.origin}.{number}"))
         try:
-            first = await self._store(messages)
+            first = await self._store(messages, patience)
         except Exception as error:  # noqa: BLE001 - no sender may wait for ever
             for shard, number in numbers.items():
                 self._followed.get(shard, {}).pop(number, None)
@@ -264,19 +275,27 @@ class FrameWriter:
             if not job.future.done():
                 job.future.set_result(first + index)
 
-    async def _store(self, messages: Sequence[tuple[str, bytes, str]]) -> int:
+    async def _store(self, messages: Sequence[tuple[str, bytes, str]], patience: float) -> int:
         """Return the seq of the first entry of a single frame; 0 for several."""
         subject, data, message_id = messages[0]
+        if patience <= 0:
+            raise Unanswered(f"{subject}: no answer in time")
         if len(messages) == 1:
-            return seq_of(await self.connection.store(subject, data, message_id=message_id), 0)
-        await self.connection.store_together(message_id, [with_id(*one) for one in messages])
+            stored = self.connection.store(subject, data, message_id=message_id, patience=patience)
+            return seq_of(await stored, 0)
+        together = [with_id(*one) for one in messages]
+        await self.connection.store_together(message_id, together, patience)
         return 0
 
     @staticmethod
     def _next_frame(waiting: deque[_Pending]) -> list[_Pending]:
+        """Take the entries of the next frame; those that waited too long go in one of their own."""
         jobs = [waiting.popleft()]
         size = jobs[0].size
+        late = jobs[0].until <= time.monotonic()
         while waiting and len(jobs) < MAX_ROWS and not waiting[0].together:
+            if late and waiting[0].until > time.monotonic():
+                break
             size += waiting[0].size
             if size > MAX_FRAME_BYTES:
                 break

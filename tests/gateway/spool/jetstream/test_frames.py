@@ -1,6 +1,7 @@
 """Frames: what is appended together is stored together, in the order of the calls."""
 
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from gateway.errors import SpoolError
 from gateway.spool.jetstream import frames
 from gateway.spool.jetstream.frames import FrameWriter, read_frame
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, message_of
+from gateway.spool.jetstream.messages import Unanswered
 from gateway.spool.values import SpoolFull
 from gateway.testing.spool.contract import entry
 from tests.gateway.spool.jetstream.faulty_connection import (
@@ -63,6 +65,25 @@ async def test_a_frame_is_stored_once_whatever_is_lost(
     assert second == first + 1
     assert message_of(await writer.append(0, entry("r2"))) > message_of(second)
     assert await stored(connection, layout) == [["r0", "r1"], ["r2"]]
+
+
+async def test_no_entry_waits_longer_than_patience_behind_others(
+    connection: FaultyConnection, layout: Layout, writer: FrameWriter
+) -> None:
+    """While no server answers, an entry's patience does not begin anew with its turn."""
+    connection.patience = 0.2
+    connection.plan(layout.log(0), *[lost_request] * 20)
+    parts = {0: entry("both"), 1: entry("both")}
+    began = time.monotonic()
+    appended = [writer.append(0, entry("r0"))]
+    for n in range(5):
+        appended += [writer.append_together(parts), writer.append(0, entry(f"r{n + 1}"))]
+    await writer.close()
+    assert time.monotonic() - began < 1.0
+    assert {type(one.exception()) for one in appended} == {Unanswered}
+    connection.forget_plan()
+    await writer.append(0, entry("after"))
+    assert await stored(connection, layout) == [["after"]]
 
 
 async def test_an_entry_that_cannot_be_written_fails_alone(
