@@ -15,9 +15,12 @@
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
 # make install-systemd  as root: the gateway as a service of this machine (docs/deploy/systemd.md)
+# make dist   build wheel and sdist into dist/, and check them (docs/releasing.md)
+# make sbom   the software bill of materials of the wheel, into build/cdp-gateway.cdx.json
+# make audit  known vulnerabilities of the locked packages that run
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd lock clean
+.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd dist sbom audit lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -115,6 +118,24 @@ screenshots: $(INSTALLED) clients
 install-systemd:
 	@config/deploy/systemd/install
 
+# The tools of releases run in environments of their own, which uv makes and keeps in its cache.
+dist: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+	$(BIN)/uv tool run --quiet twine@7.0.0 check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/uv tool run --quiet check-wheel-contents@0.6.3 dist/*.whl
+
+sbom: dist
+	rm -rf build/sbom && mkdir -p build/sbom
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/sbom/venv
+	for wheel in dist/*.whl; do $(BIN)/uv pip install --quiet --python build/sbom/venv/bin/python \
+	  --constraint requirements.lock "$$wheel[cluster,otel]" || exit 1; done
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom@7.5.0 cyclonedx-py environment \
+	  --pyproject pyproject.toml --output-reproducible --output-file build/cdp-gateway.cdx.json build/sbom/venv/bin/python
+
+audit: $(INSTALLED)
+	$(BIN)/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.run.lock
+
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --group dev --group docs --all-extras --generate-hashes --universal \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
@@ -123,4 +144,4 @@ lock: $(INSTALLED)
 	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.run.lock
 
 clean:
-	rm -rf .venv tests/clients/node_modules docs/_build var .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tests/clients/node_modules docs/_build build dist var .pytest_cache .mypy_cache .ruff_cache .hypothesis

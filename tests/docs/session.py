@@ -271,7 +271,7 @@ def is_run_elsewhere(command: str) -> bool:
         for target in words[1:]:
             assert "=" in target or re.search(rf"^{target}:", makefile, re.MULTILINE), target
         return True
-    # tests/e2e/test_installed_package.py runs these in its own environment
+    # tests/release/test_installed_package.py runs these in its own environment
     return words[:2] == ["pip", "install"] or words[:3] == ["python", "-m", "pytest"]
 
 

@@ -37,15 +37,20 @@ def received(vendor: Vendor) -> list[str]:
     return [name for got in vendor.got for name in re.findall(r'"(m-\d)"', got.body.decode())]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda each: each.name.removesuffix(".db.gz"))
-async def test_a_spool_of_an_earlier_version_goes_on(file: Path, tmp_path: Path) -> None:
-    """Waiting events arrive in order; pause, dead letters, consent and seen ids are kept."""
+@pytest.fixture(params=FILES, ids=lambda each: each.name.removesuffix(".db.gz"))
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a folder with the spool that a version left."""
     (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / FILE).write_bytes(gzip.decompress(file.read_bytes()))
+    (tmp_path / "spool" / FILE).write_bytes(gzip.decompress(request.param.read_bytes()))
+    return tmp_path
+
+
+async def test_a_spool_of_an_earlier_version_goes_on(folder: Path) -> None:
+    """Waiting events arrive in order; pause, dead letters, consent and seen ids are kept."""
     async with (
         listening(dict.fromkeys(DESTINATIONS, OK)) as vendors,
         aiohttp.ClientSession(headers=CHANGES) as client,
-        gateway_process(config(tmp_path, vendors)) as running,
+        gateway_process(config(folder, vendors)) as running,
     ):
 
         async def change(path: str, **body: Any) -> None:

@@ -1,77 +1,27 @@
 """A third-party package beside the gateway's wheel, in an environment with nothing else."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import ROOT
+from tests.release.distribution import Distribution, build, ended, install, run
+
 EXAMPLES = {name: ROOT / "tests/example_plugins" / name for name in ("acme", "amplitude")}
-PATIENCE = 480
-"""Seconds that one command may take."""
-pytestmark = pytest.mark.xdist_group("stranger")
-
-
-def ended(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Return how *command* ended; it runs without this repository's environment variables."""
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"}
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={name: value for name, value in os.environ.items() if name not in hidden},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Return the output of *command*, which must succeed."""
-    done = ended(*command, cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def wheel(source: Path, folder: Path) -> Path:
-    """Build a wheel of *source*."""
-    target = folder / source.name
-    run(
-        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
-        *("--wheel-dir", target, source),
-        cwd=folder,
-    )
-    (made,) = target.glob("*.whl")
-    return made
+pytestmark = pytest.mark.xdist_group("distribution")
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stranger(distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an environment with the gateway, its kit and the example packages."""
     folder = tmp_path_factory.mktemp("stranger")
     hidden = shutil.ignore_patterns("__pycache__", ".*")
-    plugins = [
-        wheel(shutil.copytree(example, folder / f"{name}-source", ignore=hidden), folder)
-        for name, example in EXAMPLES.items()
-    ]
-    gateway = wheel(ROOT, folder)
-    locked = re.findall(
-        r"^([\w.-]+==[^\s;]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
-    )
-    constraints = folder / "constraints.txt"
-    constraints.write_text("\n".join(locked))
-    venv.create(folder / "venv", with_pip=True)
-    run(
-        *(folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--constraint"),
-        *(constraints, f"{gateway}[testing]"),
-        *plugins,
-        cwd=folder,
-    )
+    for name, example in EXAMPLES.items():
+        source = shutil.copytree(example, folder / f"{name}-source", ignore=hidden)
+        build(source, folder, "--wheel")
+    install(folder, f"{distribution.wheel}[testing]", *folder.glob("*.whl"))
     return folder
 
 
