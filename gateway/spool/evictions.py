@@ -1,4 +1,4 @@
-"""Count, explain and log the deliveries that a spool evicts."""
+"""Count, explain and log the deliveries that a spool evicts or refuses."""
 
 import structlog
 
@@ -22,6 +22,14 @@ def log_evicted(destination: str, cause: Cause, reason: str, dead: int, dropped:
         dead_letters=dead,
         dropped=dropped,
         reason=reason,
+    )
+
+
+def backlog_full(destination: str, max_backlog: int | None) -> str:
+    """Return why a destination accepts nothing new at its ``max_backlog``."""
+    return (
+        f"destination {destination!r} has reached max_backlog ({max_backlog}); check why its "
+        f"deliveries fail"
     )
 
 

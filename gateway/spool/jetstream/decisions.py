@@ -1,4 +1,6 @@
-"""What a shard's owner decides about entries in the order of the log: duplicates and replays.
+"""What a shard's owner decides about entries in the order of the log.
+
+It decides about duplicates, replays, and deliveries that a destination refuses.
 
 Until a record covers an entry, the next owner decides the same from the log. So a decision needs
 only the entry, its frame's time and what was decided before.
@@ -44,9 +46,8 @@ class Decision(msgspec.Struct, array_like=True):
     left_out: list[int] = []
     """Numbers of the deliveries that the entry loses: of duplicates, or of letters that are no
     more."""
-    destination: str = ""
-    """Of a replay."""
-    waiting: list[WaitingRow] = []
+    waiting: dict[str, list[WaitingRow]] = {}
+    """Deliveries that wait from the beginning, by destination."""
     letters: list[int] = []
     """Ids of the dead letters that were replayed."""
     request: str = ""
@@ -54,9 +55,10 @@ class Decision(msgspec.Struct, array_like=True):
 
     def size(self) -> int:
         """Return about how many bytes of a record it needs."""
-        texts = sum(len(row.user) + len(row.event_name) + len(row.reason) for row in self.waiting)
-        rows = len(self.waiting) + 1
-        return _ROW_BYTES * rows + ID_BYTES * len(self.ids) + 10 * len(self.left_out) + 4 * texts
+        rows = [row for rows in self.waiting.values() for row in rows]
+        texts = sum(len(row.user) + len(row.event_name) + len(row.reason) for row in rows)
+        size = _ROW_BYTES * (len(rows) + 1) + ID_BYTES * len(self.ids)
+        return size + 10 * len(self.left_out) + 4 * texts
 
 
 class DedupIds:
@@ -111,4 +113,18 @@ def decide_replay(
     ]
     left_out = [number for number in numbers if number not in indexes]
     letters = [one.letter for one in there]
-    return Decision(seq, [], left_out, destination, waiting, letters, row.id)
+    return Decision(seq, [], left_out, {destination: waiting}, letters, row.id)
+
+
+def refused_deliveries(
+    seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
+) -> dict[str, list[WaitingRow]]:
+    """Return the deliveries that destinations refuse: they wait to become dead letters.
+
+    They are parked behind no user, so no worker gets them.
+    """
+    return {
+        name: [WaitingRow(seq, number, at, True, "", "", why, b"", at) for number in targets[name]]  # noqa: FBT003 - a row of the journal
+        for name, why in row.refused.items()
+        if name in targets
+    }

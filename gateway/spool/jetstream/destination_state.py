@@ -97,12 +97,15 @@ class DestinationState:
         """Return the number of dead letters that exist."""
         return self.letters - self.deleted - self.replayed
 
-    def add(self, seq: int, deliveries: int, at: float, *, replay: bool = False) -> None:
+    def add(
+        self, seq: int, deliveries: int, at: float, *, waits: bool = False, replay: bool = False
+    ) -> None:
         """Count an entry after the cursor; *at* is its time in Unix seconds.
 
-        The deliveries of a replay wait from the beginning, so it is no part of the backlog.
+        If its deliveries wait from the beginning, as those of a *replay* do, it is no part of the
+        backlog.
         """
-        if not replay:
+        if not waits:
             self.pending.add(seq, deliveries, at)
             self._unread += deliveries - len(self._excepted.get(seq, ()))
         if seq > self._counted:
@@ -268,7 +271,7 @@ class DestinationState:
             self._evicted.pop((seq, index), None)
             self._except(seq, index)
         self._advance(change.cursor)
-        if change.counted > self._counted:
+        if change.counted >= self._counted:
             self._counted = change.counted
             self.accepted, self.replayed = change.accepted, change.replayed
         self.delivered, self.declined = change.delivered, change.declined

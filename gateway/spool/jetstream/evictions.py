@@ -1,4 +1,4 @@
-"""Give up a shard's oldest deliveries: those that are too old, and those above the backlog."""
+"""Give up a shard's deliveries: those that are too old, above the backlog, or refused."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from gateway.spool.values import (
     Evicted,
     FailedDelivery,
     GivenUp,
+    Outdated,
     Progress,
 )
 
@@ -61,9 +62,27 @@ class ShardEvictions:
     async def run(self) -> None:
         """Evict all that is too old or above the backlog; raises SpoolError if that fails."""
         async with self._lock:
+            await self._refuse()
             for name in list(self._state.destinations):
                 await self._expire(name)
                 await self._overflow(name)
+
+    async def refuse(self) -> None:
+        """Make dead letters of what destinations refuse; raises SpoolError if that fails."""
+        async with self._lock:
+            await self._refuse()
+
+    async def _refuse(self) -> None:
+        for name, found in list(self._state.destinations.items()):
+            while refused := found.waiting.parked_of("", STEP):
+                at = self._clock.now() + self._clock.ahead
+                dead = [FailedDelivery(one.mark, "overflow", one.reason, at) for one in refused]
+                try:
+                    await self._recorder.report(name, Progress(dead=dead), soon=True)
+                except Outdated:
+                    continue  # some of them may have been evicted meanwhile
+                count_evicted(self.given_up, name, len(dead), 0)
+                log_evicted(name, "overflow", refused[0].reason, len(dead), 0)
 
     async def _expire(self, name: str) -> None:
         if self.max_age is None:

@@ -29,6 +29,7 @@ MAX_FRAME_BYTES = 512 * 1024
 MAX_GATHERED = 64 * 1024 * 1024
 """Bytes of entries that may wait for a frame."""
 _RETRY_AFTER = 1.0
+NONE_REFUSED: Mapping[str, str] = {}
 
 
 class ReplayedLetter(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +55,8 @@ class FrameRow(msgspec.Struct, frozen=True, array_like=True):
     """Seconds for which the keys are remembered."""
     replays: list[ReplayedLetter] = []
     """The dead letters that it replays, one for each of its deliveries; else it is a new entry."""
+    refused: dict[str, str] = {}
+    """Why destinations refuse it: their deliveries become dead letters."""
 
     def entry(self) -> Entry:
         """Return the entry as it was sent."""
@@ -137,7 +140,7 @@ class FrameWriter:
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._followed: dict[int, dict[int, list[OwnEntry]]] = {}
 
-    def append(
+    def append(  # noqa: PLR0913 - what a row can be
         self,
         shard: int,
         entry: Entry,
@@ -145,16 +148,18 @@ class FrameWriter:
         once: DedupWindow | None = None,
         *,
         replays: Sequence[ReplayedLetter] = (),
+        refused: Mapping[str, str] = NONE_REFUSED,
     ) -> asyncio.Future[int]:
         """Return the entry's seq once its frame is stored.
 
-        With *once* the owner of the shard leaves duplicates out, in the order of the log. Raises
+        With *once* the owner of the shard leaves duplicates out, in the order of the log. *refused*
+        are destinations whose deliveries become dead letters, with the reason of each. Raises
         SpoolFull if too much waits for the servers. The future raises SpoolError if the entry
         cannot be written, or if NATS did not answer; then it may be stored nevertheless.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            row = _row(entry, once, replays)
+            row = _row(entry, once, replays, refused)
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -168,6 +173,8 @@ class FrameWriter:
         parts: Mapping[int, Entry],
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
+        *,
+        refused: Mapping[str, str] = NONE_REFUSED,
     ) -> asyncio.Future[int]:
         """Store an entry's *parts* by shard, all of them or none; the result is 0.
 
@@ -175,7 +182,7 @@ class FrameWriter:
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            rows = {shard: _row(part, once) for shard, part in parts.items()}
+            rows = {shard: _row(part, once, (), refused) for shard, part in parts.items()}
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -303,13 +310,18 @@ class FrameWriter:
         return jobs
 
 
-def _row(entry: Entry, once: DedupWindow | None, replays: Sequence[ReplayedLetter] = ()) -> bytes:
+def _row(
+    entry: Entry,
+    once: DedupWindow | None,
+    replays: Sequence[ReplayedLetter],
+    refused: Mapping[str, str],
+) -> bytes:
     """Return an entry's `Row`; raises SpoolError if it cannot be written."""
     try:
         ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
         return _encode(
-            (entry.id, pack(entry), entry.request.body, ids, window, replays)
-            if ids or replays
+            (entry.id, pack(entry), entry.request.body, ids, window, replays, refused)
+            if ids or replays or refused
             else (entry.id, pack(entry), entry.request.body)
         )
     except (ValueError, TypeError, msgspec.MsgspecError) as error:

@@ -40,7 +40,7 @@ class SignOfLife(msgspec.Struct, frozen=True):
     owned: Mapping[int, int] = {}
     """Epochs by shard, for all shards that others must leave alone; 0 while it is being claimed."""
     depths: Mapping[str, int] = {}
-    """Pending deliveries of the node's shards, by destination."""
+    """What is pending in the node's shards, by destination: entries and waiting deliveries."""
     digest: str = ""
     """Of the node's configuration; differs while nodes are reloaded one by one."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -117,6 +118,8 @@ class JetStreamShard:
             delay=trim_delay,
         )
         self._upkeep: asyncio.Task[None] | None = None
+        self._refused = asyncio.Event()
+        """Set when a destination refuses something."""
         self._lost = ""
         """Which frame cannot be read."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -234,9 +237,11 @@ class JetStreamShard:
             left = self.state.take(seq, row, entry.targets, frame.at)
             if left is not entry.targets:
                 entry = replace(entry, targets=left)
-            if not row.replays and (left or not row.ids):
+            if not row.replays and (left or not (row.ids or row.refused)):
                 call_each(self._followers, LogRecord(seq, entry), events)
             self.state.position = seq
+            if row.refused:
+                self._refused.set()
             for name in left if row.replays else ():
                 self._tell(DeadLettersReplayed(name))
         self._wake_waiters()
@@ -437,14 +442,29 @@ class JetStreamShard:
         await self.dead_letters.clean()
 
     async def _keep_up(self) -> None:
-        while not self._closed:
+        due = 0.0
+        while not self._ended():
+            whole = time.monotonic() >= due
+            if whole:
+                due = time.monotonic() + UPKEEP_INTERVAL
+            self._refused.clear()
             try:
-                await self.evictions.run()
-                await self.trim()
-                self.auditor.look(await self.balances())
+                await (self._look_after() if whole else self.evictions.refuse())
             except SpoolError as error:
-                log.warning("trim_failed", shard=self.number, reason=str(error))
-            await asyncio.sleep(UPKEEP_INTERVAL)
+                if self._ended():
+                    return
+                log.warning("upkeep_failed", shard=self.number, reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                    await self._refused.wait()
+
+    async def _look_after(self) -> None:
+        await self.evictions.run()
+        await self.trim()
+        self.auditor.look(await self.balances())
+
+    def _ended(self) -> bool:
+        return bool(self._closed)
 
     def _check(self) -> None:
         """Raise SpoolError unless the shard is ours."""

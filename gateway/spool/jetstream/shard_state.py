@@ -10,7 +10,13 @@ import msgspec
 
 from gateway.errors import SpoolError
 from gateway.spool.dedup import without
-from gateway.spool.jetstream.decisions import ID_BYTES, Decision, DedupIds, decide_replay
+from gateway.spool.jetstream.decisions import (
+    ID_BYTES,
+    Decision,
+    DedupIds,
+    decide_replay,
+    refused_deliveries,
+)
 from gateway.spool.jetstream.destination_state import Change, DestinationState
 from gateway.spool.jetstream.frames import FrameRow
 from gateway.spool.values import Deliveries, DeliveryRef, Entry, WaitingDelivery
@@ -24,6 +30,8 @@ class Changes(msgspec.Struct, array_like=True):
     changes: list[Change]
     forgotten: list[str] = []
     """Destinations that are no more."""
+    letters_left: dict[str, int] = {}
+    """How many dead letters destinations have that are no more."""
     removed: list[int] = []
     """Ids of dead letters that are no more, although their messages may be."""
     decisions: list[Decision] = []
@@ -48,6 +56,7 @@ class ShardState:
         ids: dedup keys.
         left_out: by seq, the deliveries that entries of the log have lost.
         replays: the ids of replayed requests that may wait, by seq.
+        letters_left: how many dead letters destinations have that are no more.
         unrecorded: what was decided since the last record, in the order of the log.
     """
 
@@ -60,11 +69,13 @@ class ShardState:
         self.ids = DedupIds()
         self.left_out: dict[int, frozenset[int]] = {}
         self.replays: dict[int, str] = {}
+        self.letters_left: dict[str, int] = {}
         self.unrecorded: deque[Decision] = deque()
 
     def begin(self, name: str, cursor: int) -> DestinationState:
-        """Add a destination that begins after *cursor*."""
+        """Add a destination that begins after *cursor*, with the dead letters that it left."""
         found = self.destinations[name] = DestinationState(name, cursor)
+        found.accepted = found.letters = self.letters_left.get(name, 0)
         self.new.add(name)
         return found
 
@@ -80,9 +91,10 @@ class ShardState:
     ) -> Mapping[str, Deliveries]:
         """Decide about an entry after the last one; return what is left of its targets.
 
-        *at* are the Unix seconds of its frame. What a replay begins waits.
+        *at* are the Unix seconds of its frame. What a replay begins waits, and so does what a
+        destination refuses, until it is a dead letter.
         """
-        if not row.ids and not row.replays:
+        if not (row.ids or row.replays or row.refused):
             self.add(seq, targets, at)
             return targets
         if row.replays:
@@ -93,7 +105,10 @@ class ShardState:
             decision = self.ids.decide(seq, row, targets, at)
         if decision.left_out:
             targets = without(targets, decision.left_out)
-        self.add(seq, targets, at, replay=bool(row.replays))
+        self.add(seq, targets, at, row=row)
+        if row.refused:
+            decision.waiting = refused_deliveries(seq, row, targets, at)
+            targets = {name: n for name, n in targets.items() if name not in row.refused}
         self._decided(decision)
         self.unrecorded.append(decision)
         return targets
@@ -107,16 +122,17 @@ class ShardState:
             self.position = seq
         else:
             left = without(targets, self.left_out.get(seq, ()))
-            self.add(seq, left, at, begin=False, replay=bool(row.replays))
+            self.add(seq, left, at, begin=False, row=row)
 
     def _decided(self, decision: Decision) -> None:
         self.ids.add(decision.ids)
         if decision.left_out:
             self.left_out[decision.seq] = frozenset(decision.left_out)
         self._remove(decision.letters)
-        if found := self.destinations.get(decision.destination):
-            found.wait(decision.waiting)
-        if decision.waiting:
+        for name, rows in decision.waiting.items():
+            if found := self.destinations.get(name):
+                found.wait(rows)
+        if decision.request and any(decision.waiting.values()):
             self.replays[decision.seq] = decision.request
 
     def _remove(self, letters: Collection[int]) -> None:
@@ -132,9 +148,9 @@ class ShardState:
         at: float,
         *,
         begin: bool = True,
-        replay: bool = False,
+        row: FrameRow | None = None,
     ) -> None:
-        """Count an entry of the log for its destinations.
+        """Count an entry of the log for its destinations; *row* says for which of them it waits.
 
         A destination that is not known here begins with the first entry that targets it. Without
         *begin* it is left out: the journal knew the entry, so the destination was forgotten since.
@@ -146,7 +162,9 @@ class ShardState:
                     continue
                 found = self.begin(name, seq - 1)
             if seq > found.cursor:
-                found.add(seq, len(numbers), at, replay=replay)
+                replay = bool(row and row.replays)
+                waits = replay or bool(row and name in row.refused)
+                found.add(seq, len(numbers), at, waits=waits, replay=replay)
 
     def apply(self, changes: Changes) -> None:
         """Apply a record's changes."""
@@ -159,11 +177,17 @@ class ShardState:
                 self._decided(decision)
         for change in changes.changes:
             self.destinations[change.destination].apply(change)
+            self.letters_left.pop(change.destination, None)
             self.new.discard(change.destination)
             self._remove(change.withdrawn)
         for name in changes.forgotten:
             self.destinations.pop(name, None)
             self.new.discard(name)
+        for name, count in changes.letters_left.items():
+            if count and name not in self.destinations:
+                self.letters_left[name] = count
+            else:
+                self.letters_left.pop(name, None)
         self._remove(changes.removed)
         self.ids.add(changes.ids)
         self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
@@ -208,19 +232,22 @@ class ShardState:
         return found
 
     def forgetting(self, destination: str) -> Changes:
-        """Return the change that forgets a destination."""
-        return Changes(self.position, [], [destination])
+        """Return the change that forgets a destination; its dead letters stay."""
+        left = self.destinations[destination].dead_letters
+        return Changes(self.position, [], [destination], {destination: left})
 
     def dropping(self, letters: Mapping[int, str]) -> Changes:
         """Return the change that deletes dead letters, given the destination of each id."""
-        changes = []
+        changes, left = [], {}
         for name, count in Counter(letters.values()).items():
             if found := self.destinations.get(name):
                 change = found.snapshot(whole=False)
                 change.dropped += count
                 change.deleted += count
                 changes.append(change)
-        return Changes(self.position, changes, removed=list(letters))
+            else:
+                left[name] = self.letters_left.get(name, 0) - count
+        return Changes(self.position, changes, letters_left=left, removed=list(letters))
 
     def needed(self) -> int:
         """Return the first seq that a destination has not passed, or the end of the log.
@@ -248,6 +275,7 @@ class ShardState:
             self.position,
             [],
             removed=list(self.removed),
+            letters_left=dict(self.letters_left),
             left_out=left_out,
             replays=dict(self.replays),
         )

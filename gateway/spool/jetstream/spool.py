@@ -11,6 +11,7 @@ from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.interface import ShardRunner
+from gateway.spool.jetstream.backlog import ClusterBacklog
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
@@ -20,7 +21,7 @@ from gateway.spool.jetstream.membership import HostReport, Membership
 from gateway.spool.jetstream.operations import ClusterOperations
 from gateway.spool.jetstream.owners import ShardOwners
 from gateway.spool.jetstream.ownership import Ownership
-from gateway.spool.jetstream.presence import Presence, node_name
+from gateway.spool.jetstream.presence import Presence, SignOfLife, node_name
 from gateway.spool.jetstream.questions import Question
 from gateway.spool.jetstream.routing import split_by_shard
 from gateway.spool.jetstream.shard import JetStreamShard
@@ -79,6 +80,7 @@ class JetStreamSpool(ClusterOperations):
         """Shards of which anything runs, from the claim until they are released or dropped."""
         self._owned: dict[int, JetStreamShard] = {}
         """Those that are delivered."""
+        self._backlog = ClusterBacklog(self._owned.values, self._others)
 
     # ---- life ------------------------------------------------------------------------------
 
@@ -111,7 +113,7 @@ class JetStreamSpool(ClusterOperations):
             presence.node,
             shards=self._count,
             own=lambda: self._owned,
-            nodes=self._membership.nodes,
+            nodes=self._others,
         )
         await self._owners.start()
         self._membership.start()
@@ -150,6 +152,7 @@ class JetStreamSpool(ClusterOperations):
             self._writer, shard, self.user_hash, partial(self._membership.lost, shard)
         )
         made.evictions.max_age, made.evictions.given_up = self._limits.max_age, self._given_up
+        made.evictions.backlog_elsewhere = lambda name: self._backlog.elsewhere(name, shard)
         if not await made.claim(may_take):
             del self._running[shard]
             return None
@@ -173,13 +176,12 @@ class JetStreamSpool(ClusterOperations):
             self._runner.abandon_shard(dropped)
             await dropped.abandon()
 
+    def _others(self) -> Mapping[str, SignOfLife]:
+        return self._membership.nodes() if self._open else {}
+
     def report(self) -> HostReport:
-        """Return the pending deliveries of this gateway's shards, by destination."""
-        depths: dict[str, int] = {}
-        for shard in self._owned.values():
-            for name, found in shard.state.destinations.items():
-                depths[name] = depths.get(name, 0) + found.balance().pending
-        return HostReport(depths)
+        """Return what is pending in this gateway's shards, by destination."""
+        return HostReport(self._backlog.own())
 
     # ---- intake ----------------------------------------------------------------------------
 
@@ -208,11 +210,15 @@ class JetStreamSpool(ClusterOperations):
             raise SpoolError("the spool is closed")
         if strangers := entry.targets.keys() - self._registered.keys():
             raise SpoolError(f"unknown destinations: {', '.join(sorted(strangers))}")
+        refused = self._backlog.refused(entry.targets)
         parts = split_by_shard(entry, self._count)
-        if len(parts) > 1:
-            return Appended(await self._writer.append_together(parts, events, once))
-        ((shard, whole),) = parts.items()
-        return Appended(await self._writer.append(shard, whole, events, once))
+        with self._backlog.coming(entry.targets):
+            if len(parts) > 1:
+                stored = self._writer.append_together(parts, events, once, refused=refused)
+            else:
+                ((shard, whole),) = parts.items()
+                stored = self._writer.append(shard, whole, events, once, refused=refused)
+            return Appended(await stored)
 
     async def save_consent(
         self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
@@ -225,8 +231,8 @@ class JetStreamSpool(ClusterOperations):
         return await self._consent.load(users)
 
     def refusing(self) -> Mapping[str, str]:
-        """Return no destination: bounds of the backlog cannot be registered."""
-        return {}
+        """Return the destinations that accept nothing new (see ``Intake.refusing``)."""
+        return self._backlog.refusing() if self._open else {}
 
     # ---- administration --------------------------------------------------------------------
 
@@ -238,13 +244,8 @@ class JetStreamSpool(ClusterOperations):
         return self._owners.ask(question, shards)
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
-        """Set all destinations (see ``SpoolAdmin.register``).
-
-        Raises SpoolError for a bound of the backlog: the gateways do not add up their shards yet.
-        """
-        if bounded := [name for name, limit in destinations.items() if limit.max_backlog]:
-            raise SpoolError(f"{', '.join(bounded)}: a cluster has no max_backlog yet")
-        registered = self._registered = dict(destinations)
+        """Set all destinations (see ``SpoolAdmin.register``)."""
+        registered = self._registered = self._backlog.bounds = dict(destinations)
         await asyncio.gather(*[shard.register(registered) for shard in self.shards])
 
     def given_up(self) -> Mapping[str, GivenUp]:

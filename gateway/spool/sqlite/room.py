@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 
+from gateway.spool.evictions import backlog_full
 from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
 from gateway.spool.sqlite.vacuum import SpaceGauge
 from gateway.sqlite import fetch
@@ -67,10 +68,7 @@ class Room:
         if bounds is None or bounds.overflow != "refuse":
             return None
         if place.refuses():
-            return (
-                f"destination {place.name!r} has reached max_backlog ({bounds.max_backlog}); "
-                f"check why its deliveries fail"
-            )
+            return backlog_full(place.name, bounds.max_backlog)
         return self.past_share(place) if place.name in self._past else None
 
     def past_share(self, place: DestinationCursor) -> str:

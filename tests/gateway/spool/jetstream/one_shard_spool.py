@@ -10,6 +10,7 @@ import pytest
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import GivenClock
+from gateway.spool.jetstream.backlog import ClusterBacklog
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
@@ -27,6 +28,7 @@ from gateway.spool.values import (
     Entry,
     GivenUp,
     Progress,
+    SpoolFull,
     SpoolLimits,
 )
 
@@ -36,6 +38,12 @@ T = TypeVar("T")
 def not_yet(what: str) -> NoReturn:
     """Skip a test of what is not built yet."""
     pytest.skip(f"not on JetStream yet: {what}")
+
+
+def _failed(error: SpoolError) -> asyncio.Future[Appended]:
+    failed: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+    failed.set_exception(error)
+    return failed
 
 
 class OneShardSpool(ClusterOperations):
@@ -52,6 +60,7 @@ class OneShardSpool(ClusterOperations):
         super().__init__(NatsConnection(urls), layout)
         self.layout, self.clock = layout, GivenClock(clock)
         self._consent = ConsentStore(self._connection, layout, self.clock)
+        self._backlog = ClusterBacklog(lambda: [self._shard], dict)
         self._closed = True
         self._appending: set[asyncio.Future[Appended]] = set()
 
@@ -98,14 +107,18 @@ class OneShardSpool(ClusterOperations):
         if self._closed:
             raise SpoolError("the spool is closed")
         if strangers := entry.targets.keys() - self._registered.keys():
-            failed: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-            failed.set_exception(SpoolError(f"not registered: {strangers}"))
-            return failed
-        appended = asyncio.ensure_future(
-            self._appended(self._writer.append(0, entry, events, once))
-        )
+            return _failed(SpoolError(f"not registered: {strangers}"))
+        try:
+            refused = self._backlog.refused(entry.targets)
+        except SpoolFull as error:
+            return _failed(error)
+        coming = self._backlog.coming(entry.targets)
+        coming.__enter__()
+        stored = self._writer.append(0, entry, events, once, refused=refused)
+        appended = asyncio.ensure_future(self._appended(stored))
         self._appending.add(appended)
         appended.add_done_callback(self._appending.discard)
+        appended.add_done_callback(lambda _: coming.__exit__(None, None, None))
         return appended
 
     async def _appended(self, stored: asyncio.Future[int]) -> Appended:
@@ -155,7 +168,11 @@ class OneShardSpool(ClusterOperations):
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set the destinations."""
         await self._open_shard.register(destinations)
-        self._registered = destinations
+        self._registered = self._backlog.bounds = destinations
+
+    def refusing(self) -> Mapping[str, str]:
+        """Return what accepts nothing new."""
+        return self._backlog.refusing()
 
     def given_up(self) -> Mapping[str, GivenUp]:
         """Return what was evicted."""

@@ -1,6 +1,6 @@
 """The contract of spools holds on a JetStream shard, with frames of many entries.
 
-What a shard cannot do yet is skipped.
+What differs is skipped.
 """
 
 from collections.abc import Callable
@@ -23,19 +23,11 @@ from gateway.testing.spool.unread import UnreadSuite
 from tests.cluster.servers import NatsServers
 from tests.gateway.spool.jetstream.one_shard_spool import OneShardSpool, not_yet
 
-REFUSING = "refusing at max_backlog, which a gateway does before it appends"
-MISSING = {
-    "test_refused_entry_leaves_no_id": REFUSING,
-    "test_full_backlog_refuses": REFUSING,
-    "test_a_full_destination_holds_up_no_other": REFUSING,
-    "test_a_shadow_alone_takes_nothing": REFUSING,
-    "test_bound_holds_within_a_batch": REFUSING,
-    "test_waiting_deliveries_count_as_backlog": REFUSING,
-    "test_replayed_deliveries_count_as_backlog": REFUSING,
-    "test_report_from_before_an_eviction_is_made_anew": "evicting with the append (see test_shard)",
-    "test_forgotten_destination_has_no_balance": "counting letters of forgotten destinations",
+DIFFERENT = {
+    "test_full_backlog_takes_a_repeat": "a gateway refuses before the owner finds duplicates",
+    "test_report_from_before_an_eviction_is_made_anew": "an owner evicts after the append",
 }
-"""Tests of what a shard cannot do yet, beside those that `OneShardSpool` skips."""
+"""Tests of what differs for good, and why."""
 
 
 class OnJetStream(SpoolContract):
@@ -45,7 +37,7 @@ class OnJetStream(SpoolContract):
     def _servers(
         self, request: pytest.FixtureRequest, nats_cluster: NatsServers, layout: Layout
     ) -> None:
-        if what := MISSING.get(request.node.originalname):
+        if what := DIFFERENT.get(request.node.originalname):
             not_yet(what)
         self._urls, self._layout = nats_cluster.urls, layout
         self._layouts: dict[Path, Layout] = {}

@@ -96,6 +96,24 @@ def test_an_owner_replays_a_letter_once() -> None:
         assert owners.state.removed == {7}
 
 
+def test_what_a_destination_refuses_waits_to_be_a_dead_letter() -> None:
+    """It is handed to nobody, is no part of the backlog, and is known to the next owner."""
+    owners = Owners()
+    key = {0: KEYS[0]}
+    assert owners.append(FrameRow("r0", b"", b"", key, WINDOW), (0,), 0.0) == (0,)
+    refused = FrameRow("r1", b"", b"", {0: KEYS[0], 1: KEYS[1]}, WINDOW, refused={"a": "full"})
+    assert owners.append(refused, (0, 1), 1.0) == (), "the first event is a duplicate"
+    for step in (owners.take_over, lambda: owners.record(1), owners.take_over, owners.snapshot):
+        step()
+        found = owners.state["a"]
+        (waiting,) = found.waiting.parked_of("", 9)
+        assert (waiting.mark.seq, waiting.mark.index, waiting.reason) == (2, 1, "full")
+        assert (found.counts().backlog, found.balance().accepted, found.balance().pending) == (
+            1, 2, 2,
+        )  # fmt: skip
+        assert not owners.state.replays
+
+
 def test_expired_ids_are_forgotten() -> None:
     """When the ids have doubled, those that expired are no longer in memory."""
     ids = DedupIds()

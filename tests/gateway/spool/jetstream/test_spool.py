@@ -24,11 +24,13 @@ from gateway.spool import (
     Progress,
     Shard,
     Spool,
+    SpoolFull,
     WaitingDelivery,
 )
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.spool import JetStreamSpool
+from gateway.testing.spool.contract import eventually
 from tests.cluster.servers import NatsServers
 
 SHARDS = 4
@@ -90,13 +92,13 @@ async def opened(nats_cluster: NatsServers, layout: Layout) -> AsyncIterator[Ope
         yield lambda: asyncio.ensure_future(open_one())
 
 
-def entry_of(spool: Spool, name: str, *users: str) -> Entry:
+def entry_of(spool: Spool, name: str, *users: str, to: Sequence[str] = (DESTINATION,)) -> Entry:
     """Return an entry with an event of each user."""
     return Entry(
         name,
         "shop",
         Request(method="POST", url="/", body=name.encode()),
-        {DESTINATION: tuple(range(len(users)))},
+        dict.fromkeys(to, tuple(range(len(users)))),
         "chrts",
         users=tuple(spool.user_hash(user) for user in users),
     )
@@ -166,7 +168,7 @@ async def test_an_entry_of_several_users_reaches_the_shard_of_each(opened: Open)
     assert (await spool.append(entry_of(spool, "many", *users))).seq == 0
     await until(lambda: len(runner.got) == len(wanted))
     assert seen == {shard: tuple(numbers) for shard, numbers in wanted.items()}
-    assert spool.report().depths == {DESTINATION: 9}
+    assert spool.report().depths == {DESTINATION: len(wanted)}
 
 
 async def test_a_new_destination_is_known_to_all_shards(opened: Open) -> None:
@@ -176,8 +178,6 @@ async def test_a_new_destination_is_known_to_all_shards(opened: Open) -> None:
     await until(lambda: len(owned(spool)) == SHARDS)
     await spool.register({"c": BacklogLimit()})
     assert all(shard.cursor(name) == 0 for shard in spool.shards for name in (DESTINATION, *"bc"))
-    with pytest.raises(SpoolError, match="a: a cluster has no max_backlog"):
-        await spool.register({DESTINATION: BacklogLimit(max_backlog=1)})
     with pytest.raises(SpoolError, match="unknown destinations: a"):
         await spool.append(entry_of(spool, "r", "u"))
 
@@ -188,9 +188,11 @@ async def test_operators_see_and_decide_about_all_shards_from_any_gateway(opened
     await until(lambda: len(owned(one)) == len(owned(two)) == SHARDS // 2)
     for n in range(20):
         await one.append(entry_of(one, f"r{n}", f"u{n}", f"v{n}"))
-    await until(
-        lambda: sum(spool.report().depths.get(DESTINATION, 0) for spool in (one, two)) == 40
-    )
+
+    async def handed_over() -> bool:
+        return (await one.balances())[DESTINATION].accepted == 40
+
+    await eventually(handed_over)
     dead: list[DeliveryRef] = []
     for shard in (*one.shards, *two.shards):
         page = await shard.unread(DESTINATION, 0, shard.position(), 99)
@@ -240,6 +242,46 @@ async def test_operators_see_and_decide_about_all_shards_from_any_gateway(opened
         await one.forget("b")
     assert await one.size() > 0
     assert (one.given_up(), one.unaccounted(), one.refusing()) == ({}, {DESTINATION: 0}, {})
+
+
+async def test_a_bound_of_the_backlog_holds_over_all_shards(opened: Open) -> None:
+    """Every gateway refuses at the sum of all shards; the owners give up what is above it."""
+    (one, first), (two, second) = await asyncio.gather(opened(), opened())
+    await until(lambda: len(owned(one)) == len(owned(two)) == SHARDS // 2)
+    for spool in (one, two):
+        await spool.register({DESTINATION: BacklogLimit(max_backlog=8), "b": BacklogLimit()})
+    sent = [one.append(entry_of(one, f"r{n}", f"u{n}")) for n in range(8)]
+    assert all(appended.seq for appended in await asyncio.gather(*sent))
+    for spool in (one, two):
+        await until(lambda spool=spool: "max_backlog (8)" in spool.refusing().get(DESTINATION, ""))  # type: ignore[misc]
+        with pytest.raises(SpoolFull, match="max_backlog") as refused:
+            await spool.append(entry_of(spool, "refused", "u1"))
+        assert refused.value.retry_after > 0
+    users = [next(u for u in map(str, count()) if one.user_hash(u) % SHARDS == n) for n in range(4)]
+    await one.append(entry_of(one, "both", *users, to=(DESTINATION, "b")))
+    await until(lambda: sum(name == "both" for name, _ in first.got + second.got) == SHARDS)
+
+    async def given_up() -> bool:
+        return len(await two.dead_letters()) == SHARDS
+
+    await eventually(given_up)
+    letters = await two.dead_letters()
+    assert {(letter.entry.id, letter.cause) for letter in letters} == {("both", "overflow")}
+    assert one.given_up()[DESTINATION].dead + two.given_up()[DESTINATION].dead == SHARDS
+    balances = await one.balances()
+    assert (balances["b"].pending, balances[DESTINATION].pending) == (SHARDS, 8)
+    assert [balance.unaccounted for balance in balances.values()] == [0, 0]
+
+    for spool in (one, two):
+        await spool.register({DESTINATION: BacklogLimit(3, "dead_letter"), "b": BacklogLimit()})
+
+    async def within() -> bool:
+        return (await two.depths())[DESTINATION].backlog <= 3
+
+    await eventually(within)
+    depth = (await two.depths())[DESTINATION]
+    assert (one.refusing(), two.refusing()) == ({}, {})
+    assert depth.dead_letters == SHARDS + 8 - depth.backlog
 
 
 async def test_consent_is_the_same_on_all_gateways(opened: Open) -> None:
