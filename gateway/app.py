@@ -34,6 +34,7 @@ from gateway.ingest.sources import Source, SourceIndex
 from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import health_pages
+from gateway.observability.health_monitor import HealthMonitor
 from gateway.observability.observer import Observer, record_settings
 from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
@@ -71,6 +72,7 @@ class Gateway:
         teams: one per destination.
         replies: the upstream replies that senders wait for, by request id.
         observer: metrics, log and traces.
+        monitor: judges the health of all parts.
         evictions: records what the spool gives up by itself.
         tally: counts events that violate a tracking plan.
         guard: keeps client connections within their limits.
@@ -97,6 +99,7 @@ class Gateway:
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}
         self.replies: dict[str, UpstreamReply] = {}
+        self.monitor = HealthMonitor(self)
         self.alerting = AlertWatcher(self)
         self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
         self.observer = Observer(
@@ -141,6 +144,7 @@ class Gateway:
             self._starting = str(error)
             log.warning("waiting_for_disk_space", reason=self._starting)
             self._start = asyncio.get_running_loop().create_task(self._start_later())
+        self.monitor.start()
         await self.alerting.configure(self.config.alerts)
 
     def start_shard(self, shard: Shard) -> None:
@@ -313,6 +317,7 @@ class Gateway:
             self._start.cancel()
             await asyncio.gather(self._start, return_exceptions=True)
         await self.alerting.stop()
+        await self.monitor.stop()
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(team.stop(grace) for team in self.teams.values()))
         await self.upstreams.close()

@@ -13,7 +13,16 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.admin import dead_letters, destinations, overview, playground, status, traces, vendors
+from gateway.admin import (
+    dead_letters,
+    destinations,
+    health,
+    overview,
+    playground,
+    status,
+    traces,
+    vendors,
+)
 from gateway.admin.auth import RefusalLog, auth_middleware
 from gateway.admin.context import AdminContext, as_problems
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint, document
@@ -82,6 +91,7 @@ LARGEST_BODY = 256 * 1024
 log = structlog.get_logger()
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *health.ENDPOINTS,
     *overview.ENDPOINTS,
     *status.ENDPOINTS,
     *destinations.ENDPOINTS,

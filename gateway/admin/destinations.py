@@ -187,6 +187,7 @@ async def pause_destination(context: AdminContext, name: Name) -> Destination:
     context.team(name)
     await context.gateway.spool.pause(name, paused=True)
     context.team(name).pause()
+    context.gateway.monitor.forget()
     log.info("destination_paused", destination=name)
     return await _shown(context, name)
 
@@ -197,6 +198,7 @@ async def resume_destination(context: AdminContext, name: Name) -> Destination:
     context.team(name)
     await context.gateway.spool.pause(name, paused=False)
     context.team(name).pause(paused=False)
+    context.gateway.monitor.forget()
     log.info("destination_resumed", destination=name)
     return await _shown(context, name)
 

@@ -1,21 +1,12 @@
 """Endpoints for the overview and the history of the last hour."""
 
-from collections.abc import Iterator
-from typing import Literal
-
 import msgspec
 
 from gateway.admin.context import AdminContext
 from gateway.admin.destinations import Destination, listed
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.admin.sampler import EVERY, DestinationSample, RouteSample, SourceSample, tallied
-
-OLD = 300.0
-"""Seconds after which an old pending event is reported, even without other problems."""
-NEARLY_FULL = 0.8
-"""Share of ``max_bytes`` above which a warning is shown."""
-NAMED = 3
-"""Warnings of the configuration that are shown in full."""
+from gateway.observability.health_model import GatewayHealth
 
 
 class SourceState(msgspec.Struct, frozen=True):
@@ -67,22 +58,13 @@ class DestinationActivity(msgspec.Struct, frozen=True):
     """Failed attempts per second, now."""
 
 
-class Attention(msgspec.Struct, frozen=True):
-    """A problem that an operator should look at."""
-
-    level: Literal["error", "warning"]
-    text: str
-    page: str
-    """The page of the console that shows it, such as ``destinations/crm``."""
-
-
 class Overview(msgspec.Struct, frozen=True):
     """The state of the whole gateway."""
 
     now: float
     """Unix seconds of the gateway's clock."""
-    attention: list[Attention]
-    """Problems, the worst first."""
+    health: GatewayHealth
+    """The states of all parts, and problems, the worst first."""
     sources: list[SourceState]
     routes: list[RouteState]
     destinations: list[DestinationActivity]
@@ -90,7 +72,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 @endpoint("GET", "/overview")
 async def show_overview(context: AdminContext) -> Overview:
-    """Show sources, routes and destinations with their current rates, and problems."""
+    """Show sources, routes and destinations with their current rates, and their health."""
     gateway, series = context.gateway, context.series
     config = gateway.config
     now = gateway.spool.clock.of_day()
@@ -99,14 +81,6 @@ async def show_overview(context: AdminContext) -> Overview:
         DestinationActivity(one, tallies.delivered.get(one.name, 0), *series.delivered(one.name))
         for one in await listed(context)
     ]
-    used = await gateway.spool.size() / config.spool.max_bytes
-    found = sorted(
-        [
-            *_gateway(context, used),
-            *(one for to in destinations for one in _destination(to.destination, now)),
-        ],
-        key=lambda one: one.level != "error",
-    )
     sources = [
         SourceState(
             name=name,
@@ -119,7 +93,8 @@ async def show_overview(context: AdminContext) -> Overview:
         )
         for name, source in config.sources.items()
     ]
-    return Overview(now, found, sources, routes_of(context), destinations)
+    health = await gateway.monitor.read()
+    return Overview(now, health, sources, routes_of(context), destinations)
 
 
 def routes_of(context: AdminContext) -> list[RouteState]:
@@ -144,44 +119,6 @@ def routes_of(context: AdminContext) -> list[RouteState]:
         )
         for route in config.routes
     ]
-
-
-def _gateway(context: AdminContext, used: float) -> Iterator[Attention]:
-    if reason := context.gateway.not_ready_reason():
-        yield Attention("error", f"The gateway accepts no events: {reason}.", "config")
-    for name, why in context.gateway.refusing().items():
-        text = f"{why[0].upper()}{why[1:]}."
-        yield Attention("error", text, f"destinations/{name}")
-    if used >= NEARLY_FULL:
-        yield Attention("error", f"The spool is {used:.0%} full.", "destinations")
-    for route, failed in context.gateway.router.failures.counts.items():
-        events = "event" if failed == 1 else "events"
-        text = f"The condition of {route} failed for {failed:,} {events}; the log has the reasons."
-        yield Attention("warning", text, "config")
-    warnings = context.gateway.config.warnings
-    for warning in warnings[:NAMED]:
-        yield Attention("warning", f"{warning[0].upper()}{warning[1:]}.", "config")
-    if len(warnings) > NAMED:
-        text = f"{len(warnings) - NAMED} more configuration warnings."
-        yield Attention("warning", text, "config")
-
-
-def _destination(to: Destination, now: float) -> Iterator[Attention]:
-    page = f"destinations/{to.name}"
-    pending = to.pending
-    if to.state in {"open", "half_open"}:
-        text = f"{to.name} is failing, {pending:,} pending: {to.reason}."
-        yield Attention("error", text, page)
-    elif to.state == "paused":
-        yield Attention("warning", f"{to.name} is paused; {pending:,} pending.", page)
-    elif to.oldest is not None and now - to.oldest > OLD:
-        minutes = (now - to.oldest) / 60
-        text = f"{to.name} is {minutes:,.0f} minutes behind; {pending:,} pending."
-        yield Attention("warning", text, page)
-    if to.dead_letters:
-        letters = "dead letter" if to.dead_letters == 1 else "dead letters"
-        text = f"{to.name} has {to.dead_letters:,} {letters}."
-        yield Attention("warning", text, f"dead-letters?destination={to.name}")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (show_overview,)

@@ -197,6 +197,7 @@ async def reload_config(context: AdminContext) -> ReloadResult:
     """Apply the present configuration file, as SIGHUP does."""
     log.info("reload_requested")
     changes = await context.reloading.reload_now()
+    context.gateway.monitor.forget()
     return ReloadResult(changes.added, changes.changed, changes.removed, changes.restart_required)
 
 

@@ -59,12 +59,16 @@ class CircuitBreaker:
         self.state: BreakerState = "closed"
         self.reason: str | None = None
         """The reason of the last failure; None if none failed since the last success."""
+        self.cause = ""
+        """The cause of that failure, as in `gateway.verdict.RetryLater`; empty without one."""
         self.opened = 0
         """Number of times the circuit opened since it was last closed."""
         self._low = low
         self._high = min(high, MAX_PROBE_WAIT)
         self._until = 0.0
         self._paused_until = 0.0
+        self.pause_length = 0.0
+        """Seconds of the last pause that the vendor asked for."""
         self._row = 0
         self._users: set[str] = set()
         self._limited: set[str] = set()
@@ -91,6 +95,10 @@ class CircuitBreaker:
         """Return the end of a pause that the vendor asked for; None if there is none."""
         return self._paused_until if self._paused_until > now else None
 
+    def open_until(self, now: float) -> float | None:
+        """Return when an open circuit lets the next probe through; None if it does now."""
+        return self._until if self.state == "open" and self._until > now else None
+
     def record_success(self, now: float) -> None:
         """Record a final answer of the vendor, even one that refuses the event.
 
@@ -105,7 +113,7 @@ class CircuitBreaker:
         self._limited.clear()
         self._until = 0.0
         self.state = "closed"
-        self.reason = None
+        self.reason, self.cause = None, ""
 
     def record_failure(  # noqa: PLR0913 - all properties of a failure
         self,
@@ -145,7 +153,7 @@ class CircuitBreaker:
         elif who not in self._users:
             self._users.add(who)
             self._row += 1
-        self.reason = reason
+        self.reason, self.cause = reason, cause
         if cause == "limit":
             return isolated
         threshold = KEY_THRESHOLD if cause == "credential" else THRESHOLD
@@ -178,7 +186,8 @@ class CircuitBreaker:
         wait = after if after is not None else backoff(len(self._limited), self._low, self._high)
         if len(self._limited) < LIMITED_USERS:
             wait = min(wait, MAX_PROBE_WAIT)
-        self._paused_until = max(self._paused_until, now + wait)
+        if now + wait > self._paused_until:
+            self._paused_until, self.pause_length = now + wait, wait
         if self.state == "half_open":
             self.state = "open"
 

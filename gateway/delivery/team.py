@@ -38,8 +38,15 @@ class TeamStatus(NamedTuple):
     retried: int
     shadowed: int
     """Events that a shadow handled; they count only here."""
-    paused_for: float = 0.0
+    paused_for: float
     """Remaining seconds of a pause that the vendor asked for."""
+    pause_length: float
+    """Seconds that this pause lasts in all; 0 if there is none."""
+    cause: str
+    """The cause of the last failed attempt, as in `gateway.verdict.RetryLater`; empty if the last
+    one did not fail."""
+    opens_in: float
+    """Seconds until an open circuit lets the next probe through; 0 if it does now."""
 
 
 class Team(SharedState):
@@ -245,10 +252,11 @@ class Team(SharedState):
 
     def status(self) -> TeamStatus:
         """Return the state of the team."""
-        counts = self.counts
+        counts, breaker, now = self.counts, self.breaker, time.monotonic()
+        paused_for, probe_at = self.paused_for, breaker.open_until(now)
         return TeamStatus(
-            self.breaker.state,
-            self.breaker.reason or "",
+            breaker.state,
+            breaker.reason or "",
             self.paused,
             sum(worker.tracker.open_entries for worker in self.workers.values()),
             counts.delivered,
@@ -256,7 +264,10 @@ class Team(SharedState):
             counts.dead_lettered,
             counts.retried,
             counts.shadowed,
-            self.paused_for,
+            paused_for,
+            breaker.pause_length if paused_for else 0.0,
+            breaker.cause,
+            0.0 if probe_at is None else probe_at - now,
         )
 
     def on_notice(self, shard: int, notice: SpoolNotice) -> None:

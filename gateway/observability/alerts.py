@@ -18,7 +18,9 @@ from gateway.config.proxy import proxy_of
 from gateway.delivery.transport import HttpTransport
 from gateway.errors import SpoolError, TransportError
 from gateway.http import Request
-from gateway.observability.status import GatewayStatus
+from gateway.observability.health_model import DestinationHealth, SourceHealth
+from gateway.observability.health_monitor import MonitoredGateway
+from gateway.observability.health_texts import spoken
 from gateway.redact import Redactor
 
 Kind = Literal[
@@ -28,6 +30,8 @@ Kind = Literal[
     "unaccounted",
     "not_accepting",
     "destination_full",
+    "destination_failing",
+    "source_refusing",
 ]
 GATEWAY = ""
 """The destination's name in an alert about the gateway itself."""
@@ -59,6 +63,16 @@ class DestinationReading(NamedTuple):
     missing: int = 0
     """Accepted deliveries that are neither finished nor pending; below 0 if there are more of these
     than were accepted."""
+    failing: str = ""
+    """Why attempts fail, although some are made; empty otherwise."""
+
+
+class SourceReading(NamedTuple):
+    """The state of a source."""
+
+    source: str
+    refusing: str = ""
+    """Why it refuses requests; empty otherwise."""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -71,8 +85,6 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
     kind: Kind
     state: Literal["firing", "resolved"]
-    destination: str
-    """Empty for an alert about the gateway itself."""
     since: float
     """Unix seconds at which the condition began."""
     at: float
@@ -83,6 +95,10 @@ class Alert(msgspec.Struct, frozen=True):
     letters."""
     bound: float
     """The configured limit of that value."""
+    destination: str = ""
+    """Empty for an alert about the gateway itself or a source."""
+    source: str = ""
+    """The source that it is about; empty otherwise."""
 
 
 class _Symptom(NamedTuple):
@@ -120,9 +136,19 @@ class AlertRules:
         self._cases: dict[tuple[str, Kind], _Case] = {}
         self._counts: dict[str, _Count] = {}
 
-    def evaluate(self, readings: Sequence[DestinationReading], now: Moment) -> list[Alert]:
+    def evaluate(
+        self,
+        readings: Sequence[DestinationReading],
+        now: Moment,
+        sources: Sequence[SourceReading] = (),
+    ) -> list[Alert]:
         """Return the alerts that are due; an alert stays due until `mark_sent` is called."""
         symptoms = {key: found for r in readings for key, found in self._symptoms(r, now)}
+        symptoms |= {
+            (one.source, "source_refusing"): _Symptom(one.refusing, self.config.paused_for)
+            for one in sources
+            if one.refusing
+        }
         alerts = [self._fires(*key, symptom, now) for key, symptom in symptoms.items()]
         for key, case in list(self._cases.items()):
             if key not in symptoms and case.sent_at is None:
@@ -139,9 +165,9 @@ class AlertRules:
             count.dead += int(alert.value)
             count.sent_at = now.steady
         elif alert.state == "resolved":
-            del self._cases[alert.destination, alert.kind]
+            del self._cases[alert.destination or alert.source, alert.kind]
         else:
-            self._cases[alert.destination, alert.kind].sent_at = now.steady
+            self._cases[alert.destination or alert.source, alert.kind].sent_at = now.steady
 
     def _symptoms(
         self, reading: DestinationReading, now: Moment
@@ -150,6 +176,8 @@ class AlertRules:
         if reading.trouble:
             kind: Kind = "not_accepting" if name == GATEWAY else "destination_paused"
             yield (name, kind), _Symptom(reading.trouble, bounds.paused_for)
+        if reading.failing:
+            yield (name, "destination_failing"), _Symptom(reading.failing, bounds.paused_for)
         if reading.full:
             yield (name, "destination_full"), _Symptom(reading.full, bounds.paused_for)
         age = 0.0 if reading.oldest is None else now.wall - reading.oldest
@@ -168,10 +196,10 @@ class AlertRules:
         age = now.steady - case.began.steady if symptom.age is None else symptom.age
         if age < symptom.bound or self._rests(case.sent_at, now):
             return None
-        text = _BEGINS[kind].format(name=name, reason=symptom.reason, time=_time(age))
+        text = _BEGINS[kind].format(name=name, reason=symptom.reason, time=spoken(age))
         return Alert(
-            text, kind, "firing", name, now.wall - age, now.wall, symptom.reason,
-            round(age, 3), symptom.bound,
+            text, kind, "firing", now.wall - age, now.wall, symptom.reason, round(age, 3),
+            symptom.bound, **_subject(name, kind),
         )  # fmt: skip
 
     def _added(self, reading: DestinationReading, now: Moment) -> Alert | None:
@@ -184,8 +212,8 @@ class AlertRules:
         text = f"{name} has {added} new dead letters, {dead} in total. To see why, run "
         text += f"gateway dead-letters list --destination {name}"
         return Alert(
-            text, "dead_letters", "firing", name, now.wall, now.wall, f"{dead} in total",
-            added, self.config.dead_letters,
+            text, "dead_letters", "firing", now.wall, now.wall, f"{dead} in total", added,
+            self.config.dead_letters, destination=name,
         )  # fmt: skip
 
     def _rests(self, sent_at: float | None, now: Moment) -> bool:
@@ -198,6 +226,8 @@ _BEGINS: dict[Kind, str] = {
     "unaccounted": "Deliveries to {name} are unaccounted for: {reason}",
     "not_accepting": "The gateway has accepted no events for {time}: {reason}",
     "destination_full": "No new events have been accepted for {name} for {time}: {reason}",
+    "destination_failing": "Attempts for {name} have failed for {time}: {reason}",
+    "source_refusing": "{name} has refused requests for {time}: {reason}",
 }
 _ENDS: dict[Kind, str] = {
     "destination_paused": "Events are sent to {name} again, after {time}",
@@ -205,20 +235,22 @@ _ENDS: dict[Kind, str] = {
     "unaccounted": "All deliveries to {name} are accounted for again, after {time}",
     "not_accepting": "The gateway accepts events again, after {time}",
     "destination_full": "New events are accepted for {name} again, after {time}",
+    "destination_failing": "Attempts for {name} succeed again, after {time}",
+    "source_refusing": "{name} accepts requests again, after {time}",
 }
 
 
 def _resolved(name: str, kind: Kind, case: _Case, now: Moment) -> Alert:
     lasted = now.steady - case.began.steady
-    text = _ENDS[kind].format(name=name, time=_time(lasted))
-    return Alert(text, kind, "resolved", name, case.began.wall, now.wall, "", round(lasted, 3), 0)
+    text = _ENDS[kind].format(name=name, time=spoken(lasted))
+    return Alert(
+        text, kind, "resolved", case.began.wall, now.wall, "", round(lasted, 3), 0,
+        **_subject(name, kind),
+    )  # fmt: skip
 
 
-def _time(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+def _subject(name: str, kind: Kind) -> dict[str, str]:
+    return {"source" if kind == "source_refusing" else "destination": name}
 
 
 TIMEOUT = 10.0
@@ -273,7 +305,7 @@ class AlertWebhook:
 class AlertWatcher:
     """Checks a running gateway at intervals and sends the alerts that are due."""
 
-    def __init__(self, gateway: GatewayStatus) -> None:
+    def __init__(self, gateway: MonitoredGateway) -> None:
         self._gateway = gateway
         self._task: asyncio.Task[None] | None = None
 
@@ -304,42 +336,53 @@ class AlertWatcher:
             await webhook.close()
 
     async def _check(self, rules: AlertRules, webhook: AlertWebhook) -> None:
-        readings = await self._readings()
-        for alert in rules.evaluate(readings, self._now()):
-            log.warning("alert", destination=alert.destination, kind=alert.kind, state=alert.state)
+        destinations, sources = await self._readings()
+        for alert in rules.evaluate(destinations, self._now(), sources):
+            about = {"source": alert.source} if alert.source else {"destination": alert.destination}
+            log.warning("alert", kind=alert.kind, state=alert.state, **about)
             if await webhook.post(alert):
                 rules.mark_sent(alert, self._now())
 
-    async def _readings(self) -> list[DestinationReading]:
+    async def _readings(self) -> tuple[list[DestinationReading], list[SourceReading]]:
         gateway = self._gateway
         itself = DestinationReading(GATEWAY, gateway.not_ready_reason() or "")
         try:
             depths = await gateway.spool.depths()
         except SpoolError as error:
-            return [DestinationReading(GATEWAY, itself.trouble or str(error))]
-        found, refusing = [itself], gateway.refusing()
-        missing = gateway.spool.unaccounted()
-        for name, team in gateway.teams.items():
-            state, depth = team.status(), depths.get(name)
-            trouble = ""
-            if state.paused:
-                trouble = "paused by an operator"
-            elif state.circuit != "closed":
-                trouble = state.reason
-            if depth is not None:
-                full, lost = refusing.get(name, ""), missing.get(name, 0)
-                found.append(
-                    DestinationReading(
-                        name,
-                        trouble,
-                        depth.oldest,
-                        depth.backlog,
-                        depth.dead_letters,
-                        full,
-                        missing=lost,
-                    )
+            return [DestinationReading(GATEWAY, itself.trouble or str(error))], []
+        health, missing = await gateway.monitor.read(), gateway.spool.unaccounted()
+        found = [itself]
+        for one in health.destinations:
+            if (depth := depths.get(one.name)) is None:
+                continue
+            told = _told(one)
+            found.append(
+                DestinationReading(
+                    one.name,
+                    told if one.state in {"paused", "refused", "stopped"} else "",
+                    depth.oldest,
+                    depth.backlog,
+                    depth.dead_letters,
+                    one.full,
+                    missing=missing.get(one.name, 0),
+                    failing=told if one.state == "failing" else "",
                 )
-        return found
+            )
+        if itself.trouble:
+            return found, []  # one alert, not one for each source
+        errors = {(one.subject, one.name) for one in health.findings if one.level == "error"}
+        return found, [
+            SourceReading(one.name, _told(one))
+            for one in health.sources
+            if ("source", one.name) in errors
+        ]
 
     def _now(self) -> Moment:
         return Moment(self._gateway.spool.clock.of_day(), time.monotonic())
+
+
+def _told(one: DestinationHealth | SourceHealth) -> str:
+    """Return what is wrong, what to do, and what the vendor said; empty if nothing is wrong."""
+    detail = one.detail if isinstance(one, DestinationHealth) else ""
+    said = f" ({detail})" if detail else ""
+    return f"{one.headline}: {one.cure}{said}" if one.headline else ""

@@ -50,15 +50,22 @@ class DestinationCounters:
         statuses: attempts by the response's status; None without a response.
         attempt_seconds: seconds until the whole response was received.
         delivery_seconds: seconds from a request's arrival to its event's delivery.
+        last_failure: the reason of the last failed attempt.
+        last_failed_status: the status of its response; None without a response.
     """
 
-    __slots__ = ("attempt_seconds", "delivery_seconds", "outcomes", "statuses")
+    __slots__ = (
+        "attempt_seconds", "delivery_seconds", "last_failed_status", "last_failure", "outcomes",
+        "statuses",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.outcomes = defaultdict[str, int](int)
         self.statuses = defaultdict[int | None, int](int)
         self.attempt_seconds = Histogram(FAST)
         self.delivery_seconds = Histogram(SLOW)
+        self.last_failure = ""
+        self.last_failed_status: int | None = None
 
     def attempts(self) -> Counter[str]:
         """Return the attempts by class of status, such as ``2xx``; ``none`` without a response."""

@@ -8,14 +8,15 @@ from typing import Any
 from aiohttp import web
 
 from gateway.http import Response
-from gateway.observability.status import GatewayStatus
+from gateway.observability.health_model import DestinationHealth
+from gateway.observability.health_monitor import MonitoredGateway
 
 Page = Callable[[Mapping[str, str]], Awaitable[Response]]
 """Returns a page; takes the headers of the request."""
 TEXT = {"content-type": "text/plain; charset=utf-8"}
 
 
-def health_pages(gateway: GatewayStatus, *, metrics: bool) -> dict[str, Page]:
+def health_pages(gateway: MonitoredGateway, *, metrics: bool) -> dict[str, Page]:
     """Return the pages of *gateway* by path; ``/metrics`` only with *metrics*."""
 
     async def healthz(_: Mapping[str, str]) -> Response:
@@ -24,7 +25,13 @@ def health_pages(gateway: GatewayStatus, *, metrics: bool) -> dict[str, Page]:
     async def readyz(_: Mapping[str, str]) -> Response:
         if reason := gateway.not_ready_reason():
             return Response(503, TEXT, f"{reason}\n".encode())
-        lines = ["ok", *gateway.refusing().values()]
+        found = await gateway.monitor.read()
+        lines = [
+            "ok",
+            *gateway.refusing().values(),
+            *(f"destination {to.name!r} is {to.state}" for to in found.destinations if _ill(to)),
+            *(f"source {one.name!r} is refusing" for one in found.sources if one.cause),
+        ]
         return Response(200, TEXT, "".join(f"{line}\n" for line in lines).encode())
 
     pages: dict[str, Page] = {"/healthz": healthz, "/readyz": readyz}
@@ -33,7 +40,11 @@ def health_pages(gateway: GatewayStatus, *, metrics: bool) -> dict[str, Page]:
     return pages
 
 
-def _metrics_page(gateway: GatewayStatus) -> Page:
+def _ill(destination: DestinationHealth) -> bool:
+    return destination.state != "healthy"
+
+
+def _metrics_page(gateway: MonitoredGateway) -> Page:
 
     @cache
     def page() -> Any:
@@ -49,7 +60,7 @@ def _metrics_page(gateway: GatewayStatus) -> Page:
     return metrics
 
 
-def add_pages(app: web.Application, gateway: GatewayStatus) -> None:
+def add_pages(app: web.Application, gateway: MonitoredGateway) -> None:
     """Add all pages of *gateway* to an application."""
     for path, page in health_pages(gateway, metrics=True).items():
         app.router.add_get(path, _serving(page))

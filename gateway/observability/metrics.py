@@ -24,7 +24,12 @@ from prometheus_client.exposition import choose_encoder
 
 from gateway.errors import RefusalCause, SpoolError
 from gateway.observability.counters import Histogram
-from gateway.observability.status import GatewayStatus
+from gateway.observability.health_model import (
+    DESTINATION_STATES,
+    SOURCE_STATES,
+    GatewayHealth,
+)
+from gateway.observability.health_monitor import MonitoredGateway
 from gateway.spool import QueueDepth
 
 CIRCUITS = ("closed", "half_open", "open")
@@ -53,6 +58,7 @@ class MetricsSnapshot(NamedTuple):
     spool_bytes: int
     trace_bytes: int
     ready: bool
+    health: GatewayHealth
 
 
 def counter(
@@ -85,7 +91,7 @@ def gauge(name: str, about: str, label: str, values: Iterable[tuple[str, float]]
     return family
 
 
-def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
+def metric_families(gateway: MonitoredGateway, snapshot: MetricsSnapshot) -> Iterator[Metric]:
     """Yield all metrics of a gateway."""
     yield GaugeMetricFamily(
         "cdp_gateway_ready", "1 while the gateway accepts events.", snapshot.ready
@@ -111,6 +117,7 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
     yield from _routes(gateway)
     yield from _going_out(gateway)
     yield from _teams(gateway)
+    yield from _states(snapshot.health)
     yield from _losses(gateway)
     yield from _waiting(snapshot, gateway.spool.clock.of_day())
     yield gauge(
@@ -122,7 +129,7 @@ def metric_families(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterat
     yield from _files(gateway, snapshot)
 
 
-def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
+def _coming_in(gateway: MonitoredGateway) -> Iterator[Metric]:
     counts, config = gateway.observer.counts, gateway.config
     yield counter(
         "cdp_gateway_requests_total",
@@ -172,7 +179,7 @@ def _coming_in(gateway: GatewayStatus) -> Iterator[Metric]:
     )
 
 
-def _violations(gateway: GatewayStatus) -> Counter[tuple[str, str, str]]:
+def _violations(gateway: MonitoredGateway) -> Counter[tuple[str, str, str]]:
     """Return the counts of violations, redacted: a field's name may be a sender's credential."""
     hide = gateway.observer.redactor.text
     found = Counter[tuple[str, str, str]]()
@@ -181,7 +188,7 @@ def _violations(gateway: GatewayStatus) -> Counter[tuple[str, str, str]]:
     return found
 
 
-def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
+def _routes(gateway: MonitoredGateway) -> Iterator[Metric]:
     counts, config = gateway.observer.counts, gateway.config
     yield counter(
         "cdp_gateway_events_unrouted_total",
@@ -204,7 +211,7 @@ def _routes(gateway: GatewayStatus) -> Iterator[Metric]:
     )
 
 
-def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
+def _going_out(gateway: MonitoredGateway) -> Iterator[Metric]:
     counts = dict(gateway.observer.counts.destinations)
     yield counter(
         "cdp_gateway_deliveries_total",
@@ -238,7 +245,7 @@ def _going_out(gateway: GatewayStatus) -> Iterator[Metric]:
     )
 
 
-def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
+def _ended(gateway: MonitoredGateway) -> Counter[tuple[str, str]]:
     """Return the outcomes of deliveries, including those that the spool gave up by itself."""
     ended = Counter[tuple[str, str]]()
     for name, counts in dict(gateway.observer.counts.destinations).items():
@@ -250,7 +257,7 @@ def _ended(gateway: GatewayStatus) -> Counter[tuple[str, str]]:
     return ended
 
 
-def _teams(gateway: GatewayStatus) -> Iterator[Metric]:
+def _teams(gateway: MonitoredGateway) -> Iterator[Metric]:
     states = {name: team.status() for name, team in dict(gateway.teams).items()}
     family = GaugeMetricFamily(
         "cdp_gateway_breaker_state",
@@ -282,7 +289,24 @@ def _teams(gateway: GatewayStatus) -> Iterator[Metric]:
     )
 
 
-def _losses(gateway: GatewayStatus) -> Iterator[Metric]:
+def _states(health: GatewayHealth) -> Iterator[Metric]:
+    """Yield the states of `gateway.observability.health_model`, as every page shows them."""
+    for label, found, states in (
+        ("destination", health.destinations, DESTINATION_STATES),
+        ("source", health.sources, SOURCE_STATES),
+    ):
+        family = GaugeMetricFamily(
+            f"cdp_gateway_{label}_state",
+            f"1 for the current state of the {label}.",
+            labels=(label, "state"),
+        )
+        for one in found:
+            for state in states:
+                family.add_metric((one.name, state), one.state == state)
+        yield family
+
+
+def _losses(gateway: MonitoredGateway) -> Iterator[Metric]:
     meters = {name: team.sender.losses for name, team in dict(gateway.teams).items()}
     yield counter(
         "cdp_gateway_losses_sampled_total",
@@ -337,7 +361,7 @@ def _waiting(snapshot: MetricsSnapshot, now: float) -> Iterator[Metric]:
     )
 
 
-def _files(gateway: GatewayStatus, snapshot: MetricsSnapshot) -> Iterator[Metric]:
+def _files(gateway: MonitoredGateway, snapshot: MetricsSnapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cdp_gateway_spool_bytes", "Size of the spool's files on disk.", snapshot.spool_bytes
     )
@@ -382,7 +406,7 @@ FRESH = 1.0
 class _Collected:
     """A snapshot as a collector for `prometheus_client`."""
 
-    def __init__(self, gateway: GatewayStatus, snapshot: MetricsSnapshot) -> None:
+    def __init__(self, gateway: MonitoredGateway, snapshot: MetricsSnapshot) -> None:
         self._gateway = gateway
         self._snapshot = snapshot
 
@@ -394,7 +418,7 @@ class _Collected:
 class MetricsPage:
     """Writes the page in a thread."""
 
-    def __init__(self, gateway: GatewayStatus) -> None:
+    def __init__(self, gateway: MonitoredGateway) -> None:
         self._gateway = gateway
         self._known: dict[str, tuple[float, bytes, str]] = {}
         self._writing = asyncio.Lock()
@@ -434,6 +458,7 @@ class MetricsPage:
             await asyncio.to_thread(_size, spool / "spool.db"),
             await asyncio.to_thread(_size, trace),
             gateway.not_ready_reason() is None,
+            await gateway.monitor.read(),
         )
 
 

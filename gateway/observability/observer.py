@@ -242,6 +242,9 @@ class DestinationObserver:
         """Record the outcome of an attempt; *attempt* is None if nothing was sent."""
         counts, observed = self._counts, self._observed
         counts.outcomes[outcome] += 1
+        if outcome in FAILED:
+            counts.last_failure = reason
+            counts.last_failed_status = None if attempt is None else attempt.status
         if attempt is not None:
             counts.statuses[attempt.status] += 1
             counts.attempt_seconds.observe(attempt.latency)

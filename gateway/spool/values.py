@@ -301,6 +301,9 @@ class QueueDepth(msgspec.Struct, frozen=True):
     dead_letters: int
     oldest: float | None
     """Unix seconds at which the oldest pending delivery was appended; None if none is pending."""
+    oldest_unread: float | None
+    """The same of the oldest entry after the cursor: it waits for neither a retry nor an earlier
+    event of its user."""
 
 
 class DeadLettersReplayed(msgspec.Struct, frozen=True):

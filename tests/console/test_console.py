@@ -44,7 +44,9 @@ async def test_the_overview_shows_the_gateway(tmp_path: Path) -> None:
         await visit.open("overview")
         page = visit.page
         first = page.locator(".attention li").first
-        await expect(first).to_contain_text("ads is failing")
+        await expect(first).to_contain_text("tracardi answers ads with errors")
+        await expect(first).to_contain_text("Check whether tracardi is up")
+        await expect(first.locator("pre")).to_be_hidden()
         await expect(page.locator("#exit-warehouse")).to_contain_text("paused")
         await expect(page.locator("#exit-recommendations")).to_contain_text("14 dead letters")
         await expect(page.locator("#source-webshop")).to_contain_text("personaclick")

@@ -111,7 +111,7 @@ async def test_the_console_shows_why(tmp_path: Path) -> None:
         await lost(admin)
         page = visit.page
         await visit.open("overview")
-        await page.get_by_role("link", name="Events").click()
+        await page.get_by_role("link", name="Events", exact=True).click()
         await page.get_by_label("User").fill("ada")
         await page.get_by_label("User").press("Enter")
         await expect(page.locator("tbody tr").nth(2)).to_be_visible()  # each retry adds a row

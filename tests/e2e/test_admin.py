@@ -504,14 +504,17 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
                 while (await admin.get("/destinations/crm"))["state"] != "open":
                     pass
             overview = await admin.get("/overview")
-            found = overview["attention"]
-            assert [(one["level"], one["page"]) for one in found[:2]] == [
-                ("error", "destinations/crm"), ("warning", "config")
+            found = overview["health"]["findings"]
+            assert [(one["level"], one["page"]) for one in found] == [
+                ("error", "destinations/crm"), ("warning", "destinations/mail"),
+                ("note", "config"),
             ]  # fmt: skip
-            assert "crm is failing, 6 pending: HTTP 500" in found[0]["text"]
+            assert (
+                "chrts answers crm with errors, 6 pending, 2 dead letters" in (found[0]["headline"])
+            )
+            assert found[0]["detail"] == "HTTP 500"
             assert [one["destination"]["pending"] for one in overview["destinations"]] == [6, 0]
-            assert "mail is paused; 0 pending." in [one["text"] for one in found]
-            assert "dead-letters?destination=mail" in [one["page"] for one in found]
+            assert "mail is paused by an operator" in found[1]["headline"]
 
 
 async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:

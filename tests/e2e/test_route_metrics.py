@@ -97,10 +97,8 @@ async def test_a_failed_condition_needs_attention(tmp_path: Path) -> None:
     """A condition that failed is listed under attention, with its count."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:
         await send(admin, "Signed In", number="many")
-        found = (await admin.get("/overview"))["attention"]
-        assert "The condition of odd failed for 1 event; the log has the reasons." in [
-            one["text"] for one in found
-        ]
+        found = (await admin.get("/overview"))["health"]["findings"]
+        assert "The condition of odd failed for 1 event" in [one["headline"] for one in found]
 
 
 async def test_a_pause_is_a_metric(tmp_path: Path) -> None:

@@ -79,7 +79,18 @@ export const TONES = {
 };
 export const WORDS = {sent: "would be sent", shadowed: "shadow: compared, not sent", retry: "will retry", dead_letter: "dead letter", finished: "finished, not traced", open: "circuit open", half_open: "probing"};
 
+const STATES = {
+  healthy: "good", accepting: "good", behind: "warn", paused: "warn", filling: "warn",
+  failing: "bad", refused: "bad", stopped: "bad", refusing: "bad",
+};
+
+/** Returns the state of a source or a destination, as the health of the gateway has it. */
+export const stateBadge = (state) => badge(state === "refused" ? "key refused" : state, STATES[state]);
+
 export const outcome = (word) => badge(WORDS[word] ?? word, TONES[word] ?? "plain");
+
+/** Returns a text as a sentence. */
+export const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 export function empty(title, ...what) {
   return h("div", {class: "empty"}, h("h2", {}, title), ...what.map((one) => (typeof one === "string" ? h("p", {}, one) : one)));

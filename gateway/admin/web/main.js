@@ -1,7 +1,7 @@
 // The shell: which page is shown, the keyboard, light and dark.
 
 import {Problem} from "./api.js";
-import {empty, fill, h, toast} from "./dom.js";
+import {empty, fill, h, sentence, toast} from "./dom.js";
 import * as config from "./config.js";
 import * as deadLetters from "./dead-letters.js";
 import * as destinations from "./destinations.js";
@@ -58,8 +58,6 @@ function wrong(error, ...more) {
   console.error(error);
   return empty("This page failed to load.", String(error));
 }
-
-const sentence = (text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
 window.addEventListener("hashchange", show);
 window.addEventListener("unhandledrejection", (event) => {

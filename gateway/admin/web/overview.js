@@ -1,7 +1,7 @@
 // The pipeline map: sources, routes, destinations; what needs attention first.
 
 import {every, get} from "./api.js";
-import {badge, compact, draw, duration, empty, fill, h, outcome, rate} from "./dom.js";
+import {badge, compact, draw, duration, empty, fill, h, rate, sentence, stateBadge} from "./dom.js";
 
 export const TITLE = "Overview";
 const FRESH = 2000;
@@ -21,9 +21,11 @@ export async function show(box, here, signal) {
     latest = await get("/overview", {}, signal);
     fill(attention, told(latest));
     const [sources, routes, exits] = columns.map((column) => column.querySelector("ul"));
-    keep(sources, latest.sources.map(source));
+    const byName = (list) => Object.fromEntries(list.map((one) => [one.name, one]));
+    const [entrances, states] = [byName(latest.health.sources), byName(latest.health.destinations)];
+    keep(sources, latest.sources.map((one) => source(one, entrances[one.name])));
     keep(routes, latest.routes.map(route));
-    keep(exits, latest.destinations.map((one) => exit(one, latest.now)));
+    keep(exits, latest.destinations.map((one) => exit(one, states[one.destination.name], latest.now)));
     again();
   });
 }
@@ -35,13 +37,16 @@ function keep(list, items) {
   if (focused) list.querySelector(`#${CSS.escape(focused)} a`)?.focus({preventScroll: true});
 }
 
-function told({attention, sources}) {
-  if (attention.length) {
-    return h("ul", {}, attention.map((one) => h("li", {class: one.level, "data-row": ""},
-      h("a", {href: `#${one.page}`}, one.text))));
+const NOTES = 3; // of the configuration; the page about it has the rest
+
+function told({health, sources}) {
+  const notes = health.findings.filter((one) => one.level === "note");
+  const shown = [...health.findings.filter((one) => one.level !== "note"), ...notes.slice(0, NOTES)];
+  if (shown.length) {
+    return [h("ul", {class: "findings"}, shown.map(finding)),
+      notes.length > NOTES && h("p", {class: "soft"}, h("a", {href: "#config"}, `${notes.length - NOTES} more configuration warnings`))];
   }
-  const quiet = sources.every((one) => one.accepted === 0);
-  if (quiet) {
+  if (sources.every((one) => one.accepted === 0)) {
     return empty("No events yet.", h("p", {}, "Send an event to a source. The ", h("a", {href: "#playground"}, "playground"), " shows what would happen to it, and copies an example request as curl."));
   }
   const unrouted = sources.reduce((sum, one) => sum + one.unrouted, 0);
@@ -50,11 +55,19 @@ function told({attention, sources}) {
     : "All events are delivered or on their way.");
 }
 
-function source(one) {
-  return h("li", {id: `source-${one.name}`, class: "card"},
+function finding(one) {
+  return h("li", {class: one.level, "data-row": "", id: `finding-${one.subject}-${one.name}`},
+    h("a", {href: `#${one.page}`}, one.headline), one.cure && h("p", {}, sentence(one.cure)),
+    one.detail && h("details", {}, h("summary", {}, "What the vendor said"), h("pre", {tabindex: "0"}, one.detail)));
+}
+
+function source(one, state) {
+  return h("li", {id: `source-${one.name}`, class: `card ${state?.state}`},
     h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
     h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
-    h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since start`)),
+    state && stateBadge(state.state),
+    h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since start`),
+      state?.refused_rate > 0 && h("span", {class: "bad"}, `${rate(state.refused_rate)} refused`)),
     one.unrouted > 0 && h("span", {class: "soft"}, `${compact(one.unrouted)} matched no route`, one.unrouted_rate > 0 && `, ${rate(one.unrouted_rate)} now`));
 }
 
@@ -68,10 +81,10 @@ function route(one, number) {
     one.filtered > 0 && h("span", {class: "soft"}, `${compact(one.filtered)} filtered by its steps`, one.filtered_rate > 0 && `, ${rate(one.filtered_rate)} now`));
 }
 
-function exit({destination: one, delivered, delivered_rate: arriving, failed_rate: failing}, now) {
-  return h("li", {id: `exit-${one.name}`, class: `card ${one.state}`},
+function exit({destination: one, delivered, delivered_rate: arriving, failed_rate: failing}, state, now) {
+  return h("li", {id: `exit-${one.name}`, class: `card ${state?.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
-    h("span", {class: "soft"}, one.vendor), one.shadow ? badge("shadow", "calm") : outcome(one.state),
+    h("span", {class: "soft"}, one.vendor), one.shadow && badge("shadow", "calm"), state && stateBadge(state.state),
     h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since start`),
       failing > 0 && h("span", {class: "bad"}, `${rate(failing)} failing`)),
     one.pending > 0 && h("span", {class: "soft"}, `${compact(one.pending)} pending`, one.oldest !== null && `, oldest ${duration(now - one.oldest)}`),
@@ -79,14 +92,14 @@ function exit({destination: one, delivered, delivered_rate: arriving, failed_rat
 }
 
 /** Draws the way from each source over each route to each destination, as thick as what the route gives on. */
-function wire(house, lines, {sources, routes, destinations}) {
+function wire(house, lines, {sources, routes, health}) {
   const origin = house.getBoundingClientRect();
   const side = (id, right) => {
     const found = house.querySelector(`#${CSS.escape(id)}`)?.getBoundingClientRect();
     return found && {x: (right ? found.right : found.left) - origin.left, y: found.top + Math.min(found.height / 2, 26) - origin.top};
   };
   const rates = Object.fromEntries(sources.map((one) => [one.name, one.accepted_rate]));
-  const states = Object.fromEntries(destinations.map(({destination}) => [destination.name, destination.state]));
+  const states = Object.fromEntries(health.destinations.map((one) => [one.name, one.state]));
   const paths = routes.flatMap((one, number) => [
     ...one.sources.map((name) => curve(side(`source-${name}`, true), side(`route-${number}`, false), Math.min(rates[name] ?? 0, one.routed_rate + one.filtered_rate), "")),
     ...one.destinations.map((name) => curve(side(`route-${number}`, true), side(`exit-${name}`, false), one.routed_rate, states[name] ?? "")),

@@ -140,7 +140,13 @@ class DestinationState:
 
     def depth(self) -> QueueDepth:
         """Return the queue depth."""
-        return QueueDepth(self.cursor, *self.counts(), self.dead_letters, self.oldest_time())
+        return QueueDepth(
+            self.cursor,
+            *self.counts(),
+            self.dead_letters,
+            self.oldest_time(),
+            self.oldest_unread_time(),
+        )
 
     def balance(self) -> Balance:
         """Return the balance of accepted deliveries and their outcomes."""
@@ -218,8 +224,13 @@ class DestinationState:
 
     def oldest_time(self) -> float | None:
         """Return when the oldest pending delivery was appended, in Unix seconds."""
+        unread = self.oldest_unread_time()
+        return min([*self._since.values(), *([] if unread is None else [unread])], default=None)
+
+    def oldest_unread_time(self) -> float | None:
+        """Return when the oldest entry after the cursor was appended, in Unix seconds."""
         first = self.pending.first()
-        return min([*self._since.values(), *([first[1]] if first else [])], default=None)
+        return first[1] if first else None
 
     def waiting_row(self, one: WaitingDelivery) -> WaitingRow:
         """Return a waiting delivery as the journal has it."""

@@ -34,7 +34,7 @@ from gateway.spool.jetstream.questions import (
 )
 from gateway.spool.values import BacklogLimit, Balance, Deliveries, PendingRequest, QueueDepth
 
-_NOTHING = QueueDepth(0, 0, 0, 0, 0, None)
+_NOTHING = QueueDepth(0, 0, 0, 0, 0, None, None)
 
 T = TypeVar("T")
 Wanted = Sequence[int] | DeadLetterFilter
@@ -191,15 +191,19 @@ class ClusterOperations(ABC):
 
 
 def _sum_of_depths(one: QueueDepth, other: QueueDepth) -> QueueDepth:
-    oldest = [depth.oldest for depth in (one, other) if depth.oldest is not None]
     return QueueDepth(
         0,
         one.backlog + other.backlog,
         one.retrying + other.retrying,
         one.parked + other.parked,
         one.dead_letters + other.dead_letters,
-        min(oldest, default=None),
+        _earliest(one.oldest, other.oldest),
+        _earliest(one.oldest_unread, other.oldest_unread),
     )
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((at for at in times if at is not None), default=None)
 
 
 def _sum_of_balances(one: Balance, other: Balance) -> Balance:

@@ -43,7 +43,7 @@ _PARKED = f"""
     {_WAITING} WHERE destination = ? AND user = ? AND parked = 1 ORDER BY seq, idx LIMIT ?
 """
 _OLDEST = """
-    SELECT min(at) FROM log WHERE seq = ?1
+    SELECT min(at), min(at) FILTER (WHERE seq = ?1) FROM log WHERE seq = ?1
     OR seq = (SELECT min(seq) FROM waiting WHERE destination = ?2)
 """
 _BLOCKED = """
@@ -217,7 +217,7 @@ def depths(
     found = {}
     for name, cursor, backlog, first in known:
         number = _known(connection, name).number
-        ((oldest,),) = fetch(connection, _OLDEST, (first, number))
+        ((oldest, unread),) = fetch(connection, _OLDEST, (first, number))
         found[name] = QueueDepth(
             cursor=cursor,
             backlog=backlog,
@@ -225,6 +225,7 @@ def depths(
             parked=waiting.get((number, 1), 0),
             dead_letters=dead.get(name, 0),
             oldest=oldest,
+            oldest_unread=unread,
         )
     return found
 

@@ -306,7 +306,11 @@ class SqliteSpool:
         if not ahead:
             return found
         return {
-            name: depth if depth.oldest is None else replace(depth, oldest=depth.oldest + ahead)
+            name: replace(
+                depth,
+                oldest=None if depth.oldest is None else depth.oldest + ahead,
+                oldest_unread=None if depth.oldest_unread is None else depth.oldest_unread + ahead,
+            )
             for name, depth in found.items()
         }
 

@@ -253,8 +253,9 @@ class DestinationsSuite(SpoolContract):
         await spool.settle("a", Progress(cursor=at[4]))
         await spool.register({"a": FREE})
         expected = QueueDepth(
-            cursor=at[2], backlog=2, retrying=1, parked=1, dead_letters=0, oldest=clock.now
-        )
+            cursor=at[2], backlog=2, retrying=1, parked=1, dead_letters=0,
+            oldest=clock.now, oldest_unread=clock.now,
+        )  # fmt: skip
         assert await spool.orphans() == {"b": expected}
         with pytest.raises(SpoolError, match="'b'"):
             await spool.append(entry("r9", b=(0,)))
@@ -336,8 +337,9 @@ class DestinationsSuite(SpoolContract):
         )
         depth = (await spool.depths())["a"]
         assert depth == QueueDepth(
-            cursor=at[3], backlog=2, retrying=2, parked=1, dead_letters=1, oldest=clock.now - 40
-        )
+            cursor=at[3], backlog=2, retrying=2, parked=1, dead_letters=1,
+            oldest=clock.now - 40, oldest_unread=clock.now - 20,
+        )  # fmt: skip
         await spool.settle(
             "a",
             Progress(
@@ -347,5 +349,6 @@ class DestinationsSuite(SpoolContract):
         )
         depth = (await spool.depths())["a"]
         assert depth == QueueDepth(
-            cursor=at[5], backlog=0, retrying=0, parked=0, dead_letters=1, oldest=None
-        )
+            cursor=at[5], backlog=0, retrying=0, parked=0, dead_letters=1,
+            oldest=None, oldest_unread=None,
+        )  # fmt: skip
