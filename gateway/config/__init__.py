@@ -10,8 +10,8 @@ from gateway.config.models import (
     RouteConfig,
     ServerConfig,
     SourceConfig,
-    SpoolConfig,
 )
+from gateway.config.spool import SpoolConfig
 
 __all__ = [
     "Config",

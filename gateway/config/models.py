@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from gateway.config import types
 from gateway.config.operations import AdminConfig, AlertsConfig, LogConfig, TraceConfig
 from gateway.config.route_tests import RouteTest, RouteTestConfig
+from gateway.config.spool import OverflowPolicy, SpoolConfig
 from gateway.config.steps import StepConfig
 from gateway.config.tls_files import TlsFiles
 from gateway.config.types import (
@@ -40,7 +41,7 @@ from gateway.config.types import (
 )
 from gateway.event import EventType
 from gateway.plugin.config_table import ConfigTable, no_whole_number
-from gateway.plugin.quantities import DAY, GIB, HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
+from gateway.plugin.quantities import HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.plugin.settings import Settings
 from gateway.redact import HIDDEN, Redactor, find_secrets
 from gateway.tracking import TrackingPlan, ViolationPolicy
@@ -99,9 +100,6 @@ class RouteConfig(ConfigTable):
     needs a name: it is stored with its deliveries."""
 
 
-OverflowPolicy = Literal["refuse", "dead_letter"]
-"""What to do when a destination's backlog is full."""
-
 ReplyMode = Literal["accept", "upstream"]
 """Who responds to a source's events: the gateway, or the vendor."""
 Credentials = Literal["own", "client"]
@@ -109,12 +107,6 @@ Credentials = Literal["own", "client"]
 
 Shadow = Literal["send"] | bool
 """Whether a destination is a shadow; "send" sends its events to a test account."""
-
-
-def _folder(value: object) -> object:
-    if value == "":
-        raise ValueError('is empty; name a folder, such as "var/spool"')
-    return value
 
 
 def _shadow(value: object) -> object:
@@ -175,25 +167,6 @@ class ServerConfig(ConfigTable):
     def address(self) -> Address:
         """Return the host and the port to listen on."""
         return address(self.listen)
-
-
-class SpoolConfig(ConfigTable):
-    """The durable log in which events wait for delivery."""
-
-    path: Annotated[Path, BeforeValidator(_folder)] = Path("var/spool")
-    """The spool's folder, relative to the folder in which the gateway is started. Nothing else may
-    use it."""
-    max_bytes: Size = Field(default=10 * GIB, gt=0)
-    """How large the spool may grow, dead letters included; above it, senders are asked to retry
-    later. One failing destination may use two thirds of it, two failing ones two fifths each, and
-    so on, so that the others still get events; see `on_full`."""
-    max_age: Duration = Field(default=7 * DAY, gt=0)
-    """How long a delivery may be pending. After it, the delivery becomes a dead letter."""
-    on_full: OverflowPolicy = "refuse"
-    """What to do when a destination reaches its `max_backlog` or its share of `max_bytes`: accept
-    no new events for it (`"refuse"`), or turn its oldest deliveries into dead letters
-    (`"dead_letter"`). Senders are asked to retry later if no other destination takes the request
-    ([bounds](operations.md#bounds))."""
 
 
 class SourceConfig(ConfigTable):
@@ -435,8 +408,8 @@ def header_secrets(headers: Mapping[str, HeaderValue]) -> Iterable[str]:
 def redactor_of(config: Config) -> Redactor:
     """Return the redactor that hides every credential in *config*."""
     settings = (
-        config.sources, config.destinations, config.routes, config.trace, config.admin,
-        config.alerts,
+        config.spool, config.sources, config.destinations, config.routes, config.trace,
+        config.admin, config.alerts,
     )  # fmt: skip
     alerts = {} if config.alerts is None else config.alerts.headers
     added = (destination.headers for destination in config.destinations.values())

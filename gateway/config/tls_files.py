@@ -1,22 +1,26 @@
-"""The certificate files of a destination: whom it trusts, and what it shows to the vendor."""
+"""Certificate files: whom the gateway trusts, and what it shows to servers."""
 
 import hashlib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+HTTP = ("http/1.1",)
+"""The protocol that vendors' servers are offered (ALPN)."""
 
 
 @cache
 def default_tls() -> ssl.SSLContext:
     """Return the settings of TLS: the system's certificate authorities, and HTTP/1.1."""
-    return _context(None)
+    return _context(None, HTTP)
 
 
-def _context(ca: Path | None) -> ssl.SSLContext:
+def _context(ca: Path | None, alpn: Sequence[str]) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca)
-    context.set_alpn_protocols(["http/1.1"])
+    if alpn:
+        context.set_alpn_protocols(alpn)
     return context
 
 
@@ -41,13 +45,16 @@ class TlsFiles:
     """The settings of TLS that were made of them."""
 
 
-def read_tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles:
+def read_tls_files(
+    ca: Path | None, cert: Path | None, key: Path | None, *, alpn: Sequence[str] = HTTP
+) -> TlsFiles:
     """Return the content of PEM files.
 
     Args:
         ca: certificate authorities, which replace the system's; None for the system's.
         cert: the client's certificate and those that vouch for it; None for no certificate.
         key: its private key; None if that is in *cert*.
+        alpn: the protocols that are offered to the server.
 
     Raises:
         TlsFileError: a file is missing or cannot be used.
@@ -55,7 +62,7 @@ def read_tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsF
     named = {"ca": ca, "cert": cert, "key": key}
     digest = _digest((name, path) for name, path in named.items() if path is not None)
     try:
-        context = _context(ca)
+        context = _context(ca, alpn)
     except (ssl.SSLError, ValueError):
         raise TlsFileError("ca", f"{ca} has no certificate; name a file in PEM format") from None
     if cert is not None:

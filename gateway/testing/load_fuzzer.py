@@ -26,9 +26,9 @@ from gateway.config.models import (
     RouteConfig,
     ServerConfig,
     SourceConfig,
-    SpoolConfig,
 )
 from gateway.config.operations import LogConfig, TraceConfig
+from gateway.config.spool import SpoolConfig
 from gateway.errors import PluginError, Unrenderable
 from gateway.event import Event
 from gateway.http import REQUEST_ID, Request, Response

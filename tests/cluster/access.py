@@ -25,7 +25,7 @@ class Access(NamedTuple):
     """How servers know their clients."""
 
     config: str = ""
-    """Lines of the servers' configuration."""
+    """Lines of the servers' configuration; they replace others of the same key."""
     connect: Mapping[str, Any] = {}
     """What `nats.connect` must be told besides the addresses."""
     scheme: str = "nats"
@@ -98,6 +98,11 @@ def by_certificate(folder: Path, authority: trustme.CA) -> Access:
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     context.load_cert_chain(folder / "client.pem", folder / "client.key")
     return Access(config, {"tls": context}, "tls")
+
+
+def new_seed() -> bytes:
+    """Return the seed of a new user's nkey."""
+    return _key(nkeys.PREFIX_BYTE_USER)[0]
 
 
 def _key(prefix: int) -> tuple[bytes, str]:

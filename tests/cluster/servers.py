@@ -72,6 +72,11 @@ class NatsServers:
         return len(self._processes)
 
     @property
+    def monitors(self) -> list[str]:
+        """Return the monitoring address of each server."""
+        return [f"http://127.0.0.1:{port}" for port in self._monitors]
+
+    @property
     def access(self) -> Access:
         """Return who may connect, and how."""
         return self._access

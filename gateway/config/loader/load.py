@@ -28,6 +28,7 @@ from gateway.config.loader.references import ReferenceResolver
 from gateway.config.loader.report import ConfigReport
 from gateway.config.loader.route_tests import RouteTestReader
 from gateway.config.loader.routes import RouteReader
+from gateway.config.loader.spool import check_spool
 from gateway.config.loader.tracking_plans import PlanReader
 from gateway.config.models import (
     Config,
@@ -37,11 +38,11 @@ from gateway.config.models import (
     ReadFiles,
     ServerConfig,
     SourceConfig,
-    SpoolConfig,
     keys_of,
     redactor_of,
 )
 from gateway.config.operations import AdminConfig, AlertsConfig, LogConfig, TraceConfig
+from gateway.config.spool import SpoolConfig
 from gateway.config.types import NAME, address_problem
 from gateway.errors import ConfigError, PluginError
 from gateway.plugin.config_table import ConfigTable
@@ -103,7 +104,7 @@ def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConf
     Raises:
         ConfigError: the file cannot be read, or its ``[spool]`` is invalid.
     """
-    return _load_one(path, "spool", SpoolConfig, environ)
+    return _load_one(path, "spool", SpoolConfig, environ, without=("password", "nkey_seed"))
 
 
 def load_names(
@@ -203,7 +204,7 @@ class _Reading:
         Raises:
             ConfigError: it is invalid; every problem is listed.
         """
-        server, spool = self._single("server", ServerConfig), self._single("spool", SpoolConfig)
+        server, spool = self._single("server", ServerConfig), self._spool()
         admin = self._optional("admin", AdminConfig, check_admin)
         alerts = self._optional("alerts", AlertsConfig, check_alerts)
         if alerts is not None:
@@ -243,6 +244,14 @@ class _Reading:
     def _single(self, table: str, model: type[T]) -> T | None:
         raw = self._references.table(self._raw.get(table, {}), table)
         return _valid(model, raw, table, self._report)
+
+    def _spool(self) -> SpoolConfig | None:
+        raw = self._references.table(self._raw.get("spool", {}), "spool")
+        self._references.secrets(raw, SpoolConfig, "spool")
+        spool = _valid(SpoolConfig, raw, "spool", self._report)
+        if spool:
+            check_spool(spool, self._report, stand_ins=self._references.stand_ins)
+        return spool
 
     def _optional(
         self, table: str, model: type[T], check: Callable[[T, ConfigReport], None]

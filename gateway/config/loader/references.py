@@ -13,7 +13,8 @@ FILE = "file:"
 PUBLIC_KEYS = frozenset(
     {
         ("server", "listen"), ("server", "trusted_proxies"), ("admin", "listen"),
-        ("admin", "hosts"), ("spool", "path"), ("trace", "path"),
+        ("admin", "hosts"), ("spool", "path"), ("spool", "url"), ("spool", "monitor"),
+        ("trace", "path"),
     }
 )  # fmt: skip
 """Tables and keys of addresses and paths: messages may show what variables put there."""
@@ -85,7 +86,7 @@ class ReferenceResolver:
         if value is None and self.stand_ins:
             self.missing.append(name)
             self._report.stood_in(table, key, name)
-            return _placeholder(f"value-of-{name}", "" if found.start() else key)
+            return _placeholder(f"value-of-{name}", "" if found.start() else f"{table}.{key}")
         if value is None:
             what = f"the environment variable {name} is not set; set it, or write a default: "
             self._report.problem(table, key, f"{what}${{{name}:-...}}", only=True)
@@ -110,7 +111,7 @@ class ReferenceResolver:
             except (OSError, ValueError) as error:
                 if self.stand_ins:
                     self.missing.append(path)
-                    return _placeholder(f"content-of-{Path(path).name}", key)
+                    return _placeholder(f"content-of-{Path(path).name}", f"{table}.{key}")
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
                 what = f"cannot read the secret in {path}: {reason}; correct the path or the file"
                 self._report.problem(table, key, what, only=True)
@@ -140,12 +141,14 @@ def _is_path(found: re.Match[str], value: str) -> bool:
     return found.string.startswith(FILE) and (before_slash or value.startswith("/"))
 
 
-_SCHEMES = {"url": "https", "proxy": "http"}
-"""Keys that hold URLs, with the scheme of a placeholder."""
+_SCHEMES = {"spool.url": "tls", "spool.monitor": "http", "url": "https", "proxy": "http"}
+"""Keys that hold URLs, in one table or in all, with the scheme of a placeholder."""
 
 
-def _placeholder(text: str, key: str) -> str:
-    return f"{_SCHEMES[key]}://{text}.example" if key in _SCHEMES else text
+def _placeholder(text: str, place: str) -> str:
+    """Return what stands for a missing *text* in *place*: a table and a key with a dot between."""
+    scheme = _SCHEMES.get(place) or _SCHEMES.get(place.rpartition(".")[2])
+    return f"{scheme}://{text}.example" if scheme else text
 
 
 def is_secret(annotation: Any) -> bool:

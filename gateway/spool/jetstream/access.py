@@ -1,11 +1,56 @@
 """How a gateway proves to the NATS servers who it is."""
 
+import asyncio
+import contextlib
 import ssl
+import time
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
 
-from nats.aio.client import RawCredentials
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, RawCredentials, Srv
+from nats.aio.transport import TcpTransport
+from nats.errors import Error
+
+from gateway.config import SpoolConfig
+from gateway.config.tls_files import TlsFileError, read_tls_files
+from gateway.errors import SpoolError
+
+CLOSING = 1.0
+"""Seconds for which the end of a connection is waited for."""
+
+
+class _Transport(TcpTransport):
+    """A connection whose end is not waited for without limit.
+
+    The library waits for the connection under a failed handshake of TLS, which nobody ends.
+    """
+
+    async def wait_closed(self) -> None:
+        """Wait for the end of the connection."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await super().wait_closed()
+
+
+class NatsClient(Client):
+    """A client that talks to a ``tls://`` address through TLS only.
+
+    The library goes on without it if the server, or somebody in between, does not ask for it.
+    """
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        """Connect to *s*; the library would make a transport of its own if there is none."""
+        s.last_attempt = time.monotonic()
+        self._transport = transport = _Transport()
+        timeout = self.options["connect_timeout"]
+        await transport.connect(s.uri, buffer_size=DEFAULT_BUFFER_SIZE, connect_timeout=timeout)
+
+    def _connect_command(self) -> bytes:
+        """Return the first command, which has the credentials."""
+        server = self._current_server
+        if server and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise Error("the server does not ask for TLS; configure tls there, or write nats://")
+        return super()._connect_command()
 
 
 @dataclass(frozen=True)
@@ -35,10 +80,21 @@ class NatsAccess:
         return options
 
 
-def split_access(url: str) -> tuple[str, NatsAccess | None]:
-    """Return the URL without user and password, and what they were."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    if parts.username is None:
-        return bare, None
-    return bare, NatsAccess(unquote(parts.username), unquote(parts.password or ""))
+def access_of(spool: SpoolConfig) -> NatsAccess:
+    """Return what a configuration says of the gateway's access.
+
+    Raises:
+        SpoolError: one of the files that it names cannot be used any more.
+    """
+    try:
+        tls = None
+        if spool.url.startswith("tls:"):
+            tls = read_tls_files(spool.ca, spool.cert, spool.key, alpn=()).context
+        creds = spool.creds.read_text("utf-8") if spool.creds else ""
+    except TlsFileError as error:
+        raise SpoolError(f"[spool] {error.key}: {error}") from error
+    except OSError as error:
+        raise SpoolError(f"[spool] creds: cannot read {spool.creds}: {error.strerror}") from error
+    secrets = (spool.password, spool.nkey_seed)
+    password, seed = (one.get_secret_value() if one else "" for one in secrets)
+    return NatsAccess(spool.user, password, seed, creds, tls)

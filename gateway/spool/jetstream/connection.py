@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, MaxPayloadError
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.access import NatsAccess, split_access
+from gateway.spool.jetstream.access import NatsAccess, NatsClient
 from gateway.spool.jetstream.messages import (
     EXPECTED,
     MESSAGE_ID,
@@ -58,8 +58,8 @@ class NatsConnection:
     client sends what was unsent after it reconnects, old calls too: they must bear that.
 
     Args:
-        urls: servers; user and password in them are used and not shown.
-        access: overrides what the URLs say.
+        urls: servers, without user and password.
+        access: who the gateway is.
         name: shown by the servers.
         patience: seconds for which calls are repeated.
     """
@@ -72,10 +72,9 @@ class NatsConnection:
         name: str = "gateway",
         patience: float = PATIENCE,
     ) -> None:
-        split = [split_access(url) for url in urls]
-        self.urls = [url for url, _ in split]
+        self.urls = list(urls)
         self.patience = patience
-        self._access = access or next((found for _, found in split if found), NatsAccess())
+        self._access = access or NatsAccess()
         self._name = name
         self._client: Client | None = None
         self._closing = False
@@ -90,7 +89,7 @@ class NatsConnection:
 
     async def _connect(self) -> Client:
         options = {"connect_timeout": 2, **self._access.options()}
-        client = Client()
+        client = NatsClient()
         try:
             async with asyncio.timeout(self.patience):
                 await client.connect(

@@ -35,7 +35,7 @@ async def join(connection: NatsConnection, layout: Layout, shards: int) -> Clust
     while True:
         found = await connection.last(layout.state_stream, layout.identity)
         if found:
-            return _checked(found.data, layout, shards)
+            return checked_identity(found.data, layout, shards)
         made = ClusterIdentity(FORMAT, shards, secrets.token_bytes(16))
         try:
             await connection.store(layout.identity, msgspec.json.encode(made), expected=0)
@@ -44,7 +44,11 @@ async def join(connection: NatsConnection, layout: Layout, shards: int) -> Clust
         return made
 
 
-def _checked(data: bytes, layout: Layout, shards: int) -> ClusterIdentity:
+def checked_identity(data: bytes, layout: Layout, shards: int) -> ClusterIdentity:
+    """Return a stored identity.
+
+    Raises SpoolError if it has another number of shards, or a format of another version.
+    """
     try:
         found = _decode(data)
     except msgspec.DecodeError as error:
