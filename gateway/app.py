@@ -44,8 +44,8 @@ from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
 from gateway.routing.steps import StepChain
 from gateway.shadow.recorder import ShadowRecorder, bounds_of, shadow_delivery
-from gateway.spool import DiskFull, Entry, Shard, Spool, SpoolLimits, SpoolNotice
-from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.spool import DiskFull, Entry, Shard, Spool, SpoolNotice, Unreachable
+from gateway.spools import make_spool
 from gateway.trace.from_spool import EvictionRecorder
 from gateway.tracking import ViolationCounter
 from gateway.verdict import Declined, Verdict
@@ -87,14 +87,13 @@ class Gateway:
         self.last_reload = LastReload(True, time.time())  # noqa: FBT003 - a field
         self._starting = "starting or stopping"
         self._start: asyncio.Task[None] | None = None
+        self._orphans: asyncio.Task[None] | None = None
         self._opened = self._shadowed = False
         self.upstreams = UpstreamPool()
         self.sources = self.make_source_index(config)
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
-        self.spool: Spool = SqliteSpool(
-            config.spool.path, SpoolLimits(config.spool.max_bytes, config.spool.max_age)
-        )
+        self.spool: Spool = make_spool(config.spool)
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}
@@ -128,8 +127,8 @@ class Gateway:
     async def start(self) -> None:
         """Open the spool, start the workers, and accept events.
 
-        If the disk is full, the start is repeated until it succeeds; requests are rejected
-        meanwhile.
+        If the disk is full, or nothing answers where the spool is, the start is repeated until it
+        succeeds; requests are rejected meanwhile.
 
         Raises:
             SpoolError: the spool cannot be used.
@@ -139,10 +138,13 @@ class Gateway:
         try:
             await self._take_up()
         except SpoolError as error:
-            if not self._disk_is_full(error):
-                raise
             self._starting = str(error)
-            log.warning("waiting_for_disk_space", reason=self._starting)
+            if isinstance(error, Unreachable):
+                log.warning("waiting_for_nats", reason=self._starting)
+            elif self._disk_is_full(error):
+                log.warning("waiting_for_disk_space", reason=self._starting)
+            else:
+                raise
             self._start = asyncio.get_running_loop().create_task(self._start_later())
         self.monitor.start()
         await self.alerting.configure(self.config.alerts)
@@ -190,11 +192,12 @@ class Gateway:
         with contextlib.suppress(TimeoutError):  # a long backlog is read while events arrive
             async with asyncio.timeout(LOADING):
                 await asyncio.gather(*(team.ready() for team in self.teams.values()))
-        await self.report_orphans()
         self.accepting, self._starting = True, "starting or stopping"
         log.info(
             "ready", sources=len(self.config.sources), destinations=len(self.config.destinations)
         )
+        # It may have to wait until all shards have an owner.
+        self._orphans = asyncio.get_running_loop().create_task(self.report_orphans())
 
     def _disk_is_full(self, error: SpoolError) -> bool:
         """Return whether *error* was caused by a full disk, which can end without a restart."""
@@ -313,9 +316,10 @@ class Gateway:
     async def stop(self) -> None:
         """Finish the attempts in progress, record their outcomes, and close everything."""
         self.accepting = False
-        if self._start is not None:
-            self._start.cancel()
-            await asyncio.gather(self._start, return_exceptions=True)
+        for task in (self._start, self._orphans):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.alerting.stop()
         await self.monitor.stop()
         grace = self.config.server.drain_timeout

@@ -57,6 +57,10 @@ class Fenced(SpoolError):
     """Another process has taken the shard over: whoever worked on it stops, and reports nothing."""
 
 
+class Unreachable(SpoolError):
+    """Nothing answers where the spool is; it may do so again, and what was asked may be done."""
+
+
 class DiskFull(SpoolError):
     """The disk is full: stored deliveries go on, new entries are not accepted."""
 

@@ -1,55 +1,64 @@
-"""Nodes in processes of their own, under faults of nodes and servers: the ledger stays right."""
+"""Several gateways on one cluster of NATS, under faults of both: the ledger stays right."""
 
 import asyncio
 import contextlib
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 
-from gateway.spool.jetstream.connection import NatsConnection
-from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.presence import LEASE
 from tests.cluster.servers import NatsServers, nats_servers
+from tests.e2e.configs import PROMPT_RETRIES
+from tests.e2e.process import LAUNCHER, ROOT, GatewayProcess
 from tests.soak.ledger import judge
-from tests.soak.marks import EventMark
+from tests.soak.marks import EventMark, batches, config, request
+from tests.soak.raw_http import read_message, status_of
 from tests.soak.vendor import Vendor, vendors
 
 Fault = Callable[["NodeCluster"], Awaitable[None]]
-SHARDS, USERS, NODES = 6, 24, 3
-ROOT = Path(__file__).parents[2]
+SHARDS, NODES = 6, 3
+USERS = [user for user in range(32) if not batches(user)]
 PATIENCE = 60.0
 PAUSE = 0.05
 """Seconds between an answer and the user's next event."""
 
 
 class NodeProcess:
-    """A node, started again after each end."""
+    """A gateway of a cluster, started again after each end.
 
-    def __init__(self, *arguments: str) -> None:
+    Args:
+        path: its configuration.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.port = 0
-        self.process: Process
-        self._arguments = arguments
+        self.gateway: GatewayProcess
+        self._path = path
 
     async def start(self) -> None:
         """Start it, and wait until it takes events."""
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.cluster.node", *self._arguments, stdout=PIPE, cwd=ROOT
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *LAUNCHER, "run", "-c", str(self._path), stderr=PIPE, cwd=ROOT
         )
-        assert self.process.stdout is not None
-        self.port = int(await self.process.stdout.readline())
+        self.gateway = GatewayProcess(process)
+        self.port = int(str((await self.gateway.saw("listening"))["port"]))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.gateway.process.send_signal(number)
 
     async def end(self, by: signal.Signals) -> int:
         """End it by a signal; return its exit status."""
-        self.process.send_signal(by)
-        async with asyncio.timeout(PATIENCE):
-            return await self.process.wait()
+        self.send(by)
+        return await self.gateway.ended()
 
 
 class FaultReport(NamedTuple):
@@ -78,8 +87,10 @@ def table(reports: Iterable[FaultReport]) -> str:
 class NodeCluster:
     """Nodes, their servers, a vendor that gets everything, and users who send without end."""
 
-    def __init__(self, servers: NatsServers, vendor: Vendor, nodes: list[NodeProcess]) -> None:
-        self.servers, self.vendor, self.nodes = servers, vendor, nodes
+    def __init__(
+        self, servers: NatsServers, vendor: Vendor, nodes: list[NodeProcess], name: str
+    ) -> None:
+        self.servers, self.vendor, self.nodes, self.name = servers, vendor, nodes, name
         self.acknowledged: dict[EventMark, float] = {}
         self.sent: dict[EventMark, float] = {}
         self.resent: set[EventMark] = set()
@@ -89,7 +100,7 @@ class NodeCluster:
     def send(self) -> None:
         """Let all users send."""
         loop = asyncio.get_running_loop()
-        self._users = [loop.create_task(self._user(user)) for user in range(USERS)]
+        self._users = [loop.create_task(self._user(user)) for user in USERS]
 
     async def _user(self, user: int) -> None:
         """Send events one after the other; one without success is sent again to another node."""
@@ -111,9 +122,10 @@ class NodeCluster:
         try:
             async with asyncio.timeout(4):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(mark.text.encode() + b"\n")
-                return await reader.readline() == b"1\n"
-        except (OSError, TimeoutError):
+                writer.write(request(*mark)[0])
+                head, _ = await read_message(reader)
+                return status_of(head) == HTTPStatus.OK
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
         finally:
             if writer:
@@ -123,7 +135,7 @@ class NodeCluster:
         """Wait until an event of each user that was answered from now on is delivered."""
         begin = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            await self._until(lambda: len(self._users_delivered(begin)) == USERS)
+            await self._until(lambda: self._users_delivered(begin) == set(USERS))
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():  # noqa: ASYNC110 - many things change it
@@ -163,25 +175,28 @@ class NodeCluster:
             await self._until(lambda: self.acknowledged.keys() <= self.vendor.accepted.keys())
 
 
+def node_config(folder: Path, urls: list[str], name: str, port: int) -> Path:
+    """Write the configuration of a node that delivers to the vendor at *port*."""
+    folder.mkdir()
+    spool = f'url = "{",".join(urls)}"\nname = "{name}"\nshards = {SHARDS}\nmax_bytes = "1GiB"'
+    path = folder / "gateway.toml"
+    path.write_text(config(str(folder / "own"), {"chrts": port}, PROMPT_RETRIES, spool=spool))
+    return path
+
+
 @pytest.fixture
 async def nodes(tmp_path: Path) -> AsyncIterator[NodeCluster]:
     """Run three servers and three nodes that share the shards; at the end judge the ledger."""
-    layout, everything = Layout(f"t{uuid4().hex[:8]}"), contextlib.ExitStack()
+    name, everything = f"t{uuid4().hex[:8]}", contextlib.ExitStack()
     with everything:
-        servers = everything.enter_context(nats_servers(tmp_path, parted=True))
-        connection = NatsConnection(servers.urls)
-        await connection.open()
-        for name, settings in layout.streams(replicas=3).items():
-            await connection.create_stream(name, settings)
-        await connection.close()
+        servers = everything.enter_context(nats_servers(tmp_path / "nats", parted=True))
         async with vendors("chrts") as (vendor,):
-            port = str(vendor.port)
-            urls = servers.urls
-            made = [
-                NodeProcess(layout.name, str(SHARDS), port, *urls[n:], *urls[:n])
-                for n in range(NODES)
-            ]
-            found = NodeCluster(servers, vendor, made)
+            made = []
+            for number in range(NODES):
+                urls = servers.urls[number:] + servers.urls[:number]
+                folder = tmp_path / f"node{number}"
+                made.append(NodeProcess(node_config(folder, urls, name, vendor.port)))
+            found = NodeCluster(servers, vendor, made, name)
             try:
                 await asyncio.gather(*[node.start() for node in made])
                 found.send()
@@ -190,7 +205,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[NodeCluster]:
                 await found.settled()
             finally:
                 for node in made:
-                    if node.process.returncode is None:
+                    if node.gateway.process.returncode is None:
                         await node.end(signal.SIGKILL)
             verdict = judge(found.acknowledged, (), [vendor], {})
             assert not verdict.complaints, verdict.table()
@@ -205,14 +220,14 @@ async def killed_node(cluster: NodeCluster) -> None:
 
 async def paused_node(cluster: NodeCluster) -> None:
     """Pause a node for longer than a lease; it wakes up believing that it owns its shards."""
-    cluster.nodes[1].process.send_signal(signal.SIGSTOP)
+    cluster.nodes[1].send(signal.SIGSTOP)
     await asyncio.sleep(LEASE + 2)
-    cluster.nodes[1].process.send_signal(signal.SIGCONT)
+    cluster.nodes[1].send(signal.SIGCONT)
 
 
 async def killed_server(cluster: NodeCluster) -> None:
     """Kill the server that leads the log; another is elected."""
-    leader = cluster.servers.leader(f"{cluster.nodes[0]._arguments[0]}_LOG")
+    leader = cluster.servers.leader(f"{cluster.name}_LOG")
     assert leader is not None
     await asyncio.to_thread(cluster.servers.kill, leader)
     await cluster.goes_on()

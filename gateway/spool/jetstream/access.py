@@ -19,6 +19,9 @@ CLOSING = 1.0
 """Seconds for which the end of a connection is waited for."""
 
 
+TLS_MISSING = "the server does not ask for TLS"
+
+
 class _Transport(TcpTransport):
     """A connection whose end is not waited for without limit.
 
@@ -29,7 +32,7 @@ class _Transport(TcpTransport):
         """Wait for the end of the connection."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSING):
-                await super().wait_closed()
+                await super().wait_closed()  # type: ignore[no-untyped-call] # of the library
 
 
 class NatsClient(Client):
@@ -41,7 +44,7 @@ class NatsClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         """Connect to *s*; the library would make a transport of its own if there is none."""
         s.last_attempt = time.monotonic()
-        self._transport = transport = _Transport()
+        self._transport = transport = _Transport()  # type: ignore[no-untyped-call] # as above
         timeout = self.options["connect_timeout"]
         await transport.connect(s.uri, buffer_size=DEFAULT_BUFFER_SIZE, connect_timeout=timeout)
 
@@ -49,7 +52,7 @@ class NatsClient(Client):
         """Return the first command, which has the credentials."""
         server = self._current_server
         if server and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
-            raise Error("the server does not ask for TLS; configure tls there, or write nats://")
+            raise Error(f"{TLS_MISSING}; configure tls there, or write nats://")
         return super()._connect_command()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from math import ceil
@@ -17,7 +18,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import AuthorizationError, MaxPayloadError
 
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.access import NatsAccess, NatsClient
+from gateway.spool.jetstream.access import TLS_MISSING, NatsAccess, NatsClient
 from gateway.spool.jetstream.messages import (
     EXPECTED,
     MESSAGE_ID,
@@ -79,11 +80,15 @@ class NatsConnection:
         self._client: Client | None = None
         self._closing = False
         self._reopening: asyncio.Task[None] | None = None
-        self._error = ""
+        self._error: Exception | None = None
         self._listening: dict[str, Callback] = {}
 
     async def open(self) -> None:
-        """Connect; raises SpoolError if no server lets the gateway in within ``patience``."""
+        """Connect.
+
+        Raises Unanswered if no server answers within ``patience``, and another SpoolError if they
+        do not let the gateway in.
+        """
         self._closing = False
         self._client = await self._connect()
 
@@ -106,8 +111,10 @@ class NatsConnection:
                 )
         except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             await _close(client)
-            why = self._error or _describe(error)
-            raise SpoolError(f"{', '.join(self.urls)}: cannot connect to NATS: {why}") from error
+            last = self._error or error
+            kind = SpoolError if _is_refusal(last) else Unanswered
+            what = f"{', '.join(self.urls)}: cannot connect to NATS: {_describe(last)}"
+            raise kind(what) from error
         return client
 
     async def close(self) -> None:
@@ -125,7 +132,8 @@ class NatsConnection:
         """Return why no server is connected; None if one is."""
         if self._client and self._client.is_connected:
             return None
-        return f"{', '.join(self.urls)}: no connection to NATS{self._error and ': '}{self._error}"
+        reason = f": {_describe(self._error)}" if self._error else ""
+        return f"{', '.join(self.urls)}: no connection to NATS{reason}"
 
     @property
     def max_payload(self) -> int:
@@ -392,7 +400,7 @@ class NatsConnection:
 
     async def _note(self, error: Exception) -> None:
         """Keep the reason for `health`; the client goes on by itself."""
-        self._error = _describe(error)
+        self._error = error
 
     async def _on_closed(self) -> None:
         """Connect anew: the client gives up for some errors that a server tells it."""
@@ -434,8 +442,17 @@ def _spool_errors(what: str) -> Iterator[None]:
         raise Unanswered(f"{what}: {_describe(error)}") from error
 
 
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether a server answered and does not let the gateway in, or is not trusted."""
+    return isinstance(error, ssl.SSLError) or _is_unauthorized(error) or TLS_MISSING in str(error)
+
+
+def _is_unauthorized(error: BaseException) -> bool:
+    return isinstance(error, AuthorizationError) or "authorization" in str(error).lower()
+
+
 def _describe(error: BaseException) -> str:
-    if isinstance(error, AuthorizationError) or "authorization" in str(error).lower():
+    if _is_unauthorized(error):
         return "NATS refuses the credentials"
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -13,7 +13,7 @@ from nats.errors import Error, NoRespondersError
 
 from gateway.config import SpoolConfig
 from gateway.errors import SpoolError
-from gateway.spool.jetstream.access import NatsAccess, NatsClient, access_of
+from gateway.spool.jetstream.access import TLS_MISSING, NatsAccess, NatsClient, access_of
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.identity import checked_identity
 from gateway.spool.jetstream.layout import Layout
@@ -110,7 +110,7 @@ def _why_not(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message
         return f"its certificate is not accepted ({reason}); name its authority in ca"
-    if "not ask for TLS" in text:
+    if TLS_MISSING in text:
         return text
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or text).lower().replace("_", " ")

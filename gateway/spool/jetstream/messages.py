@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from nats.aio.msg import Msg
 
 from gateway.errors import SpoolError
-from gateway.spool.values import SpoolFull
+from gateway.spool.values import SpoolFull, Unreachable
 
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -28,7 +28,7 @@ _NOTHING_TO_DO = frozenset({10014, 10037, 10043, 10058, 10059})
 """No such consumer, message, sequence or stream (10059); a stream that exists already (10058)."""
 
 
-class Unanswered(SpoolError):
+class Unanswered(Unreachable):
     """No server answered, or none can now: what was asked may have been done; repeat it."""
 
 

@@ -1,11 +1,13 @@
 """The connection to NATS: credentials, repeated calls, and errors."""
 
+import asyncio
 import re
 import socket
 from pathlib import Path
 
 import pytest
 import structlog
+import trustme
 
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.access import NatsAccess
@@ -14,7 +16,7 @@ from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.messages import StreamMessage, TooLarge, Unanswered, WrongSequence
 from gateway.spool.values import SpoolFull
 from gateway.testing.spool.contract import eventually
-from tests.cluster.access import PASSWORD, USER, by_password
+from tests.cluster.access import PASSWORD, USER, by_certificate, by_password
 from tests.cluster.servers import NatsServers, nats_servers
 from tests.gateway.spool.jetstream.faulty_connection import (
     FaultyConnection,
@@ -25,20 +27,60 @@ from tests.gateway.spool.jetstream.faulty_connection import (
 
 
 async def test_credentials_are_used_and_never_shown(tmp_path: Path) -> None:
-    """User and password of a URL let the gateway in; no text and no log has them."""
+    """User and password let the gateway in; no text and no log has them."""
     with nats_servers(tmp_path, 1, access=by_password()) as servers:
-        url = servers.urls[0].replace("//", f"//{USER}:{PASSWORD}@")
         with structlog.testing.capture_logs() as logged:
-            right = NatsConnection([url], name="gateway")
+            right = NatsConnection(servers.urls, NatsAccess(USER, PASSWORD), name="gateway")
             await right.open()
             assert right.health() is None
+            shown = str(right._client and right._client.connected_url)
             await right.close()
-            wrong = NatsConnection([url.replace(PASSWORD, "another-secret")], patience=0.5)
+            access = NatsAccess(USER, "another-secret", "SUSEED", "creds")
+            wrong = NatsConnection(servers.urls, access, patience=0.5)
             with pytest.raises(SpoolError, match="refuses the credentials") as refused:
                 await wrong.open()
-            texts = [str(refused.value), str(wrong.health()), repr(vars(right)), repr(logged)]
-            texts.append(repr(NatsAccess(USER, PASSWORD, "SUSEED", "creds")))
-        assert not re.search(f"{PASSWORD}|another-secret|SUSEED|creds", " ".join(texts))
+            texts = [shown, str(refused.value), str(wrong.health()), repr(vars(wrong))]
+        assert not re.search(
+            f"{PASSWORD}|another-secret|SUSEED|creds", " ".join(texts) + repr(logged)
+        )
+
+
+async def test_no_credential_leaves_without_tls() -> None:
+    """A server that does not ask for TLS at a ``tls://`` address gets nothing from the gateway."""
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.12.1","max_payload":1048576}\r\n')
+        got.append(await reader.read())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        access = NatsAccess(USER, PASSWORD)
+        connection = NatsConnection([f"tls://127.0.0.1:{port}"], access, patience=0.5)
+        with pytest.raises(SpoolError, match="does not ask for TLS"):
+            await connection.open()
+    assert got
+    assert not b"".join(got)
+
+
+async def test_a_server_with_a_wrong_certificate_is_passed_over(
+    tmp_path: Path, certificate_authority: trustme.CA
+) -> None:
+    """Of two servers, one with a certificate of a stranger, the other one is used."""
+    for name in ("mine", "strange"):
+        (tmp_path / name).mkdir()
+    mine = by_certificate(tmp_path / "mine", certificate_authority)
+    strange = by_certificate(tmp_path / "strange", trustme.CA())
+    access = NatsAccess(tls=mine.connect["tls"])
+    with (
+        nats_servers(tmp_path / "one", 1, access=strange) as wrong,
+        nats_servers(tmp_path / "two", 1, access=mine) as right,
+    ):
+        connection = NatsConnection([*wrong.urls, *right.urls], access, patience=5.0)
+        await connection.open()
+        assert connection.health() is None
+        await connection.close()
 
 
 async def test_servers_that_are_away_are_named() -> None:

@@ -192,10 +192,8 @@ async def test_a_missing_permission_names_its_subject(
         found = await diagnosed(servers, name="Shop", **LOGIN)
     wanted = []
     if missing:
-        subject = missing[1].replace("{name}", "Shop")
-        wanted = [
-            f"[spool] url: NATS does not let the gateway {missing[0]} to {subject}; permit it"
-        ]
+        what = f"{missing[0]} to {missing[1].replace('{name}', 'Shop')}; permit it for its user"
+        wanted = [f"[spool] url: NATS does not let the gateway {what}"]
     assert found.problems == wanted
 
 

@@ -1,0 +1,30 @@
+"""Make the spool that a configuration names."""
+
+from gateway.config import SpoolConfig
+from gateway.spool import Spool, SpoolLimits
+from gateway.spool.sqlite.spool import SqliteSpool
+
+
+def make_spool(config: SpoolConfig) -> Spool:
+    """Return the spool, not open.
+
+    Raises:
+        SpoolError: a file with the credentials for NATS cannot be used any more.
+    """
+    limits = SpoolLimits(config.max_bytes, config.max_age)
+    if not config.url:
+        return SqliteSpool(config.path, limits)
+    # The client for NATS is an extra, and takes long to import.
+    from gateway.spool.jetstream.access import access_of  # noqa: PLC0415 - see above
+    from gateway.spool.jetstream.connection import NatsConnection  # noqa: PLC0415 - see above
+    from gateway.spool.jetstream.layout import Layout  # noqa: PLC0415 - see above
+    from gateway.spool.jetstream.spool import JetStreamSpool  # noqa: PLC0415 - see above
+
+    access = access_of(config)
+    return JetStreamSpool(
+        NatsConnection(config.servers, access, patience=config.patience),
+        Layout(config.name),
+        shards=config.shards,
+        replicas=config.replicas,
+        limits=limits,
+    )
