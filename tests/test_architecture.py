@@ -24,6 +24,7 @@ trace
 explain         shadow          sandbox
 ingest          delivery
 losses          routing
+spools
 spool/sqlite    spool/jetstream    testing/spool
 spool
 config/loader

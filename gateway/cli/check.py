@@ -1,5 +1,6 @@
 """``gateway check`` and ``gateway schema``: validate a configuration, print its JSON Schema."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,11 +33,17 @@ MAX_FIELDS = 16
 @click.command("check")
 @config_option
 @json_option("problems and warnings")
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also connect to NATS, if `url` in `[spool]` names servers, and try what a gateway does.",
+)
 @click.pass_context
-def check(ctx: click.Context, path: Path, *, as_json: bool) -> None:
+def check(ctx: click.Context, path: Path, *, as_json: bool, connect: bool) -> None:
     """Validate a configuration and print the result.
 
-    Exits with 1 if it is invalid. Credentials are counted, never shown.
+    Exits with 1 if something is wrong. Credentials are counted, never shown. Without --connect
+    nothing is sent.
     """
     registry = load_plugins()
     try:
@@ -47,16 +54,33 @@ def check(ctx: click.Context, path: Path, *, as_json: bool) -> None:
         else:
             InvalidConfig(error.problems).show()
         ctx.exit(1)
+    servers, problems, remarks = _look_at_nats(config) if connect else ([], [], [])
+    warnings = [*config.warnings, *remarks]
     if as_json:
-        click.echo(_json([], config.warnings))
-        return
+        click.echo(_json(problems, warnings))
+        ctx.exit(1 if problems else 0)
     out = console()
     _print(config, registry, out)
     _print_losses(tuple(static_losses(config, registry)), out)
-    if config.warnings:
-        out.print(title("\nWarnings"))
-    for warning in config.warnings:
-        out.print(Text(f"  {warning}", style="yellow"), soft_wrap=not out.is_terminal)
+    for heading, lines, style in (
+        ("NATS servers", servers, ""),
+        ("Warnings", warnings, "yellow"),
+        ("Problems with NATS", problems, "red"),
+    ):
+        if lines:
+            out.print(title(f"\n{heading}"))
+        for line in lines:
+            out.print(Text(f"  {line}", style=style), soft_wrap=not out.is_terminal)
+    ctx.exit(1 if problems else 0)
+
+
+def _look_at_nats(config: Config) -> tuple[list[str], list[str], list[str]]:
+    """Return the servers that let the gateway in, problems, and remarks."""
+    if not config.spool.url:
+        return [], [], []
+    from gateway.spool.jetstream.diagnosis import diagnose  # noqa: PLC0415 - NATS is an extra
+
+    return asyncio.run(diagnose(config.spool, config.server.max_body))
 
 
 def _json(problems: Sequence[str], warnings: Sequence[str] = ()) -> bytes:
@@ -71,7 +95,8 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     for file in config.files.read[1:]:
         out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
-    out.print(f"  spool      {spool.path}, at most {size}, for at most {age}")
+    where = f"{spool.name} in NATS, {spool.shards} shards" if spool.url else str(spool.path)
+    out.print(f"  spool      {where}, at most {size}, for at most {age}")
     for place, line in enumerate(_traces(config.trace, spool.path)):
         out.print(f"  {'' if place else 'traces':<11}{line}")
     if config.admin is not None:

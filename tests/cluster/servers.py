@@ -55,7 +55,7 @@ class NatsServers:
         proxies: TcpProxies | None = None,
         lossy: bool = False,
     ) -> None:
-        ports = _free_ports(3 * count)
+        ports = free_ports(3 * count)
         self._clients, self._routes, self._monitors = (ports[n::3] for n in range(3))
         self._folder = folder
         self._access = access
@@ -274,7 +274,7 @@ def nats_servers(
         yield servers
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports of the loopback address that nothing listens at."""
     dice = random.SystemRandom()
     with ExitStack() as stack:

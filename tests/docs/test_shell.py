@@ -13,8 +13,8 @@ from tests.docs.pages import PAGES, Snippet, name, place, snippets
 from tests.docs.session import Session, commands, is_run_elsewhere, premise, server, session
 
 pytestmark = pytest.mark.xdist_group("shell")
-ELSEWHERE = "docs/deploy/"
-"""Pages whose commands change a machine; tests/deploy runs them in one of its own."""
+ELSEWHERE = ("docs/deploy/", "docs/cluster.md")
+"""Pages about machines of their own; tests/deploy and test_cluster_page.py run their commands."""
 WITH_COMMANDS = [
     page
     for page in PAGES
