@@ -9,7 +9,16 @@ from gateway.spool.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
 )
-from gateway.spool.interface import Intake, Offer, Shard, ShardRunner, Spool, SpoolAdmin
+from gateway.spool.interface import (
+    ErasableStore,
+    EventSearch,
+    Intake,
+    Offer,
+    Shard,
+    ShardRunner,
+    Spool,
+    SpoolAdmin,
+)
 from gateway.spool.values import (
     Appended,
     Attempt,
@@ -22,9 +31,11 @@ from gateway.spool.values import (
     DeliveryRef,
     DiskFull,
     Entry,
+    ErasedEvents,
     Evicted,
     FailedDelivery,
     Fenced,
+    FoundEvents,
     GivenUp,
     LogRecord,
     Outdated,
@@ -58,9 +69,13 @@ __all__ = [
     "DeliveryRef",
     "DiskFull",
     "Entry",
+    "ErasableStore",
+    "ErasedEvents",
+    "EventSearch",
     "Evicted",
     "FailedDelivery",
     "Fenced",
+    "FoundEvents",
     "GivenUp",
     "Intake",
     "LogRecord",

@@ -12,14 +12,15 @@ def dedup_keys(entry: Entry, once: DedupWindow) -> dict[int, bytes]:
     Events without a target are left out.
     """
     wanted = sorted({event_index(n) for numbers in entry.targets.values() for n in numbers})
-    source = entry.source.encode("utf-8", "surrogatepass") + b"\0"
     return {
-        index: blake2b(
-            source + once.ids[index].encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
-        for index in wanted
-        if index in once.ids
+        index: dedup_key(entry.source, once.ids[index]) for index in wanted if index in once.ids
     }
+
+
+def dedup_key(source: str, message_id: str) -> bytes:
+    """Return the dedup key of an event of *source*."""
+    text = f"{source}\0{message_id}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16).digest()
 
 
 def numbers_of(targets: Mapping[str, Deliveries], events: Collection[int]) -> set[int]:

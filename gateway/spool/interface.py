@@ -9,8 +9,8 @@ Ingest appends (`Intake`), the delivery engine reads and settles (`Shard`), oper
 decide (`SpoolAdmin`). A spool knows nothing of vendors or HTTP; parsed events only pass through it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from gateway.event import Event
 from gateway.spool.clock import Clock
@@ -27,6 +27,8 @@ from gateway.spool.values import (
     ConsentRecord,
     DedupWindow,
     Entry,
+    ErasedEvents,
+    FoundEvents,
     GivenUp,
     LogRecord,
     PendingRequest,
@@ -304,6 +306,35 @@ class SpoolAdmin(Protocol):
 
         Each becomes a new entry for its destination alone that is retrying and due now. Raises
         SpoolError if a destination is no longer known.
+        """
+        ...
+
+
+EventSearch = Callable[[Entry], Mapping[int, str]]
+"""Returns the wanted events of a request, by index, each with its message id or an empty text. It
+is called in another thread."""
+
+
+@runtime_checkable
+class ErasableStore(Protocol):
+    """A spool from which the events of a person can be erased."""
+
+    async def find_events(self, wanted: EventSearch) -> FoundEvents:
+        """Return the wanted events in all stored requests, delivered ones included."""
+        ...
+
+    async def erase_events(self, found: FoundEvents, users: Collection[bytes]) -> ErasedEvents:
+        """Erase events, with all that is stored for them, and the consent of *users*.
+
+        Nothing may be delivered to the destinations concerned meanwhile. Deliveries and dead
+        letters count as dropped. A request with events of others stays until they are finished.
+        """
+        ...
+
+    async def overwrite_erased(self) -> None:
+        """Remove what was deleted from the store's files, now and earlier.
+
+        Raises SpoolError if another process reads them for so long.
         """
         ...
 

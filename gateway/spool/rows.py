@@ -120,6 +120,13 @@ def unread_entry(
     return UnreadEntry(seq, known.source, known.vendor, numbers, hashes)
 
 
+def anonymized(meta: bytes) -> bytes:
+    """Return *meta* without what its request says of a person: its URL, headers and client."""
+    known = _meta(meta)
+    bare = msgspec.structs.replace(known, url="", headers={}, client=None, users=())
+    return _encode(bare)
+
+
 def retarget(meta: bytes, targets: dict[str, Deliveries]) -> bytes:
     """Return *meta* with other targets."""
     return _encode(msgspec.structs.replace(_meta(meta), targets=targets))

@@ -351,3 +351,30 @@ class PendingRequest(msgspec.Struct, frozen=True):
     or parked delivery."""
     whole: bool = True
     """Whether the entry is the original one with all targets."""
+
+
+class FoundEvents(msgspec.Struct, frozen=True):
+    """Stored events of somebody: the message id of each, by event index and seq of its request."""
+
+    log: Mapping[int, Mapping[int, str]]
+    letters: Mapping[int, Mapping[int, str]]
+    """In the requests of dead letters."""
+    destinations: frozenset[str]
+    """Those with a pending delivery or a dead letter of such a request."""
+
+
+class ErasedEvents(msgspec.Struct, frozen=True):
+    """What an erasure took from the spool."""
+
+    deliveries: Mapping[str, int]
+    """Pending deliveries, by destination."""
+    dead_letters: Mapping[str, int]
+    """By destination."""
+    requests: int
+    """Stored requests that were emptied or deleted."""
+    shared_requests: int
+    """Stored requests that stay because events of others in them are pending or dead letters."""
+    message_ids: int
+    """Ids that were remembered for deduplication."""
+    consents: int
+    """Records of consent."""

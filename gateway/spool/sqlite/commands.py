@@ -92,6 +92,10 @@ class RunTransaction(Command, kw_only=True):
     act: Callable[[apsw.Connection, DestinationCursors], TransactionResult]
 
 
+class EmptyLog(Command):
+    """Copy the write-ahead log into the file, and empty it; the result is whether it is empty."""
+
+
 class CloseWriter(Command):
     """Close the store and end the thread."""
 
@@ -190,7 +194,7 @@ def drop_some(
 ) -> TransactionResult:
     """Delete dead letters."""
     dropped = drop(connection, ids)
-    _take_from_dead(places, dropped)
+    take_from_dead(places, dropped)
     return TransactionResult(dropped.total())
 
 
@@ -199,7 +203,7 @@ def replay_some(
 ) -> TransactionResult:
     """Replay dead letters and notify their workers."""
     moved = replay(connection, ids, now)
-    _take_from_dead(places, moved)
+    take_from_dead(places, moved)
     for name, count in moved.items():
         places[name].new_waiting += count
     if moved:
@@ -215,7 +219,8 @@ def balance(
     return TransactionResult(balances(connection, places))
 
 
-def _take_from_dead(places: DestinationCursors, gone: Mapping[str, int]) -> None:
+def take_from_dead(places: DestinationCursors, gone: Mapping[str, int]) -> None:
+    """Count the dead letters that are *gone*, by destination."""
     for name, count in gone.items():
         if name in places.by_name:
             places[name].new_dead -= count

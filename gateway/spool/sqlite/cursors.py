@@ -166,6 +166,11 @@ class DestinationCursor:
             self._left.append(at)
             self._open[at] -= 1
 
+    def shrink(self, seq: int, size: int) -> None:
+        """Record that an entry after the cursor is *size* bytes smaller now."""
+        if self._find(seq) is None:  # else its old size is subtracted once it is passed
+            self.new_bytes -= size
+
     def advance(self, connection: apsw.Connection, cursor: int) -> bool:
         """Move the cursor; return whether it moved."""
         if cursor <= self.new_cursor:

@@ -2,7 +2,9 @@
 
 The file is in WAL mode with ``synchronous=FULL``, so a commit is on the disk when it returns
 (https://www.sqlite.org/pragma.html#pragma_synchronous), and in incremental auto-vacuum mode, so
-space is freed in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum).
+space is freed in small steps (https://www.sqlite.org/pragma.html#pragma_auto_vacuum). What is
+deleted within a page is overwritten; a page that becomes free keeps its content until an erasure
+(https://www.sqlite.org/pragma.html#pragma_secure_delete).
 """
 
 import fcntl
@@ -213,6 +215,7 @@ def _prepare(connection: apsw.Connection) -> None:
     connection.create_scalar_function("deliveries", _deliveries, 2, deterministic=True)
     if not connection.readonly("main"):
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA secure_delete=FAST")
 
 
 def _deliveries(*of: Any) -> int:

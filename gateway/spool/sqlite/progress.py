@@ -184,6 +184,21 @@ def count_dropped(connection: apsw.Connection, place: DestinationCursor, count: 
     connection.execute(_DROPPED, (count, place.number))
 
 
+def drop_delivery(
+    connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef, ended: set[int]
+) -> bool:
+    """Record that a delivery is dropped; return whether it was pending."""
+    if _unwait(connection, place, mark, ended):
+        if place.has(connection, mark.seq):
+            _remember(connection, place, mark)
+    elif place.has(connection, mark.seq) and _remember(connection, place, mark):
+        place.leave(mark.seq)
+    else:
+        return False
+    count_dropped(connection, place, 1)
+    return True
+
+
 def forget_ended(connection: apsw.Connection, place: DestinationCursor, count: int) -> bool:
     """Delete up to ``count`` records that the cursor has passed; return whether more may exist."""
     connection.execute(_FORGET, (place.number, place.new_cursor, count))
@@ -320,7 +335,7 @@ def evict(
         failed = msgspec.structs.replace(why, **{**rest, "mark": mark, "reason": reason})
         found.append((mark.seq, False, [failed]))
     for seq in place.ahead(connection, count):
-        at, indexes = _open(connection, place, seq)
+        at, indexes = open_deliveries(connection, place, seq)
         if at >= before:
             break
         marks = [DeliveryRef(seq, index) for index in indexes]
@@ -382,7 +397,7 @@ def _oldest_waiting(
         )
 
 
-def _open(
+def open_deliveries(
     connection: apsw.Connection, place: DestinationCursor, seq: int
 ) -> tuple[float, list[int]]:
     """Return the time an entry was appended, and its deliveries that are not exceptions."""

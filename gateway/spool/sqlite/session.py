@@ -201,6 +201,20 @@ class WriterSession:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._wal = 0
 
+    def empty_log(self) -> bool:
+        """Copy the write-ahead log into the file and empty it; return False if a reader holds it.
+
+        Raises:
+            SpoolError: the disk fails.
+        """
+        with self.using() as connection:
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            self._wal = 0
+        return True
+
     def probe(self) -> None:
         """Write the same version again, to detect without traffic that the disk works again."""
         with contextlib.suppress(SpoolError), self.writing() as connection:

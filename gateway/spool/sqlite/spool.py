@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from gateway.spool.dead_letters import (
     DeadLetterGroup,
 )
 from gateway.spool.dedup import dedup_keys
-from gateway.spool.interface import Offer, Shard, ShardRunner
-from gateway.spool.sqlite import commands, consent, dead_letters, reader
+from gateway.spool.interface import EventSearch, Offer, Shard, ShardRunner
+from gateway.spool.sqlite import commands, consent, dead_letters, erasure, reader
 from gateway.spool.sqlite.commands import (
     AppendEntry,
     CloseWriter,
     CommandQueue,
+    EmptyLog,
     RecordProgress,
     RunTransaction,
     SaveConsent,
@@ -44,6 +45,8 @@ from gateway.spool.values import (
     ConsentRecord,
     DedupWindow,
     Entry,
+    ErasedEvents,
+    FoundEvents,
     GivenUp,
     LogRecord,
     PendingRequest,
@@ -59,6 +62,8 @@ from gateway.spool.values import (
 MAX_QUEUED = 64 * 1024 * 1024
 """Bytes of request bodies that may wait for the disk; above it appends are refused."""
 _RETRY_AFTER = 1.0
+TRIES = 5
+"""How often emptying the write-ahead log is tried, each time for as long as SQLite waits."""
 _NO_LIMITS = SpoolLimits()
 
 
@@ -349,6 +354,38 @@ class SqliteSpool:
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Replay dead letters (see ``SpoolAdmin.replay_dead_letters``)."""
         return await self._each(which, partial(commands.replay_some, now=self.clock.now()))
+
+    async def find_events(self, wanted: EventSearch) -> FoundEvents:
+        """Return the wanted events in all stored requests (see ``ErasableStore``)."""
+        found: dict[str, dict[int, Mapping[int, str]]] = {"kept": {}, "log": {}}
+        destinations: set[str] = set()
+        for table in ("kept", "log", "kept"):  # one may become the other meanwhile
+            after: int | None = 0
+            while after is not None:
+                page = await self._reads.run(erasure.search, table, wanted, after)
+                more, names, after = page
+                found[table].update(more)
+                destinations |= names
+        return FoundEvents(found["log"], found["kept"], frozenset(destinations))
+
+    async def erase_events(self, found: FoundEvents, users: Collection[bytes]) -> ErasedEvents:
+        """Erase events and the consent of *users* (see ``ErasableStore``)."""
+        taken: ErasedEvents = await self._call(partial(erasure.erase, found=found, users=users))
+        return taken
+
+    async def overwrite_erased(self) -> None:
+        """Remove what was deleted from the file and its log (see ``ErasableStore``)."""
+        while await self._call(erasure.free_pages):
+            pass
+        for _ in range(TRIES):
+            job = EmptyLog(self._future())
+            self._batches.put(job)
+            if await job.future:
+                return
+        raise SpoolError(
+            f"{self._folder}: another process reads the spool, so its write-ahead log still has "
+            f"what was erased; end that process, then erase again"
+        )
 
     async def _each(
         self,

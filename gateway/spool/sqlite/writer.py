@@ -22,6 +22,7 @@ from gateway.spool.sqlite.commands import (
     CloseWriter,
     Command,
     CommandQueue,
+    EmptyLog,
     RecordProgress,
     RunTransaction,
     SaveConsent,
@@ -114,6 +115,8 @@ class Writer:
             for job in jobs:
                 if isinstance(job, RunTransaction):
                     notices += self._call(job)
+                elif isinstance(job, EmptyLog):
+                    self._empty_log(job)
             closing = any(isinstance(job, CloseWriter) for job in jobs)
             if closing:
                 self._session.disconnect()
@@ -293,6 +296,12 @@ class Writer:
             fail([job], e)
             return ()
         return outcome.notices
+
+    def _empty_log(self, job: EmptyLog) -> None:
+        try:
+            job.result = self._session.empty_log()
+        except Exception as e:  # noqa: BLE001 - the thread must survive any operation
+            fail([job], e)
 
     def _maintain(self, *, idle: bool) -> bool:
         """Do a step of maintenance; return whether there is more to do at once."""
