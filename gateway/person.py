@@ -1,14 +1,15 @@
 """Recognise the person whom an event is about, by any of their ids."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from gateway.event import Event
 from gateway.redact import spellings
 
 CERTAIN = 8
 """Characters; a text that contains so long an id names the person, a shorter one may by chance."""
-_BEFORE, _AFTER = rb"(?<![0-9A-Za-z_-])", rb"(?![0-9A-Za-z_-])"
+_BEFORE, _AFTER = rb"(?<![0-9a-z_-])", rb"(?![0-9a-z_-])"
 
 
 def normalized(identifier: str) -> str:
@@ -40,26 +41,41 @@ class Person:
 
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = frozenset(filter(None, map(normalized, ids)))
-        self._anywhere = _searched(self.ids)
-        self._certain = _searched([one for one in self.ids if len(one) >= CERTAIN])
+        self._anywhere = [found for one in self.ids for found in _forms(one)]
+        self._certain = [found for one in self.ids if len(one) >= CERTAIN for found in _forms(one)]
 
     def is_named_by(self, event: Event) -> bool:
         """Return whether *event* is about the person."""
         return not self.ids.isdisjoint(identifiers(event))
 
-    def may_be_in(self, *parts: bytes) -> bool:
-        """Return whether one of the ids stands in *parts*, plain or encoded, perhaps by chance."""
-        return any(self._anywhere.search(part) for part in parts)
+    def may_be_in(self, text: bytes) -> bool:
+        """Return whether one of the ids stands in *text*, plain or encoded, perhaps by chance."""
+        return _has(text, self._anywhere)
 
-    def is_in(self, *parts: bytes) -> bool:
-        """Return whether an id stands in *parts* that is too long to stand there by chance."""
-        return any(self._certain.search(part) for part in parts)
+    def is_in(self, text: bytes) -> bool:
+        """Return whether an id stands in *text* that is too long to stand there by chance."""
+        return _has(text, self._certain)
 
 
-def _searched(ids: Collection[str]) -> re.Pattern[bytes]:
-    """Return the pattern of *ids*: whole words as they are, and anywhere where they are encoded."""
-    plain = {one.encode() for one in ids}
-    coded = {form.encode() for one in ids for form in spellings(one)} - plain
-    words = [_BEFORE + re.escape(one) + _AFTER for one in plain]
-    forms = [re.escape(one) for one in sorted(coded, key=len, reverse=True)]
-    return re.compile(b"|".join([*words, *forms]) or rb"(?!)", re.IGNORECASE)
+class _Form(NamedTuple):
+    """One spelling of an id, in lower case."""
+
+    text: bytes
+    word: re.Pattern[bytes] | None
+    """Finds it as a whole word; None if its encoding makes it unmistakable."""
+
+
+def _forms(identifier: str) -> Iterator[_Form]:
+    """Yield the spellings of an id: as a whole word if it is plain, anywhere if it is encoded."""
+    plain = identifier.lower()
+    yield _Form(plain.encode(), re.compile(_BEFORE + re.escape(plain.encode()) + _AFTER))
+    for coded in {form.lower() for form in spellings(identifier)} - {plain}:
+        yield _Form(coded.encode(), None)
+
+
+def _has(text: bytes, forms: Iterable[_Form]) -> bool:
+    low = text.lower()
+    return any(
+        form.text in low and (form.word is None or form.word.search(low) is not None)
+        for form in forms
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -76,6 +77,12 @@ class Reloader:
                 loaded_at = gateway.last_reload.loaded_at if refused else time.time()
                 gateway.last_reload = LastReload(not refused, loaded_at)
             return changes
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Let no reload begin within the body; wait for the running one first."""
+        async with self._turn:
+            yield
 
     async def _reload(self) -> None:
         while True:

@@ -17,7 +17,7 @@ __main__
 cli
 server          testing
 admin
-reload
+erasure         reload
 app
 observability
 trace
@@ -37,6 +37,7 @@ ground
 """A room imports only what stands below it, as docs/architecture.md draws it."""
 
 GROUND = """
+person
 redact verdict http_client event_fields event_diff
 http json_text suggestions
 event errors sqlite log_limit sighup empty_modules __init__

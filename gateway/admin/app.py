@@ -19,6 +19,7 @@ from gateway.admin import (
     health,
     overview,
     playground,
+    privacy,
     status,
     traces,
     vendors,
@@ -99,6 +100,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *traces.ENDPOINTS,
     *traces.REQUEST_ENDPOINTS,
     *dead_letters.ENDPOINTS,
+    *privacy.ENDPOINTS,
     *vendors.ENDPOINTS,
     *playground.ENDPOINTS,
 )

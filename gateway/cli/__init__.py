@@ -34,6 +34,7 @@ COMMANDS = {
     "new-vendor": "Create a plugin for a new vendor, with samples and passing tests.",
     "destinations": "List, pause, resume and drain the running gateway's destinations.",
     "dead-letters": "List, show, replay and delete dead letters.",
+    "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
 }
 MODULES = {
     "demo": "sandbox",

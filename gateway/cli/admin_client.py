@@ -40,17 +40,19 @@ class AdminClient:
 
     Args:
         path: the configuration.
+        timeout: seconds to wait for an answer.
 
     Raises:
         ConfigError: the file cannot be read, or its ``[admin]`` is invalid.
         click.ClickException: it has no ``[admin]``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
         admin = load_admin(path)
         if admin is None:
             raise click.ClickException(NO_ADMIN.format(path=path))
         self._path = path
+        self._timeout = timeout
         self._listen = admin.listen
         self._address = (admin.address.host or "127.0.0.1", admin.address.port)
         # the name "localhost" is always accepted, whatever the address is called
@@ -97,12 +99,13 @@ class AdminClient:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection(*self._address, timeout=self._timeout)
         try:
             yield connection
         except TimeoutError as error:
+            seconds = f"{self._timeout:g} s"
             raise NoGateway(
-                f"the gateway at {self._listen} does not answer within {TIMEOUT:g} s; see its log"
+                f"the gateway at {self._listen} does not answer within {seconds}; see its log"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or error

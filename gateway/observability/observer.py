@@ -3,6 +3,7 @@
 All of it runs for every event, so nothing in here waits.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from gateway.ingest.arrival import RequestContext, is_sampled
 from gateway.log_limit import LogLimit
 from gateway.observability.counters import Counters
 from gateway.observability.log import redaction
+from gateway.person import Person
 from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
 from gateway.routing.router import Router
@@ -74,10 +76,11 @@ class Observer:
         self.counts = Counters()
         self.hub = LiveFeed()
         self.traces = StoredTraces(path)
+        self._file = TraceFile(path, trace.retention, trace.max_bytes, clock)
         self.recorder = Recorder(
             RecordBuilder(setting, trace.max_body),
             self.hub,
-            TraceFile(path, trace.retention, trace.max_bytes, clock) if trace.enabled else None,
+            self._file if trace.enabled else None,
             make_span_sink(trace) if trace.enabled and trace.otlp_url else None,
         )
         redaction.redactor = setting.redactor
@@ -91,6 +94,16 @@ class Observer:
         self._refusals = LogLimit(FAILURES, 1.0)
         self.delivery_lines = RateSampler(rate)
         self.retry_lines = LogLimit(1, QUIET)
+
+    async def erase(self, person: Person) -> int:
+        """Erase all traces of *person*; return how many records.
+
+        Raises:
+            TraceError: the file cannot be written.
+        """
+        if self._on:
+            return await self.recorder.erase(person)
+        return await asyncio.to_thread(self._file.erase, person)
 
     def reconfigure(self, setting: RecordSettings) -> None:
         """Make later records with another *setting*."""

@@ -73,6 +73,25 @@ class ConsentMemory:
             if mine
         }
 
+    def forget(self, ids: Iterable[str], sources: Iterable[str]) -> set[bytes]:
+        """Forget what is cached of users; return the keys of all that may be stored of them.
+
+        Args:
+            ids: user ids, anonymous ids, or other keys of users.
+            sources: the names of all sources.
+        """
+        names = list(ids)
+        found = {
+            _key(scope, kind, name)
+            for scope in ("", *sources)
+            for kind in ("u", "a", "k")
+            for name in names
+        }
+        for key in found:
+            self._near.pop(key, None)
+            self._whole.discard(key)
+        return found
+
     def _said(self, source: str, events: Iterable[Event]) -> dict[bytes, Statements]:
         said: dict[bytes, Statements] = {}
         for event in events:
@@ -123,8 +142,19 @@ class ConsentMemory:
             known = [("k", event.user_key)]
         for kind, name in known:
             if name:
-                text = f"{scope}\0{kind}\0{name}".encode("utf-8", "surrogatepass")
-                yield blake2b(text, digest_size=16).digest()
+                yield _key(scope, kind, name)
+
+
+def _key(scope: str, kind: str, name: str) -> bytes:
+    """Return the key of a user's consent.
+
+    Args:
+        scope: the source; empty if consent holds across sources.
+        kind: ``u`` for a user id, ``a`` for an anonymous id, ``k`` for another key of the user.
+        name: the id.
+    """
+    text = f"{scope}\0{kind}\0{name}".encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=16).digest()
 
 
 def merged(earlier: Statements, later: Mapping[str, ConsentRecord]) -> Statements:

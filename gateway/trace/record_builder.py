@@ -26,6 +26,7 @@ from gateway.routing.router import Router
 from gateway.routing.steps import StepChain
 from gateway.spool import Attempt, DeliveryRef, Entry, event_index
 from gateway.trace.records import (
+    LONGEST,
     AttemptRecord,
     ChangeKind,
     EventRecord,
@@ -35,6 +36,7 @@ from gateway.trace.records import (
     RecordedMessage,
     RequestRecord,
     RouteRecord,
+    shortened,
 )
 from gateway.trace.store import Record
 from gateway.tracking import TrackingPlan
@@ -171,8 +173,6 @@ def _hidden(paths: Sequence[FieldPath], hide: Hide) -> tuple[FieldPath, ...]:
 
 EXPLAINED = 20
 """Events of one request whose routes are recorded; later events have none."""
-LONGEST = 1000
-"""Characters that are recorded of a reason, a URL, a name or an id; all can be the sender's own."""
 REMEMBERED = 256
 """Redactors that are cached, by the credentials that they hide in addition to the configured ones,
 and by stored request."""
@@ -233,7 +233,7 @@ class RecordBuilder:
             status=arrival.status,
             seconds=arrival.seconds,
             fault=refused.fault if refused else "",
-            reason=_short(redactor.text_short(str(refused))) if refused else "",
+            reason=shortened(redactor.text_short(str(refused))) if refused else "",
         )
         yield received
         if refused:
@@ -269,7 +269,7 @@ class RecordBuilder:
             vendor=trial.output.name if trial.output else "",
             name=hide(event.name or event.type),
             outcome=trial.outcome,
-            reason=_short(redactor.text_short(trial.reason)),
+            reason=shortened(redactor.text_short(trial.reason)),
             route=entry.route(trial.destination, trial.mark.index),
             number=trial.number,
             status=attempt.status if attempt else None,
@@ -354,7 +354,7 @@ class RecordBuilder:
         cut = request.body[: most + redactor.longest] if most else b""
         return RecordedMessage(
             method=request.method,
-            url=_short(redactor.text(request.url)),
+            url=shortened(redactor.text(request.url)),
             headers={
                 name: HIDDEN
                 if name in secret or _is_credential(name)
@@ -417,7 +417,7 @@ def _briefly(redactor: Redactor) -> Hide:
     """Return a function that redacts names and reasons; the short ones recur, and are cached."""
 
     def hide(text: str) -> str:
-        return _short(redactor.text(text))
+        return shortened(redactor.text(text))
 
     cached = lru_cache(maxsize=REMEMBERED)(hide)
     return lambda text: (cached if len(text) <= RECURRING else hide)(text)
@@ -453,7 +453,3 @@ def _losses(
         return tuple(RecordedLoss(hide(loss.path), loss.how, hide(loss.why)) for loss in found)
     except Exception:  # noqa: BLE001 - the plugin's failure was already recorded when rendering
         return ()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

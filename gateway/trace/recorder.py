@@ -21,6 +21,7 @@ import structlog
 
 from gateway.errors import TraceError
 from gateway.ingest.arrival import RequestContext
+from gateway.person import Person
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import AttemptSnapshot, RecordBuilder
 from gateway.trace.records import TraceLine
@@ -103,7 +104,7 @@ class Recorder:
         self.spans: SpanSink | None = None
         self._pending: Batch = []
         self._count = self._bytes = 0
-        self._queue: SimpleQueue[tuple[Batch, int] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Batch, int] | _Erasure | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._ending = False
         self._gathering: asyncio.TimerHandle | None = None
@@ -139,6 +140,17 @@ class Recorder:
                 self._store = None
             self._opens.remove()
             log.warning("traces_deleted", reason="the disk is full; events need the space")
+
+    async def erase(self, person: Person) -> int:
+        """Erase all traces of *person*, also those that are queued; return how many records.
+
+        Raises:
+            TraceError: the file cannot be written.
+        """
+        self._hand_over()
+        asked = _Erasure(person, self._loop.create_future())
+        self._queue.put(asked)
+        return await asked.done
 
     async def stop(self) -> None:
         """Write the queued records, and end the thread."""
@@ -184,6 +196,9 @@ class Recorder:
         while (found := self._queue.get()) is not None:
             if self._gives_up:
                 self._lose_file()
+            if isinstance(found, _Erasure):
+                self._erase(found)
+                continue
             batch, size = found
             began = time.thread_time()
             written = self._write(batch)
@@ -194,6 +209,17 @@ class Recorder:
             self._store.close()
         if self.spans is not None:
             self.spans.close()
+
+    def _erase(self, asked: "_Erasure") -> None:
+        erased, error = 0, None
+        try:
+            if self._opens is not None:
+                self._store = self._store or self._opens()
+                erased = self._store.erase(asked.person)
+        except Exception as failed:  # noqa: BLE001 - the thread must survive it; the caller raises it
+            error = failed
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(asked.settle, erased, error)
 
     def _write(self, batch: Batch) -> "_Written":
         """Write the records of *batch* that are to be stored."""
@@ -257,6 +283,22 @@ class Recorder:
             log.warning(event, reason=what)
 
 
+class _Erasure(NamedTuple):
+    """A person whose traces are to be erased, and the number of records once it is done."""
+
+    person: Person
+    done: "asyncio.Future[int]"
+
+    def settle(self, erased: int, error: Exception | None) -> None:
+        """Set the result, on the loop."""
+        if self.done.done():  # nobody waits any more
+            return
+        if error is None:
+            self.done.set_result(erased)
+        else:
+            self.done.set_exception(error)
+
+
 class _Written(NamedTuple):
     lines: Sequence[TraceLine]
     """The lines for live viewers."""
@@ -277,6 +319,20 @@ class TraceFile(NamedTuple):
     def __call__(self) -> TraceWriter:
         """Open the file."""
         return TraceWriter(*self)
+
+    def erase(self, person: Person) -> int:
+        """Erase all traces of *person* from a file that nobody writes; return how many records.
+
+        Raises:
+            TraceError: it cannot be written.
+        """
+        if not self.path.exists():
+            return 0
+        writer = self()
+        try:
+            return writer.erase(person)
+        finally:
+            writer.close()
 
     def remove(self) -> None:
         """Delete the file, and free its space even while others have it open."""

@@ -28,8 +28,15 @@ Outcome = Literal[
 """What happened: an event was accepted, or was a duplicate; a request was refused; a delivery was
 delivered, was declined (the vendor's format cannot express it), was compared by a shadow, will be
 retried, or became a dead letter."""
+LONGEST = 1000
+"""Characters that are recorded of a reason, a URL, a name or an id; all can be the sender's own."""
 FAILED = frozenset({"refused", "retry", "dead_letter"})
 """Outcomes of failures."""
+
+
+def shortened(text: str) -> str:
+    """Return *text* as it is recorded: its beginning if it is too long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class RecordedMessage(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import apsw
 import msgspec
 
 from gateway.errors import TraceError
+from gateway.person import Person, normalized
 from gateway.sqlite import DAMAGED, SchemaVersionError, describe, fetch, open_file, transaction
 from gateway.trace.records import (
     ALL_LINES,
@@ -27,6 +28,7 @@ from gateway.trace.records import (
     Trace,
     TraceFilter,
     TraceLine,
+    shortened,
 )
 
 BESIDE = ("-wal", "-shm")
@@ -58,6 +60,12 @@ _INSERT = (
     "name, message_id, user_id, anonymous_id, packed) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_ERASE = """
+DELETE FROM record WHERE request IN (
+    SELECT request FROM record AS one WHERE names(user_id, anonymous_id, packed, EXISTS (
+        SELECT 1 FROM record WHERE kind = 'event'
+        AND event > one.request || '-' AND event < one.request || '.')))
+"""
 _FIRST = """
 SELECT max(number), max(number) FILTER (WHERE at < ?1)
 FROM (SELECT number, at FROM record ORDER BY number LIMIT ?2)
@@ -199,6 +207,24 @@ class TraceWriter:
         self._purge(self._clock() - self._keep, max(STEP, 2 * len(numbers)))
         return numbers
 
+    def erase(self, person: Person) -> int:
+        """Delete all records of requests that name *person*; return how many, and rewrite the file.
+
+        No byte of them is left then, nor of records that were deleted earlier.
+
+        Raises:
+            TraceError: the file cannot be written, or another process reads it for so long.
+        """
+        with explained(self.path):
+            connection = self._connection
+            connection.create_scalar_function("names", partial(_names, person), 4)
+            with transaction(connection):
+                connection.execute(_ERASE)
+                erased = connection.changes()
+            connection.execute("VACUUM")
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        return erased
+
     def _purge(self, oldest: float, most: int) -> None:
         """Delete up to *most* records that are too old or too many; later calls delete more."""
         ((last, last_old),) = fetch(self._connection, _FIRST, (oldest, most))
@@ -217,6 +243,18 @@ class TraceWriter:
         """Close the file."""
         with contextlib.suppress(apsw.Error):
             self._connection.close(force=True)
+
+
+def _names(person: Person, *row: Any) -> bool:
+    """Return whether a record names *person* (SQL function).
+
+    Short ids count as texts only in requests without events, where no id is known.
+    """
+    user_id, anonymous_id, packed, has_events = row
+    known = {normalized(user_id), normalized(anonymous_id)}
+    if any(shortened(one) in known for one in person.ids):
+        return True
+    return person.is_in(packed) if has_events else person.may_be_in(packed)
 
 
 def identity_of(path: Path) -> Identity | None:

@@ -16,9 +16,8 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.http import as_basic
 from gateway.ingest.arrival import is_sampled
-from gateway.trace.record_builder import LONGEST
 from gateway.trace.recorder import MOST, MOST_BYTES, Recorder
-from gateway.trace.records import TraceFilter, TraceLine
+from gateway.trace.records import LONGEST, TraceFilter, TraceLine
 from gateway.trace.store import TraceWriter
 from tests.e2e.configs import base_config, destination
 from tests.e2e.process import ROOT

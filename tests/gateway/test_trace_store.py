@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from gateway.errors import TraceError
 from gateway.event import Event, Product, Properties
+from gateway.person import Person
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import MOST, changed
+from gateway.trace.recorder import TraceFile
 from gateway.trace.records import (
     AttemptRecord,
     EventRecord,
@@ -23,6 +25,7 @@ from gateway.trace.records import (
     RequestRecord,
     TraceFilter,
     TraceLine,
+    shortened,
 )
 from gateway.trace.store import (
     STEP,
@@ -32,6 +35,7 @@ from gateway.trace.store import (
     TraceReader,
     TraceWriter,
     line_of,
+    open_traces,
 )
 
 NOW = time.time()
@@ -317,3 +321,87 @@ def test_a_clock_that_is_ahead_purges_no_traces(tmp_path: Path) -> None:
     store.add(request(2, 1_000.0))
     assert len(TraceReader(store.path).show("r000001")) == 1
     store.close()
+
+
+# Erasing a person
+
+
+def bytes_of(folder: Path) -> bytes:
+    """Return the bytes of all files in *folder*."""
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def numbers(path: Path) -> set[str]:
+    """Return the requests that have records."""
+    with open_traces(path) as reader:
+        return {line.request for line in reader.lines(limit=1000)}
+
+
+def test_erasing_leaves_no_byte(tmp_path: Path) -> None:
+    """All records of a person's requests go, and the file keeps no byte of them."""
+    path = tmp_path / "traces.db"
+    writer = TraceWriter(path, 3600.0, 1 << 30)
+    for number in range(50):
+        writer.add(request(number))
+    assert b"m41" in bytes_of(tmp_path)
+    assert writer.erase(Person(["u1"])) == 75
+    assert numbers(path) == {f"r{number:06}" for number in range(0, 50, 2)}
+    assert b"m41" not in bytes_of(tmp_path)
+    assert b"m42" in bytes_of(tmp_path)
+    writer.add(request(51))
+    assert "r000051" in numbers(path)
+    writer.close()
+
+
+def test_erasing_finds_ids_in_texts(tmp_path: Path) -> None:
+    """A refused request has no events: it is found by its text; others by ids that are certain."""
+    path = tmp_path / "traces.db"
+    writer = TraceWriter(path, 3600.0, 1 << 30)
+    body = '{"userId": "42", "email": "Anna@shop.example"}'
+    message = replace(MESSAGE, body=body)
+    refused = RequestRecord("r000100", NOW, "shop", "chrts", message, 0, fault="value")
+    accepted = replace(request(101)[0], message=message)
+    writer.add([refused, accepted, *request(101)[1:], *request(102)])
+    assert writer.erase(Person(["42"])) == 1
+    assert numbers(path) == {"r000101", "r000102"}
+    assert writer.erase(Person(["anna@shop.example"])) == 3
+    assert numbers(path) == {"r000102"}
+    writer.close()
+
+
+def test_erasing_finds_a_truncated_id(tmp_path: Path) -> None:
+    """An id that is too long to be recorded as a whole is found by its beginning."""
+    path, long = tmp_path / "traces.db", "u" * 2000
+    writer = TraceWriter(path, 3600.0, 1 << 30)
+    writer.add([replace(request(1)[1], user_id=shortened(long))])
+    assert writer.erase(Person([long])) == 1
+    writer.close()
+
+
+def test_a_reader_of_an_old_state_is_named(tmp_path: Path) -> None:
+    """While another process reads the file it cannot be rewritten; the error says what to do."""
+    path = tmp_path / "traces.db"
+    writer = TraceWriter(path, 3600.0, 1 << 30)
+    writer.add(request(1))
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM record").fetchall()
+    with pytest.raises(TraceError, match=r"another process has locked the file"):
+        writer.erase(Person(["u1"]))
+    reader.execute("COMMIT")
+    reader.close()
+    writer.erase(Person(["u1"]))
+    assert b"m1" not in bytes_of(tmp_path)
+    writer.close()
+
+
+def test_a_file_that_is_no_longer_written_is_erased_too(tmp_path: Path) -> None:
+    """Traces from before they were turned off are erased; without a file there is nothing."""
+    file = TraceFile(tmp_path / "traces.db", 3600.0, 1 << 30, time.time)
+    assert file.erase(Person(["u1"])) == 0
+    assert not file.path.exists()
+    writer = file()
+    writer.add([*request(1), *request(2)])
+    writer.close()
+    assert file.erase(Person(["u1"])) == 3
+    assert numbers(file.path) == {"r000002"}
