@@ -145,6 +145,7 @@ class Gateway:
                 log.warning("waiting_for_disk_space", reason=self._starting)
             else:
                 raise
+            self.observer.recorder.start()  # requests are rejected, and traced
             self._start = asyncio.get_running_loop().create_task(self._start_later())
         self.monitor.start()
         await self.alerting.configure(self.config.alerts)

@@ -45,7 +45,13 @@ def serve(config: Config, registry: PluginRegistry, *, watch: bool = False) -> i
 
 
 async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> int:
-    gateway = Gateway(config, registry)
+    try:
+        gateway = Gateway(config, registry)
+    except GatewayError as error:
+        log.error("start_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
+        return 1
+    if gateway.spool.node:
+        structlog.contextvars.bind_contextvars(node=gateway.spool.node)
     runner = GatewayRunner(gateway)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,16 +105,16 @@ def create_app() -> web.Application:
     path = Path(os.environ.get("GATEWAY_CONFIG", "config/gateway.toml"))
     try:
         registry = load_plugins()
-        config = load_config(path, registry)
+        gateway = Gateway(load_config(path, registry), registry)
     except GatewayError as error:
         log.error("start_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
         raise SystemExit(1) from error
-    runner = GatewayRunner(Gateway(config, registry))
+    runner = GatewayRunner(gateway)
 
     async def run(_: web.Application) -> AsyncIterator[None]:
         try:
             await runner.setup()
-            await web.TCPSite(runner, *config.server.address).start()
+            await web.TCPSite(runner, *gateway.config.server.address).start()
         except (OSError, GatewayError) as error:
             with contextlib.suppress(GatewayError):
                 await runner.cleanup()

@@ -1,8 +1,13 @@
 """Make the spool that a configuration names."""
 
+import structlog
+
 from gateway.config import SpoolConfig
 from gateway.spool import Spool, SpoolLimits
+from gateway.spool.sqlite.database import FILE
 from gateway.spool.sqlite.spool import SqliteSpool
+
+log = structlog.get_logger()
 
 
 def make_spool(config: SpoolConfig) -> Spool:
@@ -14,6 +19,8 @@ def make_spool(config: SpoolConfig) -> Spool:
     limits = SpoolLimits(config.max_bytes, config.max_age)
     if not config.url:
         return SqliteSpool(config.path, limits)
+    if (config.path / FILE).exists():
+        log.warning("spool_unused", path=str(config.path))
     # The client for NATS is an extra, and takes long to import.
     from gateway.spool.jetstream.access import access_of  # noqa: PLC0415 - see above
     from gateway.spool.jetstream.connection import NatsConnection  # noqa: PLC0415 - see above

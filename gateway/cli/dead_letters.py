@@ -17,6 +17,7 @@ from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_names, load_spool
+from gateway.errors import SpoolError
 from gateway.plugin.quantities import duration
 from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
@@ -87,8 +88,15 @@ def _store(path: Path, destination: str | None = None) -> Iterator[DeadLetterSto
 
     Raises:
         UnknownName: there is no *destination*, and there never was one in this spool.
+        SpoolError: the spool cannot be read, or is not in a folder.
     """
-    with DeadLetterStore(load_spool(path).path) as store:
+    spool = load_spool(path)
+    if spool.url:
+        raise SpoolError(
+            "[spool] url: the dead letters are in NATS; use the console or the admin API of a "
+            "gateway"
+        )
+    with DeadLetterStore(spool.path) as store:
         if destination is not None:
             known = {*store.balances(), *load_names(path, "destinations")}
             check_name("destination", destination, known)

@@ -115,11 +115,13 @@ def _traces(
 
 @contextlib.contextmanager
 def _spool(path: Path) -> Iterator[DeadLetterStore | None]:
-    """Open the spool of the configuration; yield None if it cannot be read."""
+    """Open the spool of the configuration; yield None if it cannot be read, or is in NATS."""
+    spool = load_spool(path)
     with contextlib.ExitStack() as stack:
         store = None
         with contextlib.suppress(SpoolError):
-            store = stack.enter_context(DeadLetterStore(load_spool(path).path))
+            if not spool.url:
+                store = stack.enter_context(DeadLetterStore(spool.path))
         yield store
 
 

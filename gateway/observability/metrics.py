@@ -96,7 +96,11 @@ def metric_families(gateway: MonitoredGateway, snapshot: MetricsSnapshot) -> Ite
     yield GaugeMetricFamily(
         "cdp_gateway_ready", "1 while the gateway accepts events.", snapshot.ready
     )
-    yield gauge("cdp_gateway_build_info", "1, by version.", "version", [(version(PACKAGE), 1)])
+    build = GaugeMetricFamily(
+        "cdp_gateway_build_info", "1, by version and node.", labels=("version", "node")
+    )
+    build.add_metric((version(PACKAGE), gateway.spool.node), 1)
+    yield build
     yield GaugeMetricFamily(
         "cdp_gateway_config_last_reload_successful",
         "1 if the last reload of the configuration succeeded.",

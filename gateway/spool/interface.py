@@ -362,6 +362,11 @@ class Spool(Intake, SpoolAdmin, Protocol):
     """A durable log as a whole."""
 
     @property
+    def node(self) -> str:
+        """Return this gateway's name among those that share the log; empty if it is alone."""
+        ...
+
+    @property
     def shards(self) -> Sequence[Shard]:
         """Return the shards that this process owns now."""
         ...

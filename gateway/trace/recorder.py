@@ -114,7 +114,9 @@ class Recorder:
         self._resumes = 0.0
 
     def start(self) -> None:
-        """Start the thread; call it on the event loop."""
+        """Start the thread; call it on the event loop. A second call does nothing."""
+        if self._thread is not None:
+            return
         self._loop = asyncio.get_running_loop()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)

@@ -88,7 +88,7 @@ async def test_a_failed_reload_is_shown(tmp_path: Path, monkeypatch: pytest.Monk
         found = await page(run)
         assert found["cdp_gateway_config_last_reload_successful"][()] == 1
         assert found["cdp_gateway_config_last_reload_timestamp_seconds"][()] > began
-        assert found["cdp_gateway_build_info"][version("cdp-gateway"),] == 1
+        assert found["cdp_gateway_build_info"]["", version("cdp-gateway")] == 1
 
 
 async def test_alerting_counters_start_at_zero(tmp_path: Path) -> None:

@@ -279,6 +279,15 @@ def test_a_missing_spool_is_one_sentence(tmp_path: Path) -> None:
     assert "no spool found; check the folder's name" in found.stderr
 
 
+def test_a_spool_in_nats_is_one_sentence(tmp_path: Path) -> None:
+    """With a spool in NATS the command says where its dead letters are shown."""
+    path = tmp_path / "gateway.toml"
+    path.write_text('[spool]\nurl = "nats://n1"\n')
+    ran = CliRunner().invoke(main, ["dead-letters", "list", "-c", str(path)])
+    assert ran.exit_code == 1
+    assert "[spool] url: the dead letters are in NATS; use the console or the admin" in ran.output
+
+
 def test_every_write_key_of_a_batch_is_hidden() -> None:
     """Every ``writeKey`` in a Segment batch is redacted, not only the one that was checked."""
     shown = _without({"writeKey": "one", "batch": [{"writeKey": "two", "event": "x"}]}, "one")

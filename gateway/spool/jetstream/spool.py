@@ -53,6 +53,7 @@ class JetStreamSpool(ClusterOperations):
 
     Attributes:
         clock: of the spool.
+        node: this gateway's name, which no other start of any has.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of a cluster
@@ -66,6 +67,7 @@ class JetStreamSpool(ClusterOperations):
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or SteadyClock()
+        self.node = node_name(platform.node())
         super().__init__(connection, layout)
         self._count, self._replicas, self._limits = shards, replicas, limits
         self._consent = ConsentStore(connection, layout, self.clock)
@@ -103,7 +105,7 @@ class JetStreamSpool(ClusterOperations):
             await self._connection.close()
             raise
         self._user_hash = UserHash(identity.secret)
-        presence = Presence(node_name(platform.node()))
+        presence = Presence(self.node)
         self._writer = FrameWriter(self._connection, self._layout, presence.node, self.clock)
         ownership = Ownership(presence, self._count)
         self._membership = Membership(self._connection, self._layout.presence, ownership, self)

@@ -76,9 +76,11 @@ class SqliteSpool:
     Attributes:
         clock: the clock of the spool.
         number: 0, the number of its shard.
+        node: empty, since no other gateway shares it.
     """
 
     number = 0
+    node = ""
 
     def __init__(
         self,

@@ -1,0 +1,43 @@
+"""Which spool a configuration makes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+
+from gateway.config import SpoolConfig
+from gateway.spool.jetstream.spool import JetStreamSpool
+from gateway.spool.sqlite.database import FILE
+from gateway.spool.sqlite.spool import SqliteSpool
+from gateway.spools import make_spool
+
+ALONE = """
+import sys
+from gateway.app import Gateway
+assert "nats" not in sys.modules, "nats"
+"""
+
+
+def test_url_makes_the_difference(tmp_path: Path) -> None:
+    """Without ``url`` the spool is a folder's, with it one that gateways share by name."""
+    alone = make_spool(SpoolConfig(path=tmp_path))
+    shared = [make_spool(SpoolConfig(path=tmp_path, url="nats://n1")) for _ in range(2)]
+    assert isinstance(alone, SqliteSpool)
+    assert all(isinstance(spool, JetStreamSpool) for spool in shared)
+    assert alone.node == ""
+    assert len({spool.node for spool in shared}) == len(shared)
+
+
+def test_a_gateway_alone_does_not_import_the_client() -> None:
+    """The client for NATS is an extra: a gateway without ``url`` never imports it."""
+    subprocess.run([sys.executable, "-c", ALONE], check=True)
+
+
+def test_a_spool_that_url_leaves_unused_is_logged(tmp_path: Path) -> None:
+    """What waits in the folder is not forgotten silently."""
+    (tmp_path / FILE).touch()
+    with structlog.testing.capture_logs() as logged:
+        make_spool(SpoolConfig(path=tmp_path, url="nats://n1"))
+        make_spool(SpoolConfig(path=tmp_path))
+    assert [(line["event"], line["path"]) for line in logged] == [("spool_unused", str(tmp_path))]
