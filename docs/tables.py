@@ -176,7 +176,7 @@ def vendors(registry: PluginRegistry) -> str:
     rows = []
     for vendor in registry.vendors:
         title, sentence = _opening(vendor)
-        docs = registry.inputs[vendor].docs
+        docs = {**registry.inputs, **registry.outputs}[vendor].docs
         rows.append((f"[{title}]({vendor}.md)", sentence, f"<{docs}>"))
     return blocks([table(("vendor", "what it is", "its document"), rows)])
 

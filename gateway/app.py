@@ -16,9 +16,9 @@ from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
 from gateway.config.proxy import proxy_of
 from gateway.delivery import Team, Worker
+from gateway.delivery.authorization import make_authorized_transport
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
-from gateway.delivery.transport import make_transport
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
@@ -334,10 +334,10 @@ class Gateway:
 
     def make_team(self, name: str, config: DestinationConfig) -> Team:
         """Return the team of a destination, not started."""
-        transport = make_transport(config)
         rendering = make_renderer(
             config, self.registry, self._redactor, self.spool.clock.sure_of_day
         )
+        transport = make_authorized_transport(config, rendering.output)
         sender = Sender(rendering, transport, longest_pause=config.retry_after_max)
         if config.shadow:
             sender = self.shadows.sender(name, config, rendering, transport)

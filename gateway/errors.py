@@ -186,7 +186,7 @@ class TransportError(GatewayError):
     """A request got no response.
 
     Attributes:
-        cause: ``connect``, ``timeout``, ``reset`` or ``protocol``.
+        cause: ``connect``, ``timeout``, ``reset``, ``protocol``, or ``credential`` without a token.
     """
 
     def __init__(self, cause: str, message: str) -> None:

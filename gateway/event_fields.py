@@ -68,7 +68,8 @@ def classes(annotation: Any) -> frozenset[type]:
         return frozenset({str, int, float, bool, dict, list})
     origin = get_origin(stripped)
     if origin in {Union, UnionType}:
-        return frozenset(c for a in get_args(stripped) for c in classes(a))
+        held = (a for a in get_args(stripped) if a is not NoneType)
+        return frozenset(c for a in held for c in classes(a))
     if origin is Literal:
         return frozenset(type(value) for value in get_args(stripped))
     if is_typeddict(stripped) or origin is Mapping:

@@ -29,8 +29,9 @@ spool/sqlite    spool/jetstream    testing/spool
 spool
 config/loader
 config
-conditions      tracking
+tracking
 plugin
+conditions
 mapping
 ground
 """
@@ -46,7 +47,8 @@ event errors sqlite log_limit sighup empty_modules __init__
 
 PURE = frozenset({
     "base64", "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac",
-    "json", "math", "msgspec", "orjson", "plugins", "re", "string", "typing", "urllib", "uuid",
+    "json", "math", "msgspec", "orjson", "plugins", "pydantic", "re", "string", "typing",
+    "urllib", "uuid",
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({"gateway.plugin", "gateway.plugin.spec", "gateway.sandbox"})

@@ -122,7 +122,7 @@ ENCODED = {
 """Fields that the vendor writes in another form, from which the same value is read back."""
 
 
-@pytest.mark.parametrize("vendor", load_plugins().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().formats)
 def test_kept_texts_are_in_the_request(vendor: str) -> None:
     """A text that counts as kept is in the outgoing body, for events of any vendor."""
     registry = load_plugins()
@@ -202,7 +202,7 @@ def test_a_declined_event_has_no_field_outcomes() -> None:
     assert field_outcomes(placeholder_output(load_plugins().outputs["quartic"]), event) == []
 
 
-@pytest.mark.parametrize("vendor", load_plugins().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().formats)
 def test_every_loss_is_a_field_outcome(vendor: str) -> None:
     """Every loss of a vendor is also a lost or coerced field outcome."""
     output = placeholder_output(load_plugins().outputs[vendor])
@@ -317,8 +317,8 @@ def test_the_command_says_where_nothing_is_lost() -> None:
 def test_the_command_lists_all_pairs() -> None:
     """Without a pair, the command shows one line per pair."""
     found = gateway()
-    assert len(lines(found)) == 1 + len(load_plugins().vendors) ** 2
-    assert len(lines(gateway("--from", "chrts"))) == 1 + len(load_plugins().vendors)
+    assert len(lines(found)) == 1 + len(load_plugins().formats) ** 2
+    assert len(lines(gateway("--from", "chrts"))) == 1 + len(load_plugins().formats)
 
 
 def test_the_command_prints_json() -> None:

@@ -1,6 +1,6 @@
-"""Analyse a condition before its first use: types, fields, mistakes, cost."""
+"""Analyse an expression before its first use: types, fields, mistakes, cost."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple, get_type_hints
 
@@ -31,10 +31,35 @@ WIDEST = {0: 200, 1: 200, 2: 30}
 
 SOURCE = EventField(("source",), frozenset({str}))
 """The name of the source, which is not a field of the event."""
+WHOLE_EVENT = EventField((), frozenset({dict}), Event)
+"""The event itself."""
+
+
+class KnownNames(NamedTuple):
+    """The names that an expression may use."""
+
+    event: bool
+    """Whether ``event`` is the neutral event."""
+    others: Mapping[str, Types]
+    """Further names, each with the types of its value."""
+
+    @property
+    def every(self) -> frozenset[str]:
+        """Return all of the names."""
+        return frozenset({*self.others, *(("event",) if self.event else ())})
+
+
+OF_ROUTES = KnownNames(event=True, others={"source": TEXT})
+"""The names that conditions of routes use."""
+OF_EVENTS = KnownNames(event=True, others={})
+"""The names where nothing is known but the event."""
+
+Span = tuple[int, int]
+"""Where a node starts and ends."""
 
 
 class Diagnostic(NamedTuple):
-    """A problem or warning at a position of a condition."""
+    """A problem or warning at a position of an expression."""
 
     at: int
     what: str
@@ -51,7 +76,11 @@ _Scope = Mapping[str, _Bound]
 
 
 class TypeInference:
-    """Infers the types of a condition, from its leaves up.
+    """Infers the types of an expression, from its leaves up.
+
+    Args:
+        text: the expression.
+        names: the names that it may use.
 
     Attributes:
         problems: errors, because of which it cannot be used.
@@ -61,8 +90,16 @@ class TypeInference:
         members: used members of the structs in lists; None for all members.
     """
 
-    def __init__(self, text: str) -> None:
+    gives_value = False
+    """Whether the result is a value, for which the gateway has functions of its own."""
+
+    def __init__(self, text: str, names: KnownNames) -> None:
         self.text = text
+        self.names = names
+        self.whole: Collection[Span] = ()
+        """Where a part of the event may be used as a whole, such as ``event.properties``."""
+        self.used: set[str] = set()
+        """The names that it uses, ``event`` left out."""
         self.problems: list[Diagnostic] = []
         self.doubts: list[Diagnostic] = []
         self.uses: list[FieldReference] = []
@@ -90,7 +127,7 @@ class TypeInference:
             case "operator":
                 return self._operator(node, [self.kinds_of(p, scope, depth) for p in node.parts])
             case "index":
-                return self._operator(node, [self.kinds_of(p, scope, depth) for p in node.parts])
+                return self._index(node, scope, depth)
             case "call":
                 return self._call(node, scope, depth)
         found = [self.kinds_of(part, scope, depth) for part in node.parts]
@@ -115,22 +152,27 @@ class TypeInference:
     def _name(self, node: CelNode, scope: _Scope) -> Types:
         if node.name in scope:
             return scope[node.name].kinds
-        if node.name == "source":
-            self.uses.append(FieldReference(node.start, node.end, SOURCE))
-            return TEXT
-        if node.name in Event.__struct_fields__:
+        if node.name in self.names.others:
+            self.used.add(node.name)
+            if node.name == "source":
+                self.uses.append(FieldReference(node.start, node.end, SOURCE))
+            return self.names.others[node.name]
+        if self.names.event and node.name in Event.__struct_fields__:
             meant = f"did you mean event.{node.name}?"
         else:
-            meant = did_you_mean(node.name, {"event", "source", *scope})
+            meant = did_you_mean(node.name, {*self.names.every, *scope})
         self.wrong(node.start, f"unknown name {node.name}; {meant}")
         return frozenset()
 
     def _use(self, node: CelNode, scope: _Scope, *, has: bool = False) -> Types | None:
         """Return the types of a field of the event; None if *node* is not a field."""
         chain = reference_path(node)
-        if chain is None or "event" in scope:
+        if chain is None or not self.names.event or "event" in scope:
             return None
         names = tuple(part.name for part in chain)
+        if not names and (node.start, node.end) in self.whole and not has:
+            self.uses.append(FieldReference(node.start, node.end, WHOLE_EVENT))
+            return MAP
         try:
             field = find_field(names) if names else None
         except UnknownField as error:
@@ -140,7 +182,8 @@ class TypeInference:
                 what = f"event.{what.partition(';')[0]}; use .exists(x, x.NAME == ...)"
             self.wrong(wrong.end - len(wrong.name) if wrong.kind == "member" else wrong.start, what)
             return frozenset()
-        if field is None or (field.struct is not None and list not in field.classes):
+        part = field is not None and field.struct is not None and list not in field.classes
+        if field is None or (part and (has or (node.start, node.end) not in self.whole)):
             what = f"{'.'.join(('event', *names))} is not a single field; name a field in it"
             self.wrong(node.start, f"{what}, such as event.properties.total")
             return frozenset()
@@ -188,6 +231,13 @@ class TypeInference:
         except UnknownField:
             return None
 
+    def _index(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        operands = [self.kinds_of(part, scope, depth) for part in node.parts]
+        found = self._operator(node, operands)
+        if not found:
+            return found
+        return MAP if self._struct(node.parts[0], scope) and LIST & operands[0] else ANY
+
     def _operator(self, node: CelNode, operands: list[Types]) -> Types:
         if node.kind == "operator" and any(self._is_list(part) for part in node.parts):
             self.members = None
@@ -223,12 +273,14 @@ class TypeInference:
             return self._has(node, scope, depth)
         if node.macro:
             return self._comprehension(node, scope, depth)
-        known = FUNCTIONS.get(node.name)
+        own = types.OWN_FUNCTIONS.get(node.name) if self.gives_value else None
+        known = own.form if own else FUNCTIONS.get(node.name)
         if node.name == "size" and node.method:
             node = replace(node, method=False)
         arguments = len(node.parts) - node.method
         if known is None:
-            hint = did_you_mean(node.name, {*FUNCTIONS, *MACROS, "has"})
+            more = types.OWN_FUNCTIONS if self.gives_value else ()
+            hint = did_you_mean(node.name, {*FUNCTIONS, *more, *MACROS, "has"})
             at = node.parts[0].end + 1 if node.method else node.start
             self.wrong(at, f"there is no function {node.name}; {hint}")
             return frozenset()
@@ -238,10 +290,12 @@ class TypeInference:
         operands = tuple(self.kinds_of(part, scope, depth) for part in node.parts)
         if node.name == "matches" and node.parts[1].kind != "literal":
             self.wrong(node.parts[1].start, "the pattern must be a text in quotes")
-        elif all(operands) and not types.takes(node.name, operands):
+        elif all(operands) and not (
+            operands[0] & own.takes if own else types.takes(node.name, operands)
+        ):
             what = f"{node.name} cannot be used with {types.describe_types(*operands)}"
             self.wrong(node.start, what)
-        else:
+        elif own is None:
             self._try(node)
         return known.gives
 
@@ -283,7 +337,7 @@ class TypeInference:
             self.wrong(node.start, what)
             return frozenset()
         name = inner[0].name
-        if name in {"event", "source", *scope} or name.startswith("__"):
+        if name in {*self.names.every, *scope} or name.startswith("__"):
             self.wrong(inner[0].start, f"{name} is reserved; use another name")
             return frozenset()
         found = self.kinds_of(over, scope, depth)
@@ -306,52 +360,76 @@ _LOGIC = frozenset({"&&", "||", "!"})
 
 
 LONGEST = 2000
-"""Most characters of a condition."""
+"""Most characters of an expression."""
 
 
-class ConditionAnalysis(TypeInference):
-    """The analysis of a condition; if it cannot be used, only its problems are valid.
+class ExpressionAnalysis(TypeInference):
+    """The analysis of an expression; if it cannot be used, only its problems are valid.
+
+    Args:
+        text: the expression.
+        names: the names that it may use.
 
     Attributes:
         node: its root node; None if it is not valid CEL.
+        kinds: the types of its result; empty after a problem.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, names: KnownNames = OF_EVENTS) -> None:
+        super().__init__(text, names)
         self.node: CelNode | None = None
+        self.kinds: Types = frozenset()
         if len(text) > LONGEST:
-            self.wrong(LONGEST, f"is longer than {LONGEST} characters; split the route")
+            self.wrong(LONGEST, f"is longer than {LONGEST} characters; {self.remedy}")
             return
         try:
             self.node = parse(text)
         except CelSyntaxError as error:
             self.wrong(error.at, str(error))
             return
-        self._conclude(self.node)
+        self.conclude(self.node)
         if not self.problems:
             try:
                 cel.compile(text)
             except ValueError as error:
                 self.wrong(0, str(error).partition("\n")[0])
 
-    def _conclude(self, node: CelNode) -> None:
-        found = self.kinds_of(node, {}, 0)
-        if found and not found & FLAG and not self.problems:
-            what = f"is {types.describe_types(found)}; a condition must be true or false"
-            self.wrong(node.start, what)
+    remedy = "shorten it"
+    """What to do about an expression that is too long."""
+
+    def conclude(self, node: CelNode) -> None:
+        """Add what is wrong or doubtful about the whole expression."""
+        self.kinds = self.kinds_of(node, {}, 0)
         if self.depth == DEEPEST:
             what = (
-                f"nested comprehensions are slow, so the condition fails for lists of more than "
+                f"nested comprehensions are slow, so the expression fails for lists of more than "
                 f"{WIDEST[DEEPEST]} members"
             )
             self.doubts.append(Diagnostic(node.start, what))
-        if not self.uses and not self.problems:
-            self.doubts.append(Diagnostic(node.start, "uses no field of the event"))
 
     @property
     def widest(self) -> int:
         """Return the most members that a list may have."""
         return WIDEST[min(self.depth, DEEPEST)]
+
+
+class ConditionAnalysis(ExpressionAnalysis):
+    """The analysis of a condition, which is true or false."""
+
+    remedy = "split the route"
+
+    def __init__(self, text: str, names: KnownNames = OF_ROUTES) -> None:
+        super().__init__(text, names)
+
+    def conclude(self, node: CelNode) -> None:
+        """Add that it is no condition, or that it depends on nothing."""
+        super().conclude(node)
+        if self.kinds and not self.kinds & FLAG and not self.problems:
+            what = f"is {types.describe_types(self.kinds)}; a condition must be true or false"
+            self.wrong(node.start, what)
+        if not (self.uses or self.used or self.problems):
+            about = "field of the event" if self.names.event else "name"
+            self.doubts.append(Diagnostic(node.start, f"uses no {about}"))
 
 
 def placed(text: str, remark: Diagnostic) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import cel
 
-from gateway.conditions.analysis import ConditionAnalysis, placed
+from gateway.conditions.analysis import OF_ROUTES, ConditionAnalysis, KnownNames, placed
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.variables import MOST, PREFIX, ConditionInput, VariableSet
 from gateway.event import Event
@@ -51,6 +51,11 @@ class Predicate:
         self._execute = condition.program(nodes).execute
         self._widest = condition.study.widest if condition.study.depth else MOST
 
+    @property
+    def text(self) -> str:
+        """Return the whole condition that it is, or is a part of."""
+        return self._condition.text
+
     def ask(self, scene: ConditionInput) -> bool | str:
         """Return whether it holds, or the error if the evaluation fails."""
         if scene.excess or scene.widest > self._widest:
@@ -82,18 +87,19 @@ class Predicate:
 
 
 class Condition:
-    """A condition of a route.
+    """A condition, such as that of a route.
 
     Args:
         text: the expression.
-        slots: the variables of all conditions of the router.
+        slots: the variables of all conditions that are evaluated together.
+        names: the names that it may use.
 
     Raises:
         ValueError: the expression is invalid; the message says where and why.
     """
 
-    def __init__(self, text: str, slots: VariableSet) -> None:
-        study = ConditionAnalysis(text)
+    def __init__(self, text: str, slots: VariableSet, names: KnownNames = OF_ROUTES) -> None:
+        study = ConditionAnalysis(text, names)
         if study.problems or study.node is None:
             raise ValueError("; ".join(placed(text, remark) for remark in study.problems))
         self.text = text

@@ -5,7 +5,7 @@ operands, so that the result always agrees with the evaluation.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -70,6 +70,34 @@ FUNCTIONS: Mapping[str, Function] = {
     **_parts("Hours", "Minutes", "Seconds", "Milliseconds"),
 }
 """CEL's standard functions that are useful for events and that the library supports."""
+
+
+class OwnFunction(NamedTuple):
+    """A function that the gateway adds to CEL where an expression gives a value."""
+
+    form: Function
+    takes: Types
+    """Types of its argument."""
+    compute: Callable[[Any], Any]
+
+
+def _unix(scale: int) -> OwnFunction:
+    return OwnFunction(
+        Function(WHOLE, arguments=1),
+        TIME,
+        lambda moment: (moment - _EPOCH) // _MICRO * scale // 10**6,
+    )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICRO = timedelta(microseconds=1)
+OWN_FUNCTIONS: Mapping[str, OwnFunction] = {
+    "unix_seconds": _unix(1),
+    "unix_millis": _unix(10**3),
+    "unix_micros": _unix(10**6),
+    "lower": OwnFunction(Function(TEXT, arguments=1), TEXT, str.lower),
+}
+"""What vendors' formats need and CEL lacks."""
 
 
 def of_classes(found: Iterable[type]) -> Types:

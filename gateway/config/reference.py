@@ -9,11 +9,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.conditions.expression import NamedExpression
+from gateway.conditions.template import EventCondition, Template
 from gateway.config.docstrings import documented_keys
 from gateway.config.models import TABLES
 from gateway.config.route_tests import NOON, Expected, ExpectedRequestConfig
 from gateway.config.steps import STEPS, StepConfig
 from gateway.config.types import HeaderValue, Schema
+from gateway.plugin.config_table import nested_model
 from gateway.plugin.quantities import Quantity, shown
 from gateway.plugin.registry import PluginRegistry
 
@@ -44,6 +47,8 @@ _KINDS: dict[Any, str] = {
     Schema: "JSON Schema",
     Expected: "list of destinations, or table of requests",
     datetime: "time",
+    Template: "value with expressions",
+    EventCondition: "condition",
     Any: "value",
 }
 
@@ -59,6 +64,7 @@ def reference(registry: PluginRegistry) -> str:
     for vendor, output in registry.outputs.items():
         title = f'#### `[destinations.NAME]` with `vendor = "{vendor}"`'
         parts += _section(title, output.Config, described=False)
+        parts += _nested(output.Config, "destinations.NAME")
     return "\n".join(parts).strip() + "\n"
 
 
@@ -73,6 +79,21 @@ def _section(title: str, model: type[BaseModel], *, described: bool = True) -> I
     for key, field in documented_keys(model).items():
         yield f"| `{key}` | {_kind(field)} | {_default(field)} | {_line(field.description)} |"
     yield ""
+
+
+def _nested(model: type[BaseModel], above: str) -> Iterator[str]:
+    """Yield the sections of the tables in a table."""
+    for key, field in documented_keys(model).items():
+        inner = nested_model(field.annotation)
+        if inner is not None:
+            header = f"{above}.{key}"
+            written = f"[[{header}]]" if _is_list(field) else f"[{header}]"
+            yield from _section(f"#### `{written}`", inner)
+            yield from _nested(inner, header)
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple
 
 
 def _line(text: str | None) -> str:
@@ -98,6 +119,10 @@ def _words(annotation: Any) -> list[str]:
     """Return the allowed kinds of values, one word each; None is left out."""
     if annotation in _KINDS:
         return [_KINDS[annotation]]
+    if isinstance(annotation, type) and issubclass(annotation, NamedExpression):
+        return ["expression"]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return ["table"]
     origin, members = get_origin(annotation), get_args(annotation)
     if annotation is types.NoneType:
         return []
@@ -114,10 +139,21 @@ def _words(annotation: Any) -> list[str]:
     return [getattr(annotation, "__name__", str(annotation))]
 
 
+def _plain(value: Any) -> Any:
+    """Return a default as in the file; None if it is not shown."""
+    if isinstance(value, Template):
+        return value.raw
+    if isinstance(value, NamedExpression):
+        return value.text
+    return None if isinstance(value, BaseModel | SecretStr) else value
+
+
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=False)
+    if field.default_factory is not None:
+        return ""
+    value = _plain(field.get_default(call_default_factory=False))
     written = _written(field)
     if value is None or value in ("", (), {}):
         return ""

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.conditions.expression import NamedExpression
+from gateway.conditions.template import EventCondition, Template
 from gateway.config.docstrings import documented_keys
 from gateway.config.models import TABLES, Delivery, SourceConfig, keys_of
 from gateway.config.route_tests import ExpectedRequestConfig
@@ -40,7 +42,7 @@ SIMPLE: Mapping[Any, Json] = {
     str: TEXT, Path: TEXT, SecretStr: TEXT, HeaderValue: TEXT,
     int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
     Any: {}, Schema: {"anyOf": [{"type": "object"}, {"type": "boolean"}, TEXT]},
-    StepConfig: {"$ref": "#/definitions/step"},
+    StepConfig: {"$ref": "#/definitions/step"}, Template: {}, EventCondition: TEXT,
 }  # fmt: skip
 
 
@@ -107,6 +109,10 @@ def _ways(annotation: Any) -> Iterator[Json]:
         yield {"type": "array", "items": _member(members[0])}
     elif origin in {dict, Mapping}:
         yield {"type": "object", "additionalProperties": _member(members[1])}
+    elif isinstance(annotation, type) and issubclass(annotation, NamedExpression):
+        yield TEXT
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield _table(annotation)
     else:
         raise TypeError(f"no JSON Schema for the annotation {annotation!r}; add it to SIMPLE")
 
@@ -132,16 +138,20 @@ def _written(field: FieldInfo) -> Quantity | None:
 
 
 def _default(field: FieldInfo, written: Quantity | None) -> Json:
-    if field.is_required():
+    if field.is_required() or field.default_factory is not None:
         return {}
     value = field.get_default(call_default_factory=False)
-    if value is None or value in ("", (), {}):
+    if isinstance(value, NamedExpression):
+        value = value.text
+    if value is None or value in ("", (), {}) or isinstance(value, _NO_DEFAULT):
         return {}
     if written is not None:
         return {"default": shown(value, written.kind)}
     return {"default": str(value) if isinstance(value, Path | datetime) else value}
 
 
+_NO_DEFAULT = (Template, BaseModel, SecretStr)
+"""Classes of defaults that are not shown."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
 SINGLE = ("server", "spool", "admin", "consent", "trace", "log")
 

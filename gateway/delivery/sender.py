@@ -97,6 +97,7 @@ class Sender:
         self.rendering = rendering
         self._transport = transport
         self._longest_pause = longest_pause
+        self._judges_whole_response = rendering.output.judges_whole_response
 
     def batch_room(self, job: Job) -> int:
         """Return how many of the user's next jobs fit into one request with *job*."""
@@ -133,7 +134,8 @@ class Sender:
             job.sent, job.forwarded = request, forwarded
         asked = forwarded and self.answers.asked(jobs[0])
         posted = _Posted(jobs, prepared, on_result, asked, time.time(), time.monotonic())
-        self._transport.post(request, partial(self._on_end, posted), whole=asked)
+        whole = asked or self._judges_whole_response
+        self._transport.post(request, partial(self._on_end, posted), whole=whole)
 
     def _on_end(self, posted: "_Posted", end: Response | TransportError) -> None:
         """Judge how a request ended; post the next one of the same delivery if any is left."""

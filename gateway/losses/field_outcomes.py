@@ -182,8 +182,8 @@ def _outcome(
     to = "" if row is None else _place(path, row)
     if loss is None:
         return FieldOutcome(path, "kept", value, to, "")
-    if loss.how == "coerced" and loss.why:
-        return FieldOutcome(path, "coerced", value, to, loss.why)
+    if loss.why:
+        return FieldOutcome(path, _how(loss), value, to if loss.how == "coerced" else "", loss.why)
     if loss.how == "coerced":
         how = f" as {row.codec.name}" if row is not None and row.codec.name else ""
         where = f" to {to}" if to else ""

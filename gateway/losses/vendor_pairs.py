@@ -70,7 +70,7 @@ def pairs(
 
 def vendors(registry: PluginRegistry) -> list[str]:
     """Return the vendors that have both an input and an output."""
-    return sorted(registry.inputs.keys() & registry.outputs.keys())
+    return sorted({*registry.formats} & registry.inputs.keys() & registry.outputs.keys())
 
 
 def sendable_events(reads: Input, writes: Output) -> dict[str, Event]:

@@ -4,6 +4,9 @@ The two exceptions are the rows that vendors share (`gateway.plugin.spec`) and t
 emulated servers (`gateway.sandbox`). docs/add-a-vendor.md shows how to write a plugin.
 """
 
+from gateway.conditions.expression import NamedExpression, TextExpression
+from gateway.conditions.first_match import FirstMatch
+from gateway.conditions.template import EventCondition, Template
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import (
     EPOCH,
@@ -50,12 +53,14 @@ from gateway.mapping import (
     unchanged,
     vocabulary,
 )
+from gateway.plugin.authorization import AccessToken, Authorization
 from gateway.plugin.batches import merge_lists
 from gateway.plugin.commerce import with_amounts
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.context_properties import Included
 from gateway.plugin.endpoints import Endpoints, EndpointSet, fill_path
 from gateway.plugin.hookspecs import hookimpl
-from gateway.plugin.quantities import Duration
+from gateway.plugin.quantities import Duration, Size
 from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming, Secret, Settings
 from gateway.plugin.spec_spellings import (
     ALL_NAMES,
@@ -109,20 +114,26 @@ __all__ = [
     "PROPERTY_NAMES",
     "SINGLE_PRODUCT",
     "TEXT",
+    "AccessToken",
+    "Authorization",
     "Campaign",
     "Codec",
+    "ConfigTable",
     "Declined",
     "Delivered",
     "Duration",
     "EndpointSet",
     "Endpoints",
     "Event",
+    "EventCondition",
     "EventMapping",
     "Fault",
+    "FirstMatch",
     "FreeFormSettings",
     "Included",
     "Input",
     "Loss",
+    "NamedExpression",
     "Names",
     "Naming",
     "OutgoingCall",
@@ -138,9 +149,12 @@ __all__ = [
     "Row",
     "Secret",
     "Settings",
+    "Size",
     "Stamp",
     "Switch",
     "Table",
+    "Template",
+    "TextExpression",
     "Traits",
     "Unrenderable",
     "Vendor",

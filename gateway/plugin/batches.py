@@ -19,7 +19,7 @@ def merge_lists(
     Args:
         request: a request with a JSON body, as from `Output.request`.
         further: the request of the user's next event.
-        path: dotted path of the list in both bodies, such as ``"events"``.
+        path: dotted path of the list in both bodies, such as ``"events"``; empty if the body is it.
         max_bytes: largest body that the vendor accepts; None for no limit.
 
     Returns:
@@ -32,7 +32,7 @@ def merge_lists(
     if request.headers != further.headers or request.also or further.also:
         return None
     try:
-        body = _merged(request.body, further.body, path.split("."))
+        body = _merged(request.body, further.body, path.split(".") if path else [])
     except msgspec.DecodeError:
         return None
     if body is None or (max_bytes is not None and len(body) > max_bytes):

@@ -38,3 +38,10 @@ def _number_type(field: FieldInfo) -> type | None:
     if bool in kinds or any(isinstance(one, BeforeValidator) for one in field.metadata):
         return None
     return next((kind for kind in (int, float) if kind in kinds), None)
+
+
+def nested_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the class of the tables in a key; None if its values are no tables."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := nested_model(part))), None)

@@ -93,4 +93,5 @@ class Quantity:
 Duration = Annotated[float, BeforeValidator(duration), Quantity("duration")]
 """A setting in seconds, written as ``"500ms"``, ``"10s"``, ``"5m"``, ``"2h"``, or a number."""
 Size = Annotated[int, BeforeValidator(size), Quantity("size")]
+"""A setting in bytes, written as ``"500kB"``, ``"1MiB"``, or a number."""
 Rate = Annotated[float, BeforeValidator(rate), Quantity("rate")]

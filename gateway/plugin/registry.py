@@ -32,6 +32,13 @@ class PluginRegistry:
         """Return the names of all vendors, sorted."""
         return sorted({*self.inputs, *self.outputs, *self.sandboxes})
 
+    @property
+    def formats(self) -> list[str]:
+        """Return the names of the vendors whose format is in their plugin, sorted."""
+        halves = [*self.inputs.values(), *self.outputs.values()]
+        configured = {half.name for half in halves if half.configured}
+        return [name for name in self.vendors if name not in configured]
+
 
 def load_plugins(extra: Iterable[ModuleType] = ()) -> PluginRegistry:
     """Register ``plugins/*``, installed plugins, and further ones in *extra*.

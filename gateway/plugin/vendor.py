@@ -24,6 +24,7 @@ from gateway.json_text import as_valid_json, dumps, is_too_deep, loads, not_json
 from gateway.mapping import ISO8601, EventMapping, Loss, Stamp, Table, restore_leftovers
 from gateway.mapping.losses import losses
 from gateway.mapping.payload import is_object, replace_values
+from gateway.plugin.authorization import Authorization
 from gateway.plugin.context_properties import Include, Included, compile_include
 from gateway.plugin.settings import Settings, convention_of
 from gateway.verdict import Declined, Verdict, verdict_by_status
@@ -63,6 +64,9 @@ class Vendor(ABC):
     """The vendor's name in configurations and metrics, such as ``"tracardi"``."""
     docs: ClassVar[str]
     """The URL of the vendor's document of this format."""
+    configured: ClassVar[bool] = False
+    """Whether the configuration describes the format, so that the plugin has no tables of its
+    own."""
     endpoints: ClassVar[Mapping[str, EventMapping]]
     """Each endpoint, such as ``"POST /track"``, with the table or switch of its body. If several
     can write an event, the first does. Use `Endpoints` where paths hold values."""
@@ -224,8 +228,13 @@ class Output(Vendor):
     more_secret: ClassVar[frozenset[str]] = frozenset()
     """Names of optional settings that are more secret than the key of the vendor's clients.
     ``relay_as`` uses them only for calls that prove a second credential (`Input.secret_keys`)."""
-    batch_size: ClassVar[int] = 1
+    batch_size: int = 1
     """How many events one request may hold. They are one user's, in order; `merge` joins them."""
+    judges_whole_response: bool = False
+    """Whether `verdict` needs other headers than ``content-type``, ``retry-after``, ``location``
+    and ``x-ratelimit-reset``, or more than 64 KiB of the body."""
+    authorization: Authorization | None = None
+    """Adds what each attempt needs anew: a signature, or a token that expires."""
     forward_max_age: ClassVar[float | None] = None
     """Seconds after its arrival in which a request may be forwarded as it came, for a vendor that
     computes times from when it receives a request; None for no limit."""

@@ -130,7 +130,7 @@ def test_translate_shows_the_reason(tmp_path: Path) -> None:
     assert "include" in shown.output
 
 
-@pytest.mark.parametrize("vendor", REGISTRY.vendors)
+@pytest.mark.parametrize("vendor", REGISTRY.formats)
 def test_every_reason_is_a_sentence_part(vendor: str) -> None:
     """A reason continues "it is lost because": it starts in lower case and has no full stop."""
     for one in reviewed(REGISTRY.outputs[vendor]):

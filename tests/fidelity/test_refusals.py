@@ -50,7 +50,7 @@ def taken(vendor: str, output: Output, request: Request) -> bool:
     return judged.response.status < 300
 
 
-@pytest.mark.parametrize("vendor", REGISTRY.vendors)
+@pytest.mark.parametrize("vendor", REGISTRY.formats)
 def test_nothing_is_accepted_and_then_refused(vendor: str) -> None:
     """A documented request with an odd value is rejected here or accepted by the vendor."""
     reads, output = INPUTS[vendor], OUTPUTS[vendor]

@@ -285,7 +285,7 @@ def test_plugins_are_listed() -> None:
     """``plugins`` shows each vendor's endpoints, documentation and package."""
     shown = gateway("plugins").stdout
     registry = load_plugins()
-    for vendor in registry.vendors:
+    for vendor in registry.formats:
         section = shown.partition(f"{vendor}\n")[2].partition("\n\n")[0]
         assert "input, output, sandbox" in section
         assert f"plugins.{vendor}" in section

@@ -15,6 +15,8 @@ from gateway.conditions.condition import Condition, Evaluation, deciding_part
 from gateway.conditions.syntax import CelSyntaxError, parse
 from gateway.conditions.variables import MOST, ConditionInput, VariableSet
 from gateway.event import Context, Event, Page, Product, Properties, Traits
+from gateway.explain.static_losses import full
+from gateway.mapping.losses import filled_fields
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ORDER = Event(
@@ -322,6 +324,25 @@ def test_the_deciding_part_is_identified(text: str, part: str) -> None:
     slots = VariableSet()
     condition = Condition(text, slots)
     assert deciding_part(condition, scene_of(condition, slots)) == part
+
+
+@pytest.mark.parametrize("path", [path for path, _ in filled_fields(full("track", "any"))])
+def test_every_field_of_the_event_can_be_asked_for(path: str) -> None:
+    """A condition about any field has types, whatever the field's own type is."""
+    if not path.startswith(("extra.", "context.")):
+        path = path.replace(".extra.", ".")
+    if "[]" in path:
+        field = f"p.{path.rpartition('.')[2]}"
+        text = f"event.properties.products.exists(p, has({field}) && {field} == {field})"
+    else:
+        text = f"has(event.{path}) && event.{path} == event.{path}"
+    assert not problems(text)
+
+
+def test_members_of_free_values_may_be_anything() -> None:
+    """A member of a free table or list may have any type, also if its key is in brackets."""
+    assert holds('event.properties.products.exists(p, p["tag"] == "new")')
+    assert holds("event.properties.pairs[0][1] == 2")
 
 
 def test_the_parser_agrees_with_the_cel_library() -> None:

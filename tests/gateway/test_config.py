@@ -264,12 +264,11 @@ def test_the_files_in_config_load_without_warnings(path: Path, tmp_path: Path) -
 
 
 def test_the_first_file_needs_no_environment() -> None:
-    """config/gateway.toml needs no variables, has every vendor, and listens on loopback."""
+    """config/gateway.toml needs no variables, has every format, and listens on loopback."""
     vendors = load_plugins()
     config = load(ROOT / "config/gateway.toml", vendors, {})
     assert config.server.address.loopback
-    assert set(config.sources) == set(vendors.inputs)
-    assert set(config.destinations) == set(vendors.outputs)
+    assert set(config.sources) == set(config.destinations) == set(vendors.formats)
     assert all(
         to.settings.url == f"http://127.0.0.1:9100/{to.vendor}"
         for to in config.destinations.values()

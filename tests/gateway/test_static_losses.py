@@ -83,7 +83,7 @@ def everything() -> tuple[Config, dict[str, tuple[str, ...]]]:
     return config, {one.destination: one.fields for one in static_losses(config, PLUGINS)}
 
 
-@pytest.mark.parametrize("vendor", PLUGINS.vendors)
+@pytest.mark.parametrize("vendor", PLUGINS.formats)
 def test_static_losses_occur_in_every_sample(vendor: str) -> None:
     """A field reported as lost is lost in every sample that has it, at every destination."""
     config, foretold = everything()

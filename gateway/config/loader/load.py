@@ -47,6 +47,7 @@ from gateway.config.types import NAME, address_problem
 from gateway.errors import ConfigError, PluginError
 from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.registry import PluginRegistry
+from gateway.plugin.settings import Settings
 from gateway.redact import Redactor
 from gateway.suggestions import did_you_mean
 
@@ -353,12 +354,19 @@ class _Reading:
         except ValidationError as error:
             self._report.findings(table, documented_keys(model) | documented_keys(Delivery), error)
             return None
+        self._warn(settings, table)
         if delivery is None:
             return None
         told = {key: getattr(delivery, key) for key in delivery.model_fields_set}
         destination = DestinationConfig(**told, settings=settings)
         check_headers(destination, table, self._registry, self._report)
         return self._egress.apply(destination, table)
+
+    def _warn(self, settings: Settings, table: str) -> None:
+        """Report what is probably a mistake in the vendor's settings."""
+        for path, what in settings.remarks():
+            *above, key = (str(one + 1) if isinstance(one, int) else one for one in path)
+            self._report.warning(".".join((table, *above)), key, what)
 
 
 class LoadedRedactor(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr
 
 from gateway.config.loader.report import ConfigReport
+from gateway.plugin.config_table import nested_model
 
 FILE = "file:"
 PUBLIC_KEYS = frozenset(
@@ -131,8 +132,24 @@ class ReferenceResolver:
         """Resolve the credentials in the *settings* of a destination, in place."""
         for name, field in model.model_fields.items():
             key = field.alias or name
-            if key in settings and is_secret(field.annotation):
+            if key not in settings:
+                continue
+            if is_secret(field.annotation):
                 settings[key] = self.secret(settings[key], table, key)
+            elif (inner := nested_model(field.annotation)) is not None:
+                settings[key] = self._within(settings[key], inner, f"{table}.{key}")
+
+    def _within(self, value: Any, model: type[BaseModel], table: str) -> Any:
+        """Return a nested table, or a list of them, with its credentials resolved."""
+        if isinstance(value, list):
+            return [
+                self._within(one, model, f"{table}.{number}")
+                for number, one in enumerate(value, start=1)
+            ]
+        if isinstance(value, dict):
+            value = dict(value)
+            self.secrets(value, model, table)
+        return value
 
 
 def _is_path(found: re.Match[str], value: str) -> bool:

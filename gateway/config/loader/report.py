@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway.config.docstrings import documented_keys
 from gateway.config.types import LISTS
 from gateway.errors import ConfigError
+from gateway.plugin.config_table import nested_model
 from gateway.suggestions import did_you_mean
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
@@ -34,7 +36,7 @@ class LineIndex:
         for number, line in enumerate(text.splitlines(), start=1):
             header = _HEADER.fullmatch(line)
             if header:
-                table = _QUOTES.sub("", header[2])
+                table = _numbered(_QUOTES.sub("", header[2]), arrays)
                 if header[1] == "[[":
                     arrays[table] += 1
                     table = f"{table}.{arrays[table]}"
@@ -52,6 +54,14 @@ class LineIndex:
         key = _QUOTES.sub("", key)
         below = self._found.get((f"{table}.{key}", "")) if key else None
         return self._found.get((table, key)) or below
+
+
+def _numbered(table: str, arrays: Mapping[str, int]) -> str:
+    """Return a table within the last member of an array of tables, with the member's number."""
+    for name, count in arrays.items():
+        if "." in name and table.startswith(f"{name}."):
+            return f"{name}.{count}{table[len(name) :]}"
+    return table
 
 
 RENAMED = {
@@ -147,9 +157,9 @@ class ConfigReport:
         if number and kind in self._members:
             file, own = self._members[kind][int(number) - 1]
             return file, file.lines.find(f"{kind}.{own}", key), f"{kind}.{own}"
-        for wanted in dict.fromkeys((key, key.partition(".")[0], "")):
+        for place, wanted in _places(table, key):
             for file in self._files:
-                if line := file.lines.exact(table, wanted):
+                if line := file.lines.exact(place, wanted):
                     return file, line, table
         return (self._files[0], None, table) if self._files else None
 
@@ -192,7 +202,11 @@ class ConfigReport:
             file, line, table = found
             order, where = file.number, f"{file.path}:{line}" if line else str(file.path)
         kind, _, number = table.partition(".")
-        header = f"[[{kind}]] #{number}" if kind in LISTS and number else f"[{table}]"
+        above, _, last = table.rpartition(".")
+        if kind in LISTS and number:
+            header = f"[[{kind}]] #{number}"
+        else:
+            header = f"[[{above}]] #{last}" if last.isdigit() and "." in above else f"[{table}]"
         place = f"{header} {key}".rstrip() if table else key
         notes.append(_Note((order, line or 0), f"{where}: {place}", what, table or key))
 
@@ -205,9 +219,26 @@ class ConfigReport:
             key = _key(one)
             if one["type"] == "missing" and key in suggested:
                 continue
+            if len(one["loc"]) > 1 and (below := _below(table, keys, one["loc"])):
+                self._nested(*below, one)
+                continue
             item = next((f"item {step + 1} " for step in one["loc"][1:] if type(step) is int), "")
             for sentence in _sentence(key, keys, one).split("\n"):
                 self.problem(table, key, item + sentence)
+
+    def _nested(
+        self,
+        table: str,
+        keys: Mapping[str, FieldInfo],
+        loc: tuple[int | str, ...],
+        found: ErrorDetails,
+    ) -> None:
+        """Report an error in a table of a table, at *loc* in it."""
+        inner = found.copy()
+        inner["loc"] = loc
+        key = _key(inner)
+        for sentence in _sentence(key, keys, inner).split("\n"):
+            self.problem(table, key, sentence)
 
     def sentences(self, keys: Mapping[str, FieldInfo], error: ValidationError) -> Iterator[str]:
         """Yield the errors that pydantic found in a nested table, whose allowed keys are *keys*."""
@@ -242,6 +273,16 @@ class ConfigReport:
         return text
 
 
+def _places(table: str, key: str) -> Iterator[tuple[str, str]]:
+    """Yield where a key may be written: in its table, or in the tables around it."""
+    yield from dict.fromkeys((table, wanted) for wanted in (key, key.partition(".")[0], ""))
+    while table.count(".") > 1:
+        table, _, last = table.rpartition(".")
+        if not last.isdigit():
+            yield table, last
+        yield table, ""
+
+
 class _File(NamedTuple):
     number: int
     path: Path
@@ -253,6 +294,26 @@ class _Note(NamedTuple):
     place: str
     what: str
     about: str
+
+
+def _below(
+    table: str, keys: Mapping[str, FieldInfo], loc: tuple[int | str, ...]
+) -> tuple[str, Mapping[str, FieldInfo], tuple[int | str, ...]] | None:
+    """Return the innermost table that *loc* leads to, its keys, and the rest of *loc*.
+
+    None if it leads to no table in *table*.
+    """
+    found = None
+    while loc and (field := keys.get(str(loc[0]))) is not None:
+        model = nested_model(field.annotation)
+        if model is None:
+            break
+        table, loc = f"{table}.{loc[0]}", loc[1:]
+        if loc and isinstance(loc[0], int):
+            table, loc = f"{table}.{loc[0] + 1}", loc[1:]
+        keys = documented_keys(model)
+        found = table, keys, loc
+    return found
 
 
 def _closest(word: str, known: Iterable[str]) -> str | None:

@@ -1,0 +1,487 @@
+"""Compile a template to a function that builds its value from an event.
+
+The structure of an expression (fields, literals, tables, lists, ``map``, ``filter``, ``? :``)
+becomes Python code, so that a value stays exactly as it came, and an event costs what a vendor's
+table does. What computes (operators, functions, ``exists``) is evaluated by the CEL library.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from gateway.conditions.analysis import ExpressionAnalysis
+from gateway.conditions.export import exported_fields, exporter
+from gateway.conditions.expression import Computation, Computed
+from gateway.conditions.syntax import CelNode
+from gateway.conditions.types import OWN_FUNCTIONS
+from gateway.conditions.variables import PREFIX, FieldReference, value_of
+from gateway.errors import Unrenderable
+from gateway.event import Event
+from gateway.event_fields import EventField, find_field, is_struct, make_reader
+from gateway.mapping.codecs import ISO8601
+from gateway.mapping.generated import define
+
+
+class FieldUse(NamedTuple):
+    """A field of the event that a template has in its value."""
+
+    wire: str
+    """The path in the value, such as ``items[].price``; ``x.*`` for free keys."""
+    event: str
+    """The path in the event, such as ``properties.products[].price``."""
+    exact: bool
+    """Whether it is copied; otherwise something is computed with it."""
+
+
+Analyses = Mapping[str, ExpressionAnalysis]
+"""The analyses of a template's expressions, by their texts without the mark."""
+
+
+def structural_parts(node: CelNode) -> Sequence[CelNode]:
+    """Return the parts of *node* whose values are copied into its own."""
+    parts = node.parts
+    if node.kind == "list" or (node.kind == "map" and _has_plain_keys(node)):
+        return parts[1::2] if node.kind == "map" else parts
+    if node.kind == "operator" and node.name == "?:":
+        return parts[1:]
+    if node.macro and node.name == "map":
+        return (parts[0], parts[-1])
+    return parts[:1] if node.macro and node.name == "filter" else ()
+
+
+def _has_plain_keys(node: CelNode) -> bool:
+    return all(key.kind == "literal" and isinstance(value_of(key), str) for key in node.parts[::2])
+
+
+def is_expression(raw: Any) -> bool:
+    """Return whether a value of the configuration is an expression."""
+    return isinstance(raw, str) and raw.startswith("=") and not raw.startswith("==")
+
+
+def expressions(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of each expression in a value of the configuration."""
+    if is_expression(raw):
+        yield path, raw[1:]
+    elif isinstance(raw, dict):
+        for key, one in raw.items():
+            yield from expressions(one, f"{path}.{key}".lstrip("."))
+    elif isinstance(raw, list):
+        for number, one in enumerate(raw, start=1):
+            yield from expressions(one, f"{path} item {number}".lstrip())
+
+
+def literal(raw: Any) -> Any:
+    """Return a value of the configuration without expressions, with ``=`` for ``==``."""
+    if isinstance(raw, str):
+        return raw[1:] if raw.startswith("==") else raw
+    if isinstance(raw, dict):
+        return {key: literal(one) for key, one in raw.items()}
+    return [literal(one) for one in raw] if isinstance(raw, list) else raw
+
+
+class _Reference(NamedTuple):
+    """A variable of the generated function with a value of the event, not yet for a payload."""
+
+    name: str
+    path: str
+    """Its path in the event."""
+    exact: bool = True
+    """Whether it is all that is at this path."""
+    struct: type | None = None
+    many: bool = False
+    """Whether it is a list of *struct*."""
+    kinds: frozenset[type] = frozenset()
+    """Classes of a plain value; empty if they are not known."""
+
+
+class _Scope(NamedTuple):
+    """The expression that is being compiled, and the variables of its comprehensions."""
+
+    text: str
+    analysis: ExpressionAnalysis
+    bound: Mapping[str, _Reference]
+
+    def use_at(self, node: CelNode) -> FieldReference | None:
+        """Return the use of a field that *node* is."""
+        place = (node.start, node.end)
+        return next((use for use in self.analysis.uses if (use.start, use.end) == place), None)
+
+
+class TemplateCompiler:
+    """Compiles one template.
+
+    Args:
+        analyses: of its expressions; none has a problem.
+
+    Attributes:
+        uses: the fields that it has used so far.
+    """
+
+    def __init__(self, analyses: Analyses) -> None:
+        self.uses: list[FieldUse] = []
+        self._analyses = analyses
+        self._lines: list[str] = []
+        self._depth = 1
+        self._numbers = itertools.count(1)
+        self._names: dict[str, Any] = {
+            "iso": ISO8601.encode, "member": _member, "item": _item,
+            "members": _members, "as_table": _as_table,
+        }  # fmt: skip
+
+    def function(self, raw: Any) -> Callable[[Event], Any]:
+        """Return the function that builds the value of *raw* from an event."""
+        result = self._value(raw, "")
+        lines = ["def build(event):", *self._lines, f"    return {result}"]
+        built: Callable[[Event], Any] = define("build", lines, self._names, "template")
+        return built
+
+    def _emit(self, line: str) -> None:
+        self._lines.append("    " * self._depth + line)
+
+    def _assign(self, code: str) -> str:
+        name = f"v{next(self._numbers)}"
+        self._emit(f"{name} = {code}")
+        return name
+
+    def _keep(self, value: Any) -> str:
+        """Return the name of a value from outside."""
+        name = f"k{next(self._numbers)}"
+        self._names[name] = value
+        return name
+
+    def _value(self, raw: Any, path: str) -> str:
+        """Return the variable with the value of a part of the configuration."""
+        if is_expression(raw):
+            text = raw[1:]
+            analysis = self._analyses[text]
+            if analysis.node is None:
+                raise ValueError(f"{text} is no expression")
+            return self._node(analysis.node, _Scope(text, analysis, {}), path)
+        if not any(expressions(raw)):
+            return self._keep(literal(raw))
+        if isinstance(raw, dict):
+            return self._table(
+                (key, partial(self._value, one, f"{path}.{key}".lstrip(".")))
+                for key, one in raw.items()
+            )
+        return self._items(partial(self._value, one, f"{path}[]") for one in raw)
+
+    def _table(self, pairs: Iterable[tuple[str, Callable[[], str]]]) -> str:
+        table = self._assign("{}")
+        for key, make in pairs:
+            value = make()
+            if value[0] == "k":
+                self._emit(f"{table}[{key!r}] = {value}")
+            else:
+                self._emit(f"if {value} is not None: {table}[{key!r}] = {value}")
+        return table
+
+    def _items(self, makes: Iterable[Callable[[], str]]) -> str:
+        items = self._assign("[]")
+        for make in makes:
+            value = make()
+            self._emit(f"if {value} is not None: {items}.append({value})")
+        return items
+
+    def _node(self, node: CelNode, scope: _Scope, path: str) -> str:
+        """Return the variable with the value of a part of an expression."""
+        reference = self._reference(node, scope)
+        if reference is not None:
+            return self._exported(reference, path)
+        parts = node.parts
+        match node.kind:
+            case "literal":
+                return self._keep(value_of(node))
+            case "list":
+                return self._items(partial(self._node, one, scope, f"{path}[]") for one in parts)
+            case "map" if _has_plain_keys(node):
+                pairs = zip(map(value_of, parts[::2]), parts[1::2], strict=True)
+                return self._table(
+                    (key, partial(self._node, one, scope, f"{path}.{key}".lstrip(".")))
+                    for key, one in pairs
+                )
+            case "operator" if node.name == "?:":
+                return self._choice(node, scope, path)
+        if node.macro and node.name in {"map", "filter"}:
+            return self._loop(node, scope, path)
+        if node.kind == "call" and node.name == "has":
+            return self._argument(node, scope, None)
+        if _is_own(node):
+            return self._own(node, scope, path)
+        return self._computed(node, scope, path)
+
+    def _choice(self, node: CelNode, scope: _Scope, path: str) -> str:
+        condition, *choices = node.parts
+        decided = self._decided(condition, scope)
+        result = self._assign("None")
+        for outcome, chosen in zip(("True", "False"), choices, strict=True):
+            self._emit(f"if {decided} is {outcome}:")
+            self._depth += 1
+            self._emit(f"{result} = {self._node(chosen, scope, path)}")
+            self._depth -= 1
+        return result
+
+    def _decided(self, node: CelNode, scope: _Scope) -> str:
+        """Return the variable with the result of a condition, which is not in the payload."""
+        if node.kind == "call" and node.name == "has":
+            return self._argument(node, scope, None)
+        return self._computed(node, scope, None)
+
+    def _loop(self, node: CelNode, scope: _Scope, path: str) -> str:
+        """Compile ``LIST.map(x, VALUE)``, ``LIST.map(x, CONDITION, VALUE)``, ``LIST.filter(…)``."""
+        over, name, *rest = node.parts
+        members = self._list(over, scope)
+        result = self._assign(f"None if {members.name} is None else []")
+        one = f"v{next(self._numbers)}"
+        self._emit(f"for {one} in {members.name} or ():")
+        self._depth += 1
+        held = members._replace(name=one, many=False, path=f"{members.path}[]")
+        inner = scope._replace(bound={**scope.bound, name.name: held})
+        if node.name == "filter" or len(rest) == 2:  # noqa: PLR2004 - a condition and a value
+            decided = self._decided(rest[0], inner)
+            self._emit(f"if {decided} is not True: continue")
+        if node.name == "map":
+            value = self._node(rest[-1], inner, f"{path}[]")
+        else:
+            value = self._exported(held, f"{path}[]")
+        self._emit(f"if {value} is not None: {result}.append({value})")
+        self._depth -= 1
+        return result
+
+    def _list(self, node: CelNode, scope: _Scope) -> _Reference:
+        """Return the members that a comprehension runs over."""
+        reference = self._reference(node, scope)
+        if reference is not None and reference.many:
+            return reference
+        if reference is not None:
+            name = self._assign(f"members({reference.name})")
+            return reference._replace(name=name, exact=False)
+        if node.macro and node.name == "filter":
+            return self._filtered(node, scope)
+        return _Reference(self._node(node, scope, ""), "", exact=False)
+
+    def _filtered(self, node: CelNode, scope: _Scope) -> _Reference:
+        """Return the members of a list for which a condition holds, as they are in the event."""
+        over, name, condition = node.parts
+        members = self._list(over, scope)
+        result = self._assign(f"None if {members.name} is None else []")
+        one = f"v{next(self._numbers)}"
+        self._emit(f"for {one} in {members.name} or ():")
+        self._depth += 1
+        held = members._replace(name=one, many=False, path=f"{members.path}[]")
+        inner = scope._replace(bound={**scope.bound, name.name: held})
+        decided = self._decided(condition, inner)
+        self._emit(f"if {decided} is True: {result}.append({one})")
+        self._depth -= 1
+        return members._replace(name=result)
+
+    def _reference(self, node: CelNode, scope: _Scope) -> _Reference | None:
+        """Return the value of the event that *node* is; None if it is anything else."""
+        use = scope.use_at(node)
+        if use is not None:
+            return None if use.has else self._field(use.field)
+        if node.kind == "name":
+            return scope.bound.get(node.name)
+        if node.kind not in {"member", "index"}:
+            return None
+        key: Any = node.name if node.kind == "member" else None
+        if node.kind == "index" and node.parts[1].kind == "literal":
+            key = value_of(node.parts[1])
+        inner = None if key is None else self._reference(node.parts[0], scope)
+        if inner is None:
+            return None
+        if isinstance(key, int):
+            name = self._assign(f"item({inner.name}, {key})")
+            return inner._replace(name=name, path=f"{inner.path}[{key}]", many=False)
+        return self._member_of(inner, str(key))
+
+    def _member_of(self, inner: _Reference, key: str) -> _Reference:
+        if inner.struct is None or inner.many:
+            name = self._assign(f"member({inner.name}, {key!r})")
+            return _Reference(name, inner.path, exact=False)
+        there = "" if inner.path.endswith("[]") else f"None if {inner.name} is None else "
+        if key in _struct_fields(inner.struct) and key != "extra":
+            return _Reference(self._assign(f"{there}{inner.name}.{key}"), f"{inner.path}.{key}")
+        name = self._assign(f"{there}{inner.name}.extra.get({key!r})")
+        return _Reference(name, f"{inner.path}.extra.{key}")
+
+    def _field(self, field: EventField) -> _Reference:
+        if not field.names:
+            return _Reference("event", "", struct=Event)
+        names, free = field.names, field.free
+        typed, own = names[: len(names) - free], names[len(names) - free :]
+        if not free:
+            code = f"event.{field.path}"
+            many = field.struct is not None and list in field.classes
+            name = self._assign(f"{code} or None" if many else code)
+            return _Reference(name, field.path, struct=field.struct, many=many, kinds=field.classes)
+        struct = find_field(typed).struct
+        if struct is not None and free == 1:
+            name = self._assign(f"event.{'.'.join(typed)}.extra.get({own[0]!r})")
+        else:
+            name = self._assign(f"{self._keep(make_reader(field))}(event)")
+        keyed = struct is not None or typed[-1] in {"extra", "consent"}
+        path = (*typed, *(("extra",) if struct else ()), *(own[:1] if keyed else ()))
+        return _Reference(name, ".".join(path), exact=keyed and free == 1)
+
+    def _exported(self, reference: _Reference, path: str) -> str:
+        """Return the variable with the value of *reference* for a payload, and note its use."""
+        name = reference.name
+        if reference.struct is not None:
+            self.uses += _leaves(reference, path)
+            export = self._keep(exporter(reference.struct))
+            if reference.many:
+                return self._assign(f"{name} and [{export}(one) for one in {name}]")
+            return self._assign(f"None if {name} is None else {export}({name}) or None")
+        if reference.path:
+            self.uses.append(FieldUse(path, reference.path, reference.exact))
+        if datetime in reference.kinds:
+            return self._assign(f"None if {name} is None else iso({name})")
+        return self._assign(f"as_table({name})") if reference.kinds == {dict} else name
+
+    def _computed(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Return the variable with what the library computes for *node*.
+
+        Args:
+            node: a part of the expression.
+            scope: the expression.
+            path: where the result is in the payload; None if it is not in it.
+        """
+        places = list(self._variables(node, scope))
+        known: dict[str, str] = {}
+        text, at = "", node.start
+        for start, end, _ in places:
+            name = known.setdefault(scope.text[start:end], f"{PREFIX}{len(known)}")
+            text, at = f"{text}{scope.text[at:start]} {name} ", end
+        text += scope.text[at : node.end]
+        arguments = {scope.text[start:end]: part for start, end, part in places}
+        values = [self._argument(part, scope, path) for part in arguments.values()]
+        lenient = any(part.macro or part.name in _LENIENT for part in node.walk())
+        computation = Computation(
+            text, list(known.values()), scope.analysis.widest, strict=not lenient
+        )
+        said = scope.text[node.start : node.end]
+        if not places:
+            found = computation()
+            if found.error:
+                raise ValueError(f"{said}: {found.error}")
+            return self._keep(found.value)
+        computed = self._keep(_checked(computation, said))
+        return self._assign(f"{computed}({', '.join(values)})")
+
+    def _variables(self, node: CelNode, scope: _Scope) -> Iterator[tuple[int, int, CelNode]]:
+        """Yield the parts of *node* that are values of the event, with where they stand."""
+        has = node.kind == "call" and node.name == "has"
+        rooted = _root(node.parts[0] if has else node) in scope.bound
+        if scope.use_at(node) is not None or rooted or _is_own(node):
+            yield node.start, node.end, node
+        else:
+            for part in node.parts:
+                yield from self._variables(part, scope)
+
+    def _own(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Compile a call of one of the gateway's own functions."""
+        function = OWN_FUNCTIONS[node.name]
+        value = self._argument(node.parts[0], scope, path)
+        said = scope.text[node.start : node.end]
+        return self._assign(f"{self._keep(_applied(function.compute, said))}({value})")
+
+    def _argument(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        use = scope.use_at(node)
+        if node.kind == "call" and node.name == "has":
+            field = self._field(use.field) if use else self._reference(node.parts[0], scope)
+            name = "None" if field is None else field.name
+            return self._assign(f"{name} is not None")
+        if _is_own(node):
+            return self._own(node, scope, path)
+        reference = self._reference(node, scope)
+        if reference is None:
+            return self._computed(node, scope, path)
+        if path is not None and reference.path:
+            self.uses.append(FieldUse(path, reference.path, exact=False))
+        return reference.name
+
+
+_LENIENT = frozenset({"&&", "||", "?:", "has"})
+"""Operators that may have a result although a value is missing."""
+
+
+def _struct_fields(struct: type) -> frozenset[str]:
+    """Return the names of the fields of a struct class."""
+    return frozenset(get_type_hints(struct))
+
+
+def _is_own(node: CelNode) -> bool:
+    return node.kind == "call" and not node.method and node.name in OWN_FUNCTIONS
+
+
+def _applied(function: Callable[[Any], Any], text: str) -> Callable[[Any], Any]:
+    """Return *function* for values that may be missing, or of another type than it takes."""
+
+    def apply(value: Any) -> Any:
+        try:
+            return None if value is None else function(value)
+        except TypeError as error:
+            raise Unrenderable(f"cannot compute {text}: {error}") from error
+
+    return apply
+
+
+def _root(node: CelNode) -> str:
+    """Return the name at which a chain of members begins; empty if it is no such chain."""
+    while node.kind == "member" or (node.kind == "index" and node.parts[1].kind == "literal"):
+        node = node.parts[0]
+    return node.name if node.kind == "name" else ""
+
+
+def _checked(computation: Computation, text: str) -> Callable[..., Any]:
+    """Return a function with the value of *computation*, which raises where it fails."""
+
+    def compute(*values: Any) -> Any:
+        found: Computed = computation(*values)
+        if found.error:
+            raise Unrenderable(f"cannot compute {text}: {found.error}")
+        return found.value
+
+    return compute
+
+
+def _leaves(reference: _Reference, wire: str) -> Iterator[FieldUse]:
+    """Yield every field of a struct that is in the payload as a whole."""
+    mark = "[]" if reference.many else ""
+    yield from _fields_of(reference.struct, f"{wire}{mark}", f"{reference.path}{mark}")
+
+
+def _fields_of(struct: Any, wire: str, path: str) -> Iterator[FieldUse]:
+    if "extra" in _struct_fields(struct) and struct is not Event:
+        yield FieldUse(f"{wire}.*".lstrip("."), f"{path}.extra".lstrip("."), exact=True)
+    for name, here in exported_fields(struct):
+        below, inner = f"{wire}.{name}".lstrip("."), f"{path}.{name}".lstrip(".")
+        if name == "consent":
+            yield FieldUse(f"{below}.*", inner, exact=True)
+        elif get_origin(here) is tuple:
+            yield from _fields_of(get_args(here)[0], f"{below}[]", f"{inner}[]")
+        elif is_struct(here):
+            yield from _fields_of(here, below, inner)
+        else:
+            yield FieldUse(below, inner, exact=True)
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _item(value: Any, index: int) -> Any:
+    return value[index] if isinstance(value, tuple | list) and 0 <= index < len(value) else None
+
+
+def _members(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return value
+    return list(value) if isinstance(value, Mapping) else None
+
+
+def _as_table(value: Any) -> Any:
+    return dict(value) if value else None

@@ -1,0 +1,17 @@
+"""Any HTTP API, described by the configuration (RFC 9110)."""
+
+from gateway.plugin import hookimpl
+from plugins.http.output import HttpOutput
+from plugins.http.sandbox import HttpSandbox
+
+
+@hookimpl
+def register_outputs() -> list[type[HttpOutput]]:
+    """Offer the output."""
+    return [HttpOutput]
+
+
+@hookimpl
+def register_sandboxes() -> list[type[HttpSandbox]]:
+    """Offer the emulated server."""
+    return [HttpSandbox]

@@ -1,0 +1,212 @@
+"""How requests are authorised: fixed credentials, signatures, and OAuth 2 tokens."""
+
+import base64
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import Field, model_validator
+
+from gateway.plugin import (
+    AccessToken,
+    Authorization,
+    ConfigTable,
+    Request,
+    Response,
+    Secret,
+    TextExpression,
+    as_basic,
+    envelope,
+)
+
+FORM = "application/x-www-form-urlencoded"
+LIFETIME = 300.0
+"""Seconds for which a token is used if the server does not say how long it is valid."""
+UNIX = {"s": 1, "ms": 1000}
+
+
+class SignedText(TextExpression):
+    """What is signed."""
+
+    names = dict.fromkeys(("timestamp", "body", "method", "path"), str)
+
+
+class SignatureText(TextExpression):
+    """The value of the header with the signature."""
+
+    names = dict.fromkeys(("timestamp", "signature"), str)
+
+
+class BasicLogin(ConfigTable):
+    """User and password of HTTP Basic authentication (RFC 7617)."""
+
+    user: Secret
+    """The user, or a key that stands in its place."""
+    password: Secret = Secret("")
+    """The password; empty for vendors that take a key as the user."""
+
+
+class HmacSignature(ConfigTable):
+    """A signature of each request, made with a shared secret (RFC 2104)."""
+
+    secret: Secret
+    """The shared secret."""
+    header: str
+    """The header with the signature, such as `"x-signature"`."""
+    algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
+    """The hash function."""
+    payload: SignedText = SignedText("body")
+    """What is signed: an expression over `timestamp`, `body`, `method` and `path` (with its query),
+    all of them text, such as `"=timestamp + '.' + body"`."""
+    value: SignatureText = SignatureText("signature")
+    """The header's value: an expression over `timestamp` and `signature`, such as
+    `"='t=' + timestamp + ',v1=' + signature"`."""
+    encoding: Literal["hex", "base64"] = "hex"
+    """How the signature is written."""
+    timestamp: Literal["s", "ms"] = "s"
+    """The unit of `timestamp`: seconds or milliseconds since 1970."""
+    timestamp_header: str = ""
+    """A header that has the `timestamp`; none by default."""
+
+
+class ClientCredentials(ConfigTable):
+    """OAuth 2 with the client credentials grant (RFC 6749, section 4.4)."""
+
+    token_url: str = Field(pattern=r"^https?://[^/?#\s]+\S*$")
+    """The URL of the token endpoint."""
+    client_id: str
+    """The client's id."""
+    client_secret: Secret
+    """The client's secret."""
+    scope: str = ""
+    """The scopes, separated by spaces."""
+    parameters: Mapping[str, str] = Field(default={})
+    """Further parameters of the token request, such as `{ audience = "https://api.example" }`."""
+    client_authentication: Literal["basic", "body"] = "basic"
+    """Where the token endpoint gets id and secret: in a Basic header, or in the body."""
+
+
+class AuthTable(ConfigTable):
+    """How requests prove who sends them. Keys may be combined as far as they do not collide."""
+
+    bearer: Secret | None = None
+    """A token for the `authorization` header: `Bearer …`."""
+    basic: BasicLogin | None = None
+    """User and password for the `authorization` header."""
+    header: Mapping[str, Secret] = Field(default={})
+    """Headers with credentials, such as `{ x-api-key = "${CRM_KEY}" }`."""
+    query: Mapping[str, Secret] = Field(default={})
+    """Credentials in the query, such as `{ api_secret = "${SECRET}" }`."""
+    body: Mapping[str, Secret] = Field(default={})
+    """Credentials in the body, such as `{ api_key = "${KEY}" }`; the body must be a table."""
+    hmac: HmacSignature | None = None
+    """A signature of each request."""
+    oauth2: ClientCredentials | None = None
+    """Access tokens, which the gateway fetches, keeps and renews."""
+
+    @model_validator(mode="after")
+    def _one_of_a_kind(self) -> "AuthTable":
+        named = {"bearer": self.bearer, "basic": self.basic, "oauth2": self.oauth2}
+        given = [name for name, one in named.items() if one is not None]
+        if len(given) > 1:
+            raise ValueError(f"has {' and '.join(given)}, which set the same header; keep one")
+        if self.hmac is not None and self.oauth2 is not None:
+            raise ValueError("has hmac and oauth2; keep one of them")
+        return self
+
+    def fixed_headers(self) -> dict[str, str]:
+        """Return the headers that are the same for all requests; names are lower-case."""
+        found = {name.lower(): value.get_secret_value() for name, value in self.header.items()}
+        if self.bearer is not None:
+            found["authorization"] = f"Bearer {self.bearer.get_secret_value()}"
+        if self.basic is not None:
+            user, password = self.basic.user, self.basic.password
+            found["authorization"] = as_basic(user.get_secret_value(), password.get_secret_value())
+        return found
+
+    def authorization(self) -> Authorization | None:
+        """Return what each attempt needs anew; None if nothing."""
+        if self.hmac is not None:
+            return Signatures(self.hmac)
+        return AccessTokens(self.oauth2) if self.oauth2 is not None else None
+
+
+class Signatures(Authorization):
+    """Signs each request when it is sent."""
+
+    def __init__(self, config: HmacSignature) -> None:
+        self._config = config
+        self._secret = config.secret.get_secret_value().encode()
+
+    def headers(self, request: Request, now: datetime, token: str) -> Mapping[str, str]:  # noqa: ARG002 - there are no tokens
+        """Return the header with the signature, and that with the time if there is one."""
+        config = self._config
+        timestamp = str(int(now.timestamp() * UNIX[config.timestamp]))
+        parts = urlsplit(request.url)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        signed: bytes = request.body
+        if config.payload.text != "body":
+            known = {
+                "timestamp": timestamp,
+                "body": request.body.decode("utf-8", "replace"),
+                "method": request.method,
+                "path": path,
+            }
+            signed = _text(config.payload, known).encode()
+        digest = hmac.new(self._secret, signed, config.algorithm).digest()
+        written = digest.hex() if config.encoding == "hex" else base64.b64encode(digest).decode()
+        value = _text(config.value, {"timestamp": timestamp, "signature": written})
+        timed = {config.timestamp_header.lower(): timestamp} if config.timestamp_header else {}
+        return {config.header.lower(): value, **timed}
+
+
+def _text(expression: TextExpression, known: Mapping[str, str]) -> str:
+    found = expression.compute(known)
+    if found.error:
+        raise ValueError(f"{expression.text}: {found.error}")
+    return str(found.value)
+
+
+class AccessTokens(Authorization):
+    """Gets tokens by the client credentials grant."""
+
+    def __init__(self, config: ClientCredentials) -> None:
+        self._config = config
+
+    def token_request(self) -> Request:
+        """Return the token request (RFC 6749, section 4.4.2)."""
+        config = self._config
+        secret = config.client_secret.get_secret_value()
+        fields: dict[str, Any] = {"grant_type": "client_credentials", **config.parameters}
+        if config.scope:
+            fields["scope"] = config.scope
+        headers = {"content-type": FORM, "accept": "application/json"}
+        if config.client_authentication == "basic":
+            encoded = [urlencode({"": one})[1:] for one in (config.client_id, secret)]
+            headers["authorization"] = as_basic(*encoded)
+        else:
+            fields |= {"client_id": config.client_id, "client_secret": secret}
+        return Request(
+            method="POST", url=config.token_url, headers=headers, body=urlencode(fields).encode()
+        )
+
+    def read_token(self, response: Response) -> AccessToken:
+        """Return the token (RFC 6749, section 5.1).
+
+        Raises:
+            ValueError: the server refuses, or its response has no token.
+        """
+        said = envelope(response)
+        value, lifetime = said.get("access_token"), said.get("expires_in", LIFETIME)
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"HTTP {response.status} from {self._config.token_url}")
+        try:
+            return AccessToken(value, max(1.0, float(lifetime)))
+        except (TypeError, ValueError):
+            return AccessToken(value, LIFETIME)
+
+    def headers(self, request: Request, now: datetime, token: str) -> Mapping[str, str]:  # noqa: ARG002 - it depends on the token alone
+        """Return the header with the token (RFC 6750, section 2.1)."""
+        return {"authorization": f"Bearer {token}"}

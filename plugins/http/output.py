@@ -1,0 +1,152 @@
+"""The http output: sends events to any API, as the configuration describes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from gateway.plugin import (
+    Declined,
+    Delivered,
+    Event,
+    FirstMatch,
+    Loss,
+    OutgoingCall,
+    Output,
+    Refused,
+    Request,
+    Response,
+    RetryLater,
+    Unrenderable,
+    Verdict,
+    loads,
+    text_of,
+    verdict_by_status,
+    wait_of,
+)
+from plugins.http.requests import RequestBuilder, RequestTable
+from plugins.http.settings import HttpSettings, ResponseCondition
+
+LIMITED = 429
+QUOTED = 200
+"""Characters of a body that a reason quotes."""
+
+
+class HttpOutput(Output):
+    """Sends each event by the first of the configured requests whose condition holds."""
+
+    name = "http"
+    docs = "https://www.rfc-editor.org/rfc/rfc9110"
+    endpoints = {}  # noqa: RUF012 - the configuration describes them
+    configured = True
+    account = frozenset({"url"})
+    Config = HttpSettings
+    config: HttpSettings
+
+    def __init__(self, config: HttpSettings) -> None:
+        super().__init__(config)
+        self.batch_size = config.batch_size
+        self.authorization = config.auth.authorization()
+        self._match = FirstMatch([request.when for request in config.requests])
+        self._builders = [
+            RequestBuilder(
+                request, f"requests {number}", config.url, config.auth, config.batch_bytes
+            )
+            for number, request in enumerate(config.requests, start=1)
+        ]
+        self._judges = bool(config.delivered or config.retry or config.refused)
+        self.judges_whole_response = self._judges
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the fixed credentials in headers."""
+        return self.config.auth.fixed_headers()
+
+    def select(self, event: Event) -> OutgoingCall | Declined:
+        """Return the call for *event*: the first request whose condition holds.
+
+        Raises:
+            Unrenderable: a condition cannot be evaluated.
+        """
+        builder = self._builder(event)
+        if isinstance(builder, Declined):
+            return builder
+        return OutgoingCall(builder.endpoint, builder.table, event)
+
+    def _builder(self, event: Event) -> RequestBuilder | Declined:
+        try:
+            index = self._match.index(event)
+        except ValueError as error:
+            raise Unrenderable(f"requests, when: {error}") from error
+        if index is not None:
+            return self._builders[index]
+        article = "an" if event.type in {"identify", "alias"} else "a"
+        what = repr(event.name) if event.type == "track" else f"{article} {event.type} call"
+        return Declined(f"the destination has no request for {what}")
+
+    def render(self, event: Event) -> Request | Declined:
+        """Return the request that delivers *event*.
+
+        Raises:
+            Unrenderable: an expression fails, or a value cannot be written.
+        """
+        builder = self._builder(event)
+        return builder if isinstance(builder, Declined) else builder.build(event)
+
+    def merge(self, request: Request, further: Request) -> Request | None:
+        """Return one request with the events of both, where the configuration has batches."""
+        found = (builder.join(request, further) for builder in self._builders)
+        return next((one for one in found if one is not None), None)
+
+    def forward(self, request: Request) -> Request | None:  # noqa: ARG002 - formats differ
+        """Return nothing: what one configuration reads, another one need not write."""
+        return None
+
+    def losses(self, event: Event) -> list[Loss]:
+        """Return the fields of *event* that no expression uses, or that one only computes with."""
+        call = self.select(event)
+        if isinstance(call, Declined) or not isinstance(call.table, RequestTable):
+            return []
+        return list(call.table.losses(event))
+
+    def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
+        """Judge by the configured conditions, then by the status."""
+        usual = verdict_by_status(response, now)
+        if not self._judges:
+            return usual
+        known = _known(response)
+        delivered = self.config.delivered
+        if delivered is not None and delivered.holds(known):
+            return Delivered()
+        if _holds(self.config.refused, known):
+            return Refused(_reason(response, "refused"))
+        if _holds(self.config.retry, known):
+            cause = "limit" if response.status == LIMITED else "server"
+            after = wait_of(response.headers.get("retry-after", ""))
+            return RetryLater(_reason(response, "retry"), after, cause)
+        if delivered is not None and isinstance(usual, Delivered):
+            return Refused(f"{_quoted(response)}: delivered = {delivered.text!r} does not hold")
+        return usual
+
+
+def _holds(condition: ResponseCondition | None, known: Mapping[str, Any]) -> bool:
+    return condition is not None and condition.holds(known)
+
+
+def _known(response: Response) -> dict[str, Any]:
+    """Return a response for conditions; a body that is no JSON is text."""
+    try:
+        body = loads(response.body)
+    except orjson.JSONDecodeError:
+        body = text_of(response.body)
+    headers = {name.lower(): text for name, text in response.headers.items()}
+    return {"status": response.status, "headers": headers, "body": body}
+
+
+def _reason(response: Response, key: str) -> str:
+    return f"{_quoted(response)} ({key} holds)"
+
+
+def _quoted(response: Response) -> str:
+    said = response.body[:QUOTED].decode("utf-8", "replace")
+    return f"HTTP {response.status}: {said}" if said else f"HTTP {response.status}"

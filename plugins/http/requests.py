@@ -1,0 +1,241 @@
+"""Build the requests that a configuration describes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypedDict
+from urllib.parse import quote, urlencode
+
+import orjson
+from msgspec.structs import replace
+
+from gateway.plugin import (
+    NEVER_LOST,
+    Event,
+    Loss,
+    Request,
+    Row,
+    Table,
+    Template,
+    Unrenderable,
+    dumps,
+    fill_path,
+    filled_fields,
+    merge_lists,
+)
+from plugins.http.credentials import FORM, AuthTable
+from plugins.http.settings import HttpRequest
+
+TYPES = {"json": "application/json", "form": FORM, "ndjson": "application/x-ndjson"}
+"""Content types by encoding."""
+
+
+UNUSED = "no expression of the request uses it"
+COMPUTED = "only what is computed from it is sent,"
+
+
+class AnyBody(TypedDict):
+    """A body whose keys are in the configuration."""
+
+
+class RequestTable(Table):
+    """What one of the requests writes of an event: the fields that its expressions use.
+
+    Args:
+        request: as configured.
+    """
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(AnyBody, ())
+        parts = ("body", request.body), ("query", request.query), ("headers", request.headers)
+        uses = [(name, use) for name, part in parts if part is not None for use in part.uses]
+        uses += [("path", use) for use in request.path.uses]
+        self._rows = tuple(
+            Row(use.wire if part == "body" else f"{part}.{use.wire}".rstrip("."), use.event)
+            for part, use in uses
+        )
+        self._exact = {use.event for _, use in uses if use.exact}
+        self._places = {row.event: row.wire for row in self._rows}
+
+    def said(self, event: Event) -> Sequence[Row]:  # noqa: ARG002 - it is the same for all events
+        """Return the fields that the request has, each with its place."""
+        return self._rows
+
+    def flat(self) -> Iterator[Row]:
+        """Yield the fields that the request has, each with its place."""
+        yield from self._rows
+
+    def losses(self, event: Event) -> Iterator[Loss]:
+        """Yield the fields of *event* that the request lacks, or only computes with."""
+        first = {path.replace("[0]", "[]") for path in self._exact if "[0]" in path}
+        for path, value in filled_fields(event):
+            if path in NEVER_LOST or path.startswith("extra."):
+                continue
+            if {path, _holder(path)} & self._exact or path in first:
+                continue
+            place = self._places.get(path) or self._places.get(path.replace("[]", "[0]"))
+            how = "lost" if place is None else "coerced"
+            yield Loss(path, how, value, f"{COMPUTED} at {place}" if place else UNUSED)
+        several = event.properties.products[1:]
+        if several and first and not any("products[]" in path for path in self._exact):
+            yield Loss("properties.products[1:]", "lost", several)
+
+
+def _holder(path: str) -> str:
+    """Return the mapping that has the free key at *path*; empty if it is no free key."""
+    head, mark, _ = path.partition(".extra.")
+    if mark:
+        return f"{head}.extra"
+    return "consent" if path.startswith("consent.") else ""
+
+
+class RequestBuilder:
+    """Builds the requests of one entry of ``requests``.
+
+    Args:
+        request: as configured.
+        label: names it in messages.
+        url: scheme and host, and the prefix of its path.
+        auth: the credentials of the destination.
+        batch_bytes: the largest body of a request with several events.
+    """
+
+    def __init__(
+        self, request: HttpRequest, label: str, url: str, auth: AuthTable, batch_bytes: int
+    ) -> None:
+        self.config = request
+        self.table = RequestTable(request)
+        self.endpoint = f"{request.method} {_documented(request.path)}"
+        self._label = label
+        self._base = url.rstrip("/")
+        self._batch_bytes = batch_bytes
+        self._envelope = {name: one.get_secret_value() for name, one in auth.body.items()}
+        self._credentials = {name: one.get_secret_value() for name, one in auth.query.items()}
+        body = request.body is not None or bool(self._envelope)
+        kind = {"content-type": TYPES[request.encoding]} if body else {}
+        self._has_body = body
+        self._headers = {**kind, **auth.fixed_headers()}
+
+    def build(self, event: Event) -> Request:
+        """Return the request of *event*.
+
+        Raises:
+            Unrenderable: a value cannot be written, or one that the path needs is missing.
+        """
+        return Request(
+            method=self.config.method,
+            url=self._fixed_url or self._url(event),
+            headers=self._fixed_headers or self._with_headers(event),
+            body=self._body(event) if self._has_body else b"",
+        )
+
+    @cached_property
+    def _fixed_url(self) -> str:
+        """Return the URL if it is the same for all events; else nothing."""
+        path, query = self.config.path, self.config.query
+        fixed = path.constant and (query is None or query.constant)
+        return self._url(_NOBODY) if fixed else ""
+
+    @cached_property
+    def _fixed_headers(self) -> Mapping[str, str]:
+        """Return the headers if they are the same for all events; else nothing."""
+        headers = self.config.headers
+        return self._with_headers(_NOBODY) if headers is None or headers.constant else {}
+
+    def _url(self, event: Event) -> str:
+        path = self._value(self.config.path, "path", event)
+        if isinstance(path, list):
+            path = self._joined(path)
+        query = self._value(self.config.query, "query", event) or {}
+        fields = [
+            (name, text)
+            for name, value in {**query, **self._credentials}.items()
+            for text in self._texts(value, f"query.{name}")
+        ]
+        asked = urlencode(fields, quote_via=quote)
+        return f"{self._base}{path}?{asked}" if asked else f"{self._base}{path}"
+
+    def _joined(self, segments: Sequence[Any]) -> str:
+        if len(segments) != len(self.config.path.raw):
+            raise Unrenderable(f"{self._label}.path: a value that it needs is missing")
+        texts = [_text(one) for one in segments]
+        named = {f"segment_{number}": text for number, text in enumerate(texts)}
+        try:
+            return fill_path("".join(f"/{{{name}}}" for name in named), named)
+        except Unrenderable as error:
+            raise Unrenderable(f"{self._label}.path: {error}") from error
+
+    def _with_headers(self, event: Event) -> Mapping[str, str]:
+        own = self._value(self.config.headers, "headers", event) or {}
+        found = dict(self._headers)
+        for name, value in own.items():
+            text = ", ".join(self._texts(value, f"headers.{name}"))
+            if any(ord(one) < ord(" ") or one == "\x7f" for one in text):
+                raise Unrenderable(f"{self._label}.headers.{name}: has a control character")
+            found[name.lower()] = text
+        return found
+
+    def _texts(self, value: Any, place: str) -> Iterator[str]:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, dict | list | tuple):
+                raise Unrenderable(f"{self._label}.{place}: a table cannot stand here")
+            if one is not None:
+                yield _text(one)
+
+    def _body(self, event: Event) -> bytes:
+        value = self._value(self.config.body, "body", event)
+        if self._envelope:
+            value = {**(value or {}), **self._envelope}
+        if self.config.encoding == "form":
+            fields = [
+                (name, text)
+                for name, held in value.items()
+                for text in self._texts(held, f"body.{name}")
+            ]
+            return urlencode(fields).encode()
+        try:
+            if self.config.encoding == "json":
+                return dumps({} if value is None else value)
+            lines = value if isinstance(value, list) else [{} if value is None else value]
+            return b"".join(dumps(line) + b"\n" for line in lines)
+        except orjson.JSONEncodeError as error:
+            raise Unrenderable(f"{self._label}.body: cannot be written as JSON: {error}") from error
+
+    def _value(self, template: Template | None, part: str, event: Event) -> Any:
+        try:
+            return None if template is None else template.build(event)
+        except Unrenderable as error:
+            raise Unrenderable(f"{self._label}.{part}: {error}") from error
+
+    def join(self, request: Request, further: Request) -> Request | None:
+        """Return one request with the events of both; None if these are not its, or do not fit."""
+        if not self.config.batches or request.method != self.config.method:
+            return None
+        if self.config.encoding == "json":
+            path = self.config.batch_path
+            return merge_lists(request, further, path, max_bytes=self._batch_bytes)
+        same = (request.method, request.url, request.headers) == (
+            further.method, further.url, further.headers,
+        )  # fmt: skip
+        body = request.body + further.body
+        return replace(request, body=body) if same and len(body) <= self._batch_bytes else None
+
+
+_NOBODY = Event(type="track")
+"""Stands for any event where all give the same."""
+
+
+def _documented(path: Template) -> str:
+    """Return a path as in the configuration, with its expressions in braces."""
+    if isinstance(path.raw, str):
+        return path.raw or "/"
+    return "".join(f"/{_segment(str(one))}" for one in path.raw)
+
+
+def _segment(raw: str) -> str:
+    return f"{{{raw[1:].strip()}}}" if raw.startswith("=") else raw
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else dumps(value).decode()

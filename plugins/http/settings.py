@@ -1,0 +1,154 @@
+"""The settings of a destination with ``vendor = "http"``."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from gateway.plugin import (
+    ConfigTable,
+    EventCondition,
+    NamedExpression,
+    Settings,
+    Size,
+    Template,
+)
+from plugins.http.credentials import AuthTable
+
+MIB = 1024 * 1024
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A header's name (RFC 9110, section 5.6.2)."""
+
+
+class ResponseCondition(NamedExpression):
+    """A condition over the response of a vendor."""
+
+    names = {"status": int, "headers": dict, "body": object}  # noqa: RUF012 - nobody changes it
+
+
+class HttpRequest(ConfigTable):
+    """One way to send an event."""
+
+    when: EventCondition | None = None
+    """The events that are sent in this way, as a condition over `event`. Default: all."""
+    method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
+    """The method."""
+    path: Template = Template("")
+    """The path after the `url`: a text such as `"/v1/track"`, or a list of segments, such as
+    `["users", "=event.user_id"]`, which are encoded."""
+    query: Template | None = None
+    """The query: a table. A list becomes a repeated name."""
+    headers: Template | None = None
+    """Headers of this request: a table. Those of the destination are added."""
+    body: Template | None = None
+    """The body: usually a table. None by default."""
+    encoding: Literal["json", "form", "ndjson"] = "json"
+    """How the body is written: as JSON, as a form, or as one line of JSON for each event."""
+    batch_path: str = ""
+    """Where the body has its list of events, such as `"events"`, if the destination has a
+    `batch_size`. Not needed if the body itself is a list, or is `ndjson`."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_path(cls, path: Template) -> Template:
+        raw = path.raw
+        if isinstance(raw, str):
+            if not path.constant:
+                raise ValueError('must be a list of segments, such as ["users", "=event.user_id"]')
+            if raw and not re.fullmatch(r"/[^?#\s]*", raw):
+                raise ValueError('must begin with "/", and have no query: write that under query')
+        elif not isinstance(raw, list) or not raw:
+            raise ValueError('must be a text such as "/v1/track", or a list of segments')
+        elif not all(isinstance(one, str | int) for one in raw):
+            raise ValueError("must be a list of texts")
+        return path
+
+    @field_validator("query", "headers")
+    @classmethod
+    def _is_table(cls, found: Template | None) -> Template | None:
+        if found is not None and not isinstance(found.raw, dict):
+            raise ValueError('must be a table, such as { id = "=event.user_id" }')
+        return found
+
+    @field_validator("headers")
+    @classmethod
+    def _has_names(cls, found: Template | None) -> Template | None:
+        wrong = [name for name in (found.raw if found else ()) if not HEADER_NAME.fullmatch(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is not the name of a header")
+        return found
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HttpRequest":
+        table = self.body is None or isinstance(self.body.raw, dict)
+        if self.encoding == "form" and (self.body is None or not table):
+            raise ValueError('has encoding = "form", which needs a body that is a table')
+        if self.encoding != "json" and self.batch_path:
+            raise ValueError(f'has a batch_path, which encoding = "{self.encoding}" does not use')
+        return self
+
+    @property
+    def batches(self) -> bool:
+        """Return whether one request can have several events."""
+        listed = self.body is not None and isinstance(self.body.raw, list)
+        return self.encoding == "ndjson" or bool(self.batch_path) or listed
+
+
+def _plain_webhook() -> tuple[HttpRequest, ...]:
+    return (HttpRequest.model_validate({"body": "=event"}),)
+
+
+class HttpSettings(Settings):
+    """``[destinations.*]`` with ``vendor = "http"``."""
+
+    url: str
+    """Scheme and host of the API; a prefix of all paths may follow."""
+    auth: AuthTable = AuthTable()
+    """Credentials."""
+    requests: tuple[HttpRequest, ...] = Field(default_factory=_plain_webhook)
+    """The requests. An event is sent by the first whose `when` holds; without one it is declined.
+    Default: one `POST` of the whole event as JSON."""
+    batch_size: int = Field(default=1, ge=1, le=1000)
+    """The most events of one user that one request may have."""
+    batch_bytes: Size = Field(default=MIB, gt=0)
+    """The largest body of a request with several events."""
+    delivered: ResponseCondition | None = None
+    """When a response means success: a condition over `status`, `headers` (with lower-case names)
+    and `body`. Default: a status from 200 to 299."""
+    retry: ResponseCondition | None = None
+    """When an event is sent again later. Default: 408, 425, 429, 5xx, 401, 403 and redirects; see
+    [verdicts](verdicts.md)."""
+    refused: ResponseCondition | None = None
+    """When an event becomes a dead letter. Default: any other response."""
+
+    @field_validator("requests")
+    @classmethod
+    def _some(cls, found: tuple[HttpRequest, ...]) -> tuple[HttpRequest, ...]:
+        if not found:
+            raise ValueError("is empty; remove it, to send each event as a whole")
+        return found
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HttpSettings":
+        if self.batch_size > 1 and not any(one.batches for one in self.requests):
+            what = "has a batch_size, but no request can have several events: set batch_path, "
+            raise ValueError(f'{what}make the body a list, or set encoding = "ndjson"')
+        for number, one in enumerate(self.requests, start=1):
+            if self.auth.body and not (one.body is None or isinstance(one.body.raw, dict)):
+                raise ValueError(f"auth.body needs a body that is a table in requests {number}")
+        return self
+
+    def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield near misses in expressions, and requests that no event can reach."""
+        for number, request in enumerate(self.requests):
+            for key in type(request).model_fields:
+                found: Any = getattr(request, key)
+                for doubt in getattr(found, "doubts", ()):
+                    yield ("requests", number, key), doubt
+            if request.when is None and number + 1 < len(self.requests):
+                what = "takes every event, so that later requests get none; add when, or move it"
+                yield ("requests", number, "when"), f"is missing: the request {what}"
+        for key in ("delivered", "retry", "refused"):
+            for doubt in getattr(getattr(self, key), "doubts", ()):
+                yield (key,), doubt

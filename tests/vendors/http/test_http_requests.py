@@ -1,0 +1,282 @@
+"""The requests that a configuration describes: path, query, headers, bodies, batches, verdicts."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import Unrenderable
+from gateway.event import Event, Product, Properties, Traits
+from gateway.explain.static_losses import full
+from gateway.http import Request, Response
+from gateway.losses.field_outcomes import field_outcomes
+from gateway.plugin.vendor import Output
+from gateway.verdict import Declined, Delivered, Refused, RetryLater, Verdict
+from plugins.http.output import HttpOutput
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ORDER = Event(
+    type="track", name="Order Completed", id="r-0", received_at=AT, timestamp=AT, user_id="u 1",
+    properties=Properties(
+        total=12.5, order_id="o1", products=(Product(sku="a", price=5), Product(sku="b")),
+        extra={"gift": True, "tags": ["x", "y"], "deep": {"a": 1}, "line": "a\nb"},
+    ),
+)  # fmt: skip
+
+
+def output(*requests: dict[str, Any], **settings: Any) -> HttpOutput:
+    """Return an output with these requests and settings."""
+    table = {"url": "https://api.example/base/", "requests": list(requests), **settings}
+    return HttpOutput(HttpOutput.Config.model_validate(table))
+
+
+def sent(event: Event, *requests: dict[str, Any], **settings: Any) -> Request:
+    """Return the request of an event."""
+    found = output(*requests, **settings).render(event)
+    assert isinstance(found, Request), found
+    return found
+
+
+def test_without_requests_the_whole_event_is_posted() -> None:
+    """A destination that only has a URL gets each event as JSON."""
+    plain = HttpOutput(HttpOutput.Config(url="https://hook.example/x"))
+    request = plain.render(ORDER)
+    assert isinstance(request, Request)
+    assert (request.method, request.url) == ("POST", "https://hook.example/x")
+    assert request.headers == {"content-type": "application/json"}
+    body = orjson.loads(request.body)
+    assert body["properties"]["products"] == [{"sku": "a", "price": 5}, {"sku": "b"}]
+    assert body["properties"]["gift"] is True
+    assert plain.losses(full("track", "x")) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "url"),
+    [
+        ({}, "https://api.example/base"),
+        ({"path": "/v1/track"}, "https://api.example/base/v1/track"),
+        ({"path": ["users", "=event.user_id", "e"]}, "https://api.example/base/users/u%201/e"),
+        ({"query": {"a": 1, "b": "x&y"}}, "https://api.example/base?a=1&b=x%26y"),
+        ({"query": {"t": "=event.properties.tags"}}, "https://api.example/base?t=x&t=y"),
+        ({"query": {"n": "=event.properties.total"}}, "https://api.example/base?n=12.5"),
+        ({"query": {"g": "=event.properties.gift"}}, "https://api.example/base?g=true"),
+        ({"query": {"gone": "=event.session_id"}}, "https://api.example/base"),
+    ],
+)
+def test_addresses_are_encoded(request_: dict[str, Any], url: str) -> None:
+    """Segments and values are percent-encoded; a missing value leaves its name out."""
+    assert sent(ORDER, request_).url == url
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"path": ["u", "=event.session_id"]}, "requests 1.path: a value that it needs is missing"),
+        ({"path": ["u", "=event.name"]}, "requests 1.path: "),
+        ({"headers": {"x-l": "=event.properties.line"}}, "requests 1.headers.x-l: has a control"),
+        ({"query": {"d": "=event.properties.deep"}}, "requests 1.query.d: a table cannot stand"),
+        (
+            {"encoding": "form", "body": {"d": "=event.properties.deep"}},
+            "requests 1.body.d: a table cannot stand",
+        ),
+        ({"body": {"d": "=event.properties.gift + 1.0"}}, "requests 1.body: cannot compute"),
+        ({"when": "event.properties.gift > 1.0"}, "requests, when: event.properties.gift > 1.0"),
+    ],
+)
+def test_what_cannot_be_written_is_unrenderable(request_: dict[str, Any], reason: str) -> None:
+    """A value that fits nowhere makes the event a dead letter, with the place and the reason."""
+    with pytest.raises(Unrenderable) as caught:
+        output(request_).render(replace(ORDER, name=".."))
+    assert reason in str(caught.value)
+
+
+def test_bodies_are_json_a_form_or_lines() -> None:
+    """The encoding decides on the bytes and on the content type."""
+    body = {"id": "=event.user_id", "n": "=event.properties.total", "t": "=event.properties.tags"}
+    form = sent(ORDER, {"encoding": "form", "body": body})
+    assert form.body == b"id=u+1&n=12.5&t=x&t=y"
+    assert form.headers["content-type"] == "application/x-www-form-urlencoded"
+    lines = sent(ORDER, {"encoding": "ndjson", "body": body})
+    assert lines.body == b'{"id":"u 1","n":12.5,"t":["x","y"]}\n'
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert sent(ORDER, {"method": "GET", "query": body}).headers == {}
+    own = {"headers": {"content-type": "application/vnd.api+json"}, "body": body}
+    assert sent(ORDER, own).headers == {"content-type": "application/vnd.api+json"}
+
+
+def test_the_first_request_whose_condition_holds_is_sent() -> None:
+    """Requests are tried in order; without one the event is declined with the reason."""
+    requests = (
+        {"when": 'event.type == "identify"', "path": "/people"},
+        {"when": "event.properties.total > 100.0", "path": "/large"},
+        {"when": 'event.type == "track"', "path": "/events"},
+    )
+    identify = Event(type="identify", traits=Traits(email="a@b.example"))
+    large = replace(ORDER, properties=Properties(total=101))
+    assert sent(identify, *requests).url.endswith("/people")
+    assert sent(large, *requests).url.endswith("/large")
+    assert sent(ORDER, *requests).url.endswith("/events")
+    reason = "the destination has no request for a page call"
+    assert output(*requests).render(Event(type="page")) == Declined(reason)
+
+
+def test_credentials_go_where_they_belong() -> None:
+    """Fixed credentials are added to headers, query and body."""
+    auth = {
+        "header": {"X-Api-Key": "key-1"},
+        "basic": {"user": "ada", "password": "pw"},
+        "query": {"secret": "s&1"},
+        "body": {"token": "t-1"},
+    }
+    request = sent(ORDER, {"query": {"a": 1}, "body": {"id": "=event.user_id"}}, auth=auth)
+    assert request.headers["x-api-key"] == "key-1"
+    assert request.headers["authorization"] == "Basic YWRhOnB3"
+    assert request.url.endswith("?a=1&secret=s%261")
+    assert orjson.loads(request.body) == {"id": "u 1", "token": "t-1"}
+    assert "key-1" not in repr(output({}, auth=auth).config)
+
+
+EVENTS = [replace(ORDER, id=f"r-{n}", properties=Properties(order_id=f"o{n}")) for n in range(4)]
+
+
+def joined(made: Output, events: list[Event]) -> list[Any]:
+    """Return the bodies of requests that deliver the events, merged as far as they can be."""
+    requests: list[Request] = []
+    for event in events:
+        further = made.render(event)
+        assert isinstance(further, Request)
+        merged = made.merge(requests[-1], further) if requests else None
+        if merged is not None:
+            requests[-1] = merged
+        else:
+            requests.append(further)
+    return [
+        [orjson.loads(line) for line in one.body.splitlines()]
+        if one.headers["content-type"] == "application/x-ndjson"
+        else orjson.loads(one.body)
+        for one in requests
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "bodies"),
+    [
+        (
+            {"body": {"user": "=event.user_id", "events": [{"id": "=event.properties.order_id"}]},
+             "batch_path": "events"},
+            [{"user": "u 1", "events": [{"id": "o0"}, {"id": "o1"}, {"id": "o2"}, {"id": "o3"}]}],
+        ),
+        ({"body": [{"id": "=event.properties.order_id"}]},
+         [[{"id": "o0"}, {"id": "o1"}, {"id": "o2"}, {"id": "o3"}]]),
+        ({"encoding": "ndjson", "body": {"id": "=event.properties.order_id"}},
+         [[{"id": "o0"}, {"id": "o1"}, {"id": "o2"}, {"id": "o3"}]]),
+        ({"encoding": "ndjson", "query": {"id": "=event.id"}, "body": {}},
+         [[{}], [{}], [{}], [{}]]),
+        ({"body": {"id": "=event.id", "events": [1]}, "batch_path": "events"},
+         [{"id": f"r-{n}", "events": [1]} for n in range(4)]),
+    ],
+)  # fmt: skip
+def test_events_are_batched_where_all_else_is_the_same(
+    request_: dict[str, Any], bodies: list[Any]
+) -> None:
+    """Events join one request in a list or as lines; requests that differ in more stay apart."""
+    assert joined(output(request_, batch_size=10), EVENTS) == bodies
+
+
+def test_a_batch_stays_within_its_size() -> None:
+    """A request with several events is never larger than `batch_bytes`."""
+    for request in (
+        {"encoding": "ndjson", "body": {"id": "=event.id"}},
+        {"body": [{"id": "=event.id"}]},
+    ):
+        bodies = joined(output(request, batch_size=10, batch_bytes=30), EVENTS)
+        assert [len(body) for body in bodies] == [2, 2]
+
+
+def test_requests_of_different_shape_are_not_joined() -> None:
+    """With several requests at one address, only those of one shape are joined."""
+    made = output(
+        {"when": 'event.properties.order_id == "o1"', "body": {"b": [1]}, "batch_path": "b"},
+        {"body": {"a": [2]}, "batch_path": "a"},
+        batch_size=10,
+    )
+    assert joined(made, EVENTS) == [{"a": [2]}, {"b": [1]}, {"a": [2, 2]}]
+
+
+OK, WAIT, NO = Delivered, RetryLater, Refused
+JUDGES = {
+    "delivered": "body.ok == true || status == 208",
+    "retry": 'headers["x-again"] == "yes" || body.error.code == 17',
+    "refused": 'body.error.kind == "bad" || status == 503',
+}
+
+
+@pytest.mark.parametrize(
+    ("judges", "response", "verdict"),
+    [
+        ({}, Response(204), OK),
+        ({}, Response(500), WAIT),
+        ({}, Response(400), NO),
+        (JUDGES, Response(200, {}, b'{"ok":true}'), OK),
+        (JUDGES, Response(500, {}, b'{"ok":true}'), OK),
+        (JUDGES, Response(208), OK),
+        (JUDGES, Response(200, {}, b'{"ok":false}'), NO),
+        (JUDGES, Response(200, {}, b"plain"), NO),
+        (JUDGES, Response(200, {"X-Again": "yes"}, b"{}"), WAIT),
+        (JUDGES, Response(400, {}, b'{"error":{"code":17}}'), WAIT),
+        (JUDGES, Response(500, {}, b'{"error":{"kind":"bad"}}'), NO),
+        (JUDGES, Response(503), NO),
+        (JUDGES, Response(500), WAIT),
+        (JUDGES, Response(404), NO),
+        ({"refused": "status == 409"}, Response(200), OK),
+        ({"refused": "body.x > 1.0"}, Response(200, {}, b'{"x":"text"}'), OK),
+        ({"delivered": "status in [200, 404]"}, Response(404), OK),
+        ({"delivered": "body == 'done'"}, Response(200, {}, b"done"), OK),
+    ],
+)
+def test_conditions_judge_responses(
+    judges: dict[str, str], response: Response, verdict: type[Verdict]
+) -> None:
+    """`delivered` comes first, then `refused`, then `retry`, then the status."""
+    assert isinstance(output({}, **judges).verdict(response), verdict)
+
+
+def test_a_verdict_says_why() -> None:
+    """A reason names the response and the condition; a wait is the vendor's."""
+    made = output({}, **JUDGES)
+    later = made.verdict(Response(429, {"x-again": "yes", "retry-after": "7"}, b"slow"))
+    assert later == RetryLater("HTTP 429: slow (retry holds)", 7.0, "limit")
+    no = made.verdict(Response(200, {}, b"no"))
+    assert isinstance(no, Refused)
+    assert no.reason.startswith("HTTP 200: no: delivered = ")
+
+
+def test_losses_are_what_no_expression_uses() -> None:
+    """A field that is copied is kept, one that is computed with is coerced, any other is lost."""
+    made = output(
+        {
+            "headers": {"x-user": "=event.user_id"},
+            "body": {
+                "sum": "=event.properties.total * 2.0",
+                "gift": "=event.properties.gift",
+                "first": "=event.properties.products[0].sku",
+            },
+        }
+    )
+    found = {one.path: (one.how, one.to or one.why) for one in field_outcomes(made, ORDER)}
+    assert found == {
+        "timestamp": ("lost", "no expression of the request uses it"),
+        "user_id": ("kept", "headers.x-user"),
+        "properties.order_id": ("lost", "no expression of the request uses it"),
+        "properties.total": ("coerced", "sum"),
+        "properties.products[].sku": ("kept", "first"),
+        "properties.products[].price": ("lost", "no expression of the request uses it"),
+        "properties.products[1:]": ("lost", "http takes one product per event here"),
+        "properties.extra.gift": ("kept", "gift"),
+        "properties.extra.tags": ("lost", "no expression of the request uses it"),
+        "properties.extra.deep": ("lost", "no expression of the request uses it"),
+        "properties.extra.line": ("lost", "no expression of the request uses it"),
+    }
+    assert made.losses(Event(type="page")) == []
