@@ -30,6 +30,36 @@ from tests.bench.fan_out import SETTINGS, THREE
 ROUNDS = 5
 AFTER_WORK = 2000
 """Orders that are rendered after other work."""
+ORDER = ("order_id", "total", "revenue", "shipping", "tax", "currency", "coupon")
+PRODUCT = ("product_id", "sku", "name", "category", "brand", "price", "quantity")
+LIKE_CHRTS = {
+    "url": "https://http.example",
+    "auth": {"bearer": "placeholder"},
+    "requests": [
+        {"when": 'event.type == "identify"', "body": {"uid": "=event.user_id"}},
+        {
+            "when": 'event.type == "track"',
+            "path": "/event/track",
+            "body": {
+                "uid": "=event.user_id",
+                "anonymousId": "=event.anonymous_id",
+                "name": "=event.name",
+                "properties": {
+                    **{key: f"=event.properties.{key}" for key in ORDER},
+                    "products": "=event.properties.products.map(p, {"
+                    + ", ".join(f"'{key}': p.{key}" for key in PRODUCT)
+                    + "})",
+                    "timestamp": "=event.timestamp",
+                    "page_url": "=event.context.page.url",
+                    "utm_campaign": "=event.context.campaign.name",
+                    "utm_source": "=event.context.campaign.source",
+                    "utm_medium": "=event.context.campaign.medium",
+                },
+            },
+        },
+    ],
+}
+"""A configuration that sends an order as chrts gets it."""
 
 
 def parsed(count: int) -> list[Event]:
@@ -97,7 +127,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
     events = parsed(parser.parse_args().events)
-    outputs = {name: placeholder_output(load_plugins().outputs[name]) for name in SETTINGS}
+    kinds = load_plugins().outputs
+    outputs = {name: placeholder_output(kinds[name]) for name in SETTINGS}
+    outputs["http"] = kinds["http"](kinds["http"].Config.model_validate(LIKE_CHRTS))
+    outputs["http, whole"] = placeholder_output(kinds["http"])
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     for name, output in outputs.items():

@@ -100,7 +100,7 @@ def test_the_index_has_the_four_kinds() -> None:
     assert re.findall(r"^## (.+)$", index, re.MULTILINE) == KINDS
 
 
-@pytest.mark.parametrize("vendor", load_plugins().vendors)
+@pytest.mark.parametrize("vendor", load_plugins().formats)
 def test_a_vendors_page_has_all_its_parts(vendor: str) -> None:
     """Each vendor's page has its four parts: source, destination, a sample, the fields."""
     page = prose(ROOT / f"docs/vendors/{vendor}.md")

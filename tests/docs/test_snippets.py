@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from gateway.conditions.analysis import ConditionAnalysis
+from gateway.conditions.template import ValueAnalysis
 from gateway.config.loader.load import load as load_config
 from gateway.config.steps import STEPS
 from gateway.plugin.registry import load_plugins
@@ -40,6 +41,8 @@ from tests.example_plugins.acme.acme.mapping import THING as PERSON, THING
 """Code that a page's snippets need first."""
 CLIENTS = ROOT / "docs/vendors/segment.md"
 """Its Python and js use vendors' libraries, so tests/clients/test_client_snippets.py runs them."""
+VALUES = ROOT / "docs/vendors/http.md"
+"""Its expressions give values."""
 LISTINGS = "tests/example_plugins"
 """Its files are shown whole, and tested by their own tests."""
 REQUEST = re.compile(r"(?:GET|POST|PUT|DELETE) /\S* HTTP/1\.1\n(?:[\w-]+: .*\n)*")
@@ -133,11 +136,12 @@ def test_requests_are_requests(snippet: Snippet) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [line for block in snippets("cel") for line in block.text.splitlines()]
+    ("page", "text"),
+    [(block.page, line) for block in snippets("cel") for line in block.text.splitlines()],
 )
-def test_conditions_are_valid(text: str) -> None:
-    """Each condition has no problems and no doubts."""
-    study = ConditionAnalysis(text)
+def test_expressions_are_valid(page: Path, text: str) -> None:
+    """Each condition, and each expression of a value, has no problems and no doubts."""
+    study = ValueAnalysis(text) if page == VALUES else ConditionAnalysis(text)
     assert not study.problems
     assert not study.doubts
 
