@@ -10,7 +10,7 @@ from tests.journeys.journeys import expected, journeys, outputs, sent
 
 REGISTRY = load_plugins()
 JOURNEYS = journeys()
-PAIRS = [(name, vendor) for name in JOURNEYS for vendor in REGISTRY.outputs]
+PAIRS = [(name, vendor) for name in JOURNEYS for vendor in REGISTRY.formats]
 
 
 def compared(expected: Any, actual: Any, session: str) -> Any:
@@ -76,8 +76,8 @@ def test_a_journey_arrives_as_documented(name: str, vendor: str) -> None:
 def test_every_vendor_sends_two_journeys() -> None:
     """There are twelve journeys, two in each vendor's format."""
     sources = [journey["source"] for journey in JOURNEYS.values()]
-    assert {vendor: sources.count(vendor) for vendor in REGISTRY.inputs} == dict.fromkeys(
-        REGISTRY.inputs, 2
+    assert {vendor: sources.count(vendor) for vendor in REGISTRY.formats} == dict.fromkeys(
+        REGISTRY.formats, 2
     )
 
 
@@ -85,6 +85,6 @@ def test_every_vendor_sends_two_journeys() -> None:
 def test_every_step_names_each_vendors_payload(name: str) -> None:
     """A journey names a document and a payload for each destination, and no other."""
     journey = JOURNEYS[name]
-    assert journey["documents"].keys() == REGISTRY.outputs.keys()
+    assert journey["documents"].keys() == {*REGISTRY.formats}
     for step in journey["steps"]:
-        assert step["sent"].keys() == REGISTRY.outputs.keys(), step["about"]
+        assert step["sent"].keys() == {*REGISTRY.formats}, step["about"]
