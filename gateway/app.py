@@ -93,7 +93,7 @@ class Gateway:
         self.sources = self.make_source_index(config)
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
-        self.spool: Spool = make_spool(config.spool)
+        self.spool: Spool = make_spool(config.spool, config.server.max_body)
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}

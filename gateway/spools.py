@@ -10,8 +10,12 @@ from gateway.spool.sqlite.spool import SqliteSpool
 log = structlog.get_logger()
 
 
-def make_spool(config: SpoolConfig) -> Spool:
+def make_spool(config: SpoolConfig, max_body: int) -> Spool:
     """Return the spool, not open.
+
+    Args:
+        config: the table ``[spool]``.
+        max_body: bytes of the largest request that the gateway accepts.
 
     Raises:
         SpoolError: a file with the credentials for NATS cannot be used any more.
@@ -34,4 +38,5 @@ def make_spool(config: SpoolConfig) -> Spool:
         shards=config.shards,
         replicas=config.replicas,
         limits=limits,
+        max_body=max_body,
     )

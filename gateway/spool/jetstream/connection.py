@@ -308,12 +308,25 @@ class NatsConnection:
         """Create a stream; one that exists is left as it is."""
         await self.api(f"STREAM.CREATE.{name}", {"name": name, **settings})
 
-    async def stream_info(self, stream: str) -> StreamInfo:
-        """Return what the leader knows of a stream; raises SpoolError if there is none."""
+    async def find_stream(self, stream: str) -> StreamInfo | None:
+        """Return what the leader knows of a stream; None if there is none."""
         answer = await self.api(f"STREAM.INFO.{stream}")
         if not answer:
+            return None
+        config = answer["config"]
+        return StreamInfo(int(answer["state"]["bytes"]), str(answer["created"]), config)
+
+    async def stream_info(self, stream: str) -> StreamInfo:
+        """Return what the leader knows of a stream; raises SpoolError if there is none."""
+        if (found := await self.find_stream(stream)) is None:
             raise SpoolError(f"NATS has no stream {stream}")
-        return StreamInfo(int(answer["state"]["bytes"]), str(answer["created"]))
+        return found
+
+    async def update_stream(self, stream: str, settings: Mapping[str, Any]) -> None:
+        """Change settings of a stream."""
+        config = (await self.stream_info(stream)).config
+        if any(config.get(key) != value for key, value in settings.items()):
+            await self.api(f"STREAM.UPDATE.{stream}", {**config, **settings})
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """Return the subjects that have messages in a stream."""

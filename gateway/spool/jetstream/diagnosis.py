@@ -16,12 +16,10 @@ from gateway.errors import SpoolError
 from gateway.spool.jetstream.access import TLS_MISSING, NatsAccess, NatsClient, access_of
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.identity import checked_identity
-from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
 
 OLDEST = (2, 12, 1)
 """The first version of the server with all that the gateway needs, such as atomic batches."""
-HEAD_ROOM = 64 * 1024
-"""Bytes of a message beside the largest body of a request."""
 _WAIT = 2.0
 """Seconds for one answer."""
 _VIOLATION = re.compile(
@@ -231,8 +229,8 @@ async def _look_at_streams(spool: SpoolConfig, access: NatsAccess, found: Diagno
                 missing.append(stream)
         if layout.log_stream in missing:
             await _try_stream(connection, layout, spool)
-        if layout.state_stream not in missing:
-            identity = await connection.last(layout.state_stream, layout.identity)
+        if layout.config_stream not in missing:
+            identity = await connection.last(layout.config_stream, layout.identity)
             if identity:
                 checked_identity(identity.data, layout, spool.shards)
     finally:

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 DUPLICATE_WINDOW = 120
 """Seconds for which servers know the ids of messages."""
+HEAD_ROOM = 64 * 1024
+"""Bytes of a message beside the largest body of a request."""
 INDEX_BITS = 8
 MAX_ROWS = 1 << INDEX_BITS
 """Entries of one frame."""
@@ -35,8 +37,13 @@ class Layout(NamedTuple):
         return f"{self.name}_LOG"
 
     @property
+    def config_stream(self) -> str:
+        """Return the stream of what all gateways agree on, and of the paused destinations."""
+        return f"{self.name}_CONFIG"
+
+    @property
     def state_stream(self) -> str:
-        """Return the stream of identity, journals, dead letters and copies of waiting entries."""
+        """Return the stream of journals, dead letters and copies of waiting entries."""
         return f"{self.name}_STATE"
 
     @property
@@ -98,9 +105,9 @@ class Layout(NamedTuple):
             "allow_atomic": True,
             "duplicate_window": DUPLICATE_WINDOW * 1_000_000_000,
         }
-        kinds = ("state.*", "dead.*", "waiting.*.*", "paused", "identity")
-        state = [f"{self.name}.{kind}" for kind in kinds]
+        state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*")]
         return {
+            self.config_stream: common | {"subjects": [self.identity, self.paused]},
             self.log_stream: common
             | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},
             self.state_stream: common | {"subjects": state},

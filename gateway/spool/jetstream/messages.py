@@ -40,6 +40,10 @@ class AlreadyStored(SpoolError):
     """A message of a batch is stored already, as its id says."""
 
 
+class StreamFull(SpoolFull):
+    """The stream takes nothing more."""
+
+
 class TooLarge(SpoolError):
     """The message exceeds what the servers take (``max_payload``)."""
 
@@ -60,6 +64,7 @@ class StreamInfo(NamedTuple):
     """Of its messages, in one replica."""
     created: str
     """When it was made, as the servers write it."""
+    config: Mapping[str, Any]
 
 
 class StreamMessage(NamedTuple):
@@ -111,7 +116,7 @@ def stored_sequence(subject: str, message: Msg) -> int:
     if code == _DUPLICATE:
         raise AlreadyStored(text)
     if code in _FULL:
-        raise SpoolFull(f"{text}; the stream takes nothing more", _RETRY_AFTER)
+        raise StreamFull(f"{text}; the stream takes nothing more", _RETRY_AFTER)
     if code in _REFUSED:
         raise TooLarge(text)
     raise Unanswered(f"{text} ({code})")

@@ -37,9 +37,9 @@ class PausedDestinations:
             except WrongSequence:
                 continue  # another gateway's change, or our own that is stored already
             if last:
-                await self._connection.delete(self._layout.state_stream, last)
+                await self._connection.delete(self._layout.config_stream, last)
             return
 
     async def _read(self) -> tuple[int, frozenset[str]]:
-        found = await self._connection.last(self._layout.state_stream, self._layout.paused)
+        found = await self._connection.last(self._layout.config_stream, self._layout.paused)
         return (found.seq, _decode(found.data)) if found else (0, frozenset())

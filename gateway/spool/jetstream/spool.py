@@ -16,8 +16,9 @@ from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
-from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
 from gateway.spool.jetstream.membership import HostReport, Membership
+from gateway.spool.jetstream.messages import StreamFull
 from gateway.spool.jetstream.operations import ClusterOperations
 from gateway.spool.jetstream.owners import ShardOwners
 from gateway.spool.jetstream.ownership import Ownership
@@ -25,6 +26,7 @@ from gateway.spool.jetstream.presence import Presence, SignOfLife, node_name
 from gateway.spool.jetstream.questions import Question
 from gateway.spool.jetstream.routing import split_by_shard
 from gateway.spool.jetstream.shard import JetStreamShard
+from gateway.spool.jetstream.stream_watch import StreamWatch
 from gateway.spool.user_hash import UserHash
 from gateway.spool.values import (
     Appended,
@@ -48,7 +50,8 @@ class JetStreamSpool(ClusterOperations):
         layout: names streams and subjects.
         shards: the number of shards of the cluster, which never changes.
         replicas: of each stream, when it is made.
-        limits: ``max_bytes`` is of the log, when it is made.
+        limits: ``max_bytes`` is of all streams, each replica counted once.
+        max_body: bytes of the largest request, which a message must have room for.
         clock: of the spool.
 
     Attributes:
@@ -64,18 +67,22 @@ class JetStreamSpool(ClusterOperations):
         shards: int,
         replicas: int = 3,
         limits: SpoolLimits = _NO_LIMITS,
+        max_body: int = 0,
         clock: Clock | None = None,
     ) -> None:
         self.clock: Clock = clock or SteadyClock()
         self.node = node_name(platform.node())
         super().__init__(connection, layout)
         self._count, self._replicas, self._limits = shards, replicas, limits
+        self._max_body = max_body
         self._consent = ConsentStore(connection, layout, self.clock)
         self._runner: ShardRunner
         self._user_hash = UserHash(b"")  # replaced once the identity is known
-        self._writer: FrameWriter
+        self._writer = FrameWriter(connection, layout, self.node, self.clock)
         self._membership: Membership
         self._owners: ShardOwners
+        self._watch: StreamWatch
+        self._ending: asyncio.Task[None] | None = None
         self._open = False
         self._given_up: dict[str, GivenUp] = {}
         self._running: dict[int, JetStreamShard] = {}
@@ -96,30 +103,46 @@ class JetStreamSpool(ClusterOperations):
         A failed call may be repeated.
         """
         await self._connection.open()
-        streams = self._layout.streams(self._replicas, self._limits.max_bytes)
         try:
-            for name, settings in streams.items():
-                await self._connection.create_stream(name, settings)
-            identity = await join(self._connection, self._layout, self._count)
+            await self._join()
         except BaseException:
             await self._connection.close()
             raise
+        self._membership.start()
+        self._open = True
+
+    async def _join(self) -> None:
+        """Make the streams if there are none, look at them, and listen to other gateways."""
+        connection, layout, max_bytes = self._connection, self._layout, self._limits.max_bytes
+        if connection.max_payload < (needed := self._max_body + HEAD_ROOM):
+            raise SpoolError(
+                f"max_payload of the NATS servers is {connection.max_payload} bytes; set it to "
+                f"{needed} or more on every server, or lower max_body in [server]"
+            )
+        identity = await join(
+            connection, layout, self._count, replicas=self._replicas, max_bytes=max_bytes
+        )
         self._user_hash = UserHash(identity.secret)
         presence = Presence(self.node)
-        self._writer = FrameWriter(self._connection, self._layout, presence.node, self.clock)
         ownership = Ownership(presence, self._count)
-        self._membership = Membership(self._connection, self._layout.presence, ownership, self)
+        self._membership = Membership(connection, layout.presence, ownership, self)
         self._owners = ShardOwners(
-            self._connection,
-            self._layout,
+            connection,
+            layout,
             presence.node,
             shards=self._count,
             own=lambda: self._owned,
             nodes=self._others,
         )
         await self._owners.start()
-        self._membership.start()
-        self._open = True
+        self._watch = StreamWatch(connection, identity.made, max_bytes, self._on_lost)
+        await self._watch.begin()
+        await connection.update_stream(layout.log_stream, {"max_bytes": max_bytes or -1})
+        self._watch.start()
+
+    def _on_lost(self) -> None:
+        """Take part no more: what the shards rely on is gone."""
+        self._ending = asyncio.get_running_loop().create_task(self._membership.close())
 
     async def close(self) -> None:
         """Store what is gathered, give all shards away, and disconnect.
@@ -130,6 +153,9 @@ class JetStreamSpool(ClusterOperations):
             return
         self._open = False
         await self._writer.close()
+        await self._watch.stop()
+        if self._ending:
+            await self._ending
         await self._membership.leave()
         await self._owners.stop()
         await self._connection.close()
@@ -189,7 +215,9 @@ class JetStreamSpool(ClusterOperations):
 
     def health(self) -> str | None:
         """Return why appends fail; None while they work."""
-        return self._connection.health() if self._open else "the spool is closed"
+        if not self._open:
+            return "the spool is closed"
+        return self._connection.health() or self._watch.trouble()
 
     def user_hash(self, user: str) -> int:
         """Return the hash of a user's key, which all gateways of the cluster compute alike."""
@@ -212,6 +240,7 @@ class JetStreamSpool(ClusterOperations):
             raise SpoolError("the spool is closed")
         if strangers := entry.targets.keys() - self._registered.keys():
             raise SpoolError(f"unknown destinations: {', '.join(sorted(strangers))}")
+        self._watch.check()
         refused = self._backlog.refused(entry.targets)
         parts = split_by_shard(entry, self._count)
         with self._backlog.coming(entry.targets):
@@ -220,12 +249,17 @@ class JetStreamSpool(ClusterOperations):
             else:
                 ((shard, whole),) = parts.items()
                 stored = self._writer.append(shard, whole, events, once, refused=refused)
-            return Appended(await stored)
+            try:
+                return Appended(await stored)
+            except StreamFull:
+                self._watch.filled()
+                raise
 
     async def save_consent(
         self, records: Mapping[bytes, Mapping[str, ConsentRecord]], window: float
     ) -> None:
         """Store users' consent for all gateways (see ``Intake.save_consent``)."""
+        self._watch.check()
         await self._consent.save(records, window)
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
@@ -243,6 +277,8 @@ class JetStreamSpool(ClusterOperations):
     ) -> Awaitable[dict[int, T]]:
         if not self._open:
             raise SpoolError("the spool is closed")
+        if self._watch.lost:
+            raise SpoolError(self._watch.lost)
         return self._owners.ask(question, shards)
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:

@@ -34,6 +34,11 @@ class SharedLayout(Layout):
         return "shared_LOG"
 
     @property
+    def config_stream(self) -> str:
+        """Return the stream of all tests' identities."""
+        return "shared_CONFIG"
+
+    @property
     def state_stream(self) -> str:
         """Return the stream of all tests' journals."""
         return "shared_STATE"

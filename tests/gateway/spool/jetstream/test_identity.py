@@ -30,6 +30,15 @@ async def test_the_number_of_shards_cannot_change(
         await join(connection, layout, 8)
 
 
+async def test_an_identity_that_nats_lost_is_not_made_anew(
+    connection: FaultyConnection, layout: Layout
+) -> None:
+    """Where a stream is in use already, a new secret would give users other shards."""
+    await connection.store(layout.dead_letters(0), b"letter")
+    with pytest.raises(SpoolError, match=f"lost {layout.identity}, .* shared_STATE is in use"):
+        await join(connection, layout, 16)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

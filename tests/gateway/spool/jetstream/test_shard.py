@@ -160,10 +160,11 @@ async def test_a_frame_that_was_given_up_comes_once(
     shard = await claimed()
     offered: list[LogRecord] = []
     shard.follow(lambda record, _: offered.append(record))
-    connection.patience = 0.0
-    connection.plan(layout.log(0), lost_answer)
+    connection.patience = 0.1
+    connection.plan(layout.log(0), lost_answer, *[lost_request] * 100)
     with pytest.raises(SpoolError):
         await shard._writer.append(0, entry("r0", a=(0,)), [])
+    connection.forget_plan()
     connection.patience = 10.0
     await append(shard._writer, shard, entry("r1", a=(0,)))
     assert [record.entry.id for record in offered] == ["r0", "r1"]
