@@ -12,6 +12,7 @@ from gateway.spool.sqlite.database import FILE
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.spools import make_spool
 
+MAX_BODY = 1024
 ALONE = """
 import sys
 from gateway.app import Gateway
@@ -21,8 +22,8 @@ assert "nats" not in sys.modules, "nats"
 
 def test_url_makes_the_difference(tmp_path: Path) -> None:
     """Without ``url`` the spool is a folder's, with it one that gateways share by name."""
-    alone = make_spool(SpoolConfig(path=tmp_path))
-    shared = [make_spool(SpoolConfig(path=tmp_path, url="nats://n1")) for _ in range(2)]
+    alone = make_spool(SpoolConfig(path=tmp_path), MAX_BODY)
+    shared = [make_spool(SpoolConfig(path=tmp_path, url="nats://n1"), MAX_BODY) for _ in range(2)]
     assert isinstance(alone, SqliteSpool)
     assert all(isinstance(spool, JetStreamSpool) for spool in shared)
     assert alone.node == ""
@@ -38,6 +39,6 @@ def test_a_spool_that_url_leaves_unused_is_logged(tmp_path: Path) -> None:
     """What waits in the folder is not forgotten silently."""
     (tmp_path / FILE).touch()
     with structlog.testing.capture_logs() as logged:
-        make_spool(SpoolConfig(path=tmp_path, url="nats://n1"))
-        make_spool(SpoolConfig(path=tmp_path))
+        make_spool(SpoolConfig(path=tmp_path, url="nats://n1"), MAX_BODY)
+        make_spool(SpoolConfig(path=tmp_path), MAX_BODY)
     assert [(line["event"], line["path"]) for line in logged] == [("spool_unused", str(tmp_path))]
