@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.admin import (
+    access,
     dead_letters,
     destinations,
     health,
@@ -103,6 +104,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *privacy.ENDPOINTS,
     *vendors.ENDPOINTS,
     *playground.ENDPOINTS,
+    *access.ENDPOINTS,
 )
 
 
@@ -162,7 +164,7 @@ class AdminSite:
         await self._runner.setup()
         await web.TCPSite(self._runner, *config.address).start()
         for host, port, *_ in self._runner.addresses:
-            log.info("admin_listening", host=host, port=port, token=config.token is not None)
+            log.info("admin_listening", host=host, port=port, token=config.guarded)
 
     async def stop(self) -> None:
         """Stop listening."""

@@ -1,18 +1,19 @@
-"""Authorize calls of the admin API by host name, token and origin."""
+"""Authorize calls of the admin API by host name, origin, caller and role."""
 
-import hmac
 import ipaddress
 import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from gateway.admin.caller import SECRET_HEADER, Caller, identify
 from gateway.admin.context import ApiProblem
-from gateway.config.operations import AdminConfig
+from gateway.config.operations import AdminConfig, Role
 from gateway.log_limit import LogLimit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -22,13 +23,30 @@ preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch), which is never 
 OPEN = frozenset({"/healthz", "/readyz", "/api/v1/openapi.json"})
 """Paths that need no token, in addition to the console's files; none reveals anything about
 events."""
-REASONS = {401: "token", 403: "origin", 421: "host"}
-"""Reasons of rejections by status."""
+CALLER = web.RequestKey("caller", Caller)
+"""Who makes a request that passed the middleware."""
+CREDENTIALS = (
+    "token", "operators", "viewers", "proxy_secret", "proxy_user_header", "proxy_groups_header",
+    "proxy_operators", "proxy_operator_groups",
+)  # fmt: skip
+"""Keys of ``[admin]`` that say who may call."""
 QUIET = 60.0
 """Seconds between two log lines about rejections for the same reason."""
 _PORT = re.compile(r":[0-9]*\Z")
 
 log = structlog.get_logger()
+
+
+class Unauthorized(ApiProblem):
+    """A call that is not authorized.
+
+    Attributes:
+        why: the reason as a word, for the metric.
+    """
+
+    def __init__(self, status: int, why: str, detail: str, **more: Any) -> None:
+        super().__init__(status, detail, **more)
+        self.why = why
 
 
 class RefusalLog:
@@ -43,16 +61,12 @@ class RefusalLog:
         self._counts = counts
         self._lines = LogLimit(1, QUIET, clock)
 
-    def note(self, request: web.Request, problem: ApiProblem) -> None:
+    def note(self, request: web.Request, problem: Unauthorized) -> None:
         """Record that *request* was rejected with *problem*.
 
         Calls without a token are not logged: everybody who opens the console begins with one.
         """
-        why = REASONS.get(problem.status)
-        if why is None:
-            return
-        if why == "token" and "authorization" not in request.headers:
-            why = "no_token"
+        why = problem.why
         self._counts[why] += 1
         if why != "no_token" and self._lines.take(why):
             log.warning(
@@ -79,31 +93,31 @@ def auth_middleware(
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check(request, in_force(started, present()))
-        except ApiProblem as problem:
+            return await handler(request)
+        except Unauthorized as problem:
             refusals.note(request, problem)
             raise
-        return await handler(request)
 
     return guarded
 
 
 def check(http: web.Request, admin: AdminConfig) -> None:
-    """Check that a call is authorized.
+    """Check that a call is authorized, and note its caller; its endpoint checks the role.
 
     Raises:
-        ApiProblem: it is not.
+        Unauthorized: it is not.
     """
     check_host(http, admin)
     if http.path.startswith("/api/") or http.path == "/metrics":
         check_intent(http)
         if http.path not in OPEN:
-            check_token(http, admin)
+            http[CALLER] = caller_of(http, admin)
 
 
 def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:
     """Return the configuration to authorize calls with.
 
-    The open address stays the one from the start, whatever a reload says. So its token stays
+    The open address stays the one from the start, whatever a reload says. So its tokens stay
     required even if the new configuration has none because its new address would need none.
 
     Raises:
@@ -113,8 +127,8 @@ def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:
         raise ApiProblem(
             503, "the configuration no longer has [admin]; the API ends when the gateway stops"
         )
-    if present.token is None and not started.address.loopback:
-        return present.model_copy(update={"token": started.token})
+    if not present.guarded and not started.address.loopback:
+        return present.model_copy(update={key: getattr(started, key) for key in CREDENTIALS})
     return present
 
 
@@ -125,14 +139,14 @@ def check_host(http: web.Request, admin: AdminConfig) -> None:
     the same origin as the gateway. Its requests have that name in ``host``; IP addresses are safe.
 
     Raises:
-        ApiProblem: the name is unknown.
+        Unauthorized: the name is unknown.
     """
     host = http.headers.get("host", "").lower()
     name = _PORT.sub("", host)
     if name == "localhost" or name in admin.hosts or _is_address(name):
         return
     what = f"called as {name!r}, which is not a known name; add it to hosts in [admin]"
-    raise ApiProblem(421, what)
+    raise Unauthorized(421, "host", what)
 
 
 def _is_address(name: str) -> bool:
@@ -155,27 +169,41 @@ def check_intent(http: web.Request) -> None:
     """Check that a changing call does not come from a page of another origin.
 
     Raises:
-        ApiProblem: it may.
+        Unauthorized: it may.
     """
     if http.method in SAFE:
         return
     if http.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise ApiProblem(403, "web pages of other origins must not call this")
+        raise Unauthorized(403, "origin", "web pages of other origins must not call this")
     if http.headers.get(CSRF_HEADER) != "1":
-        raise ApiProblem(403, f"this call needs the header {CSRF_HEADER}: 1")
+        raise Unauthorized(403, "origin", f"this call needs the header {CSRF_HEADER}: 1")
 
 
-def check_token(http: web.Request, admin: AdminConfig) -> None:
-    """Check the token of a call.
+def caller_of(http: web.Request, admin: AdminConfig) -> Caller:
+    """Return who makes a call.
 
     Raises:
-        ApiProblem: it is missing or wrong.
+        Unauthorized: it does not say so, or wrongly.
     """
-    if admin.token is None:
-        return
-    scheme, _, token = http.headers.get("authorization", "").partition(" ")
-    known = admin.token.get_secret_value().encode()
-    shown = token.strip().encode("utf-8", "surrogateescape")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(shown, known):
-        what = "the token in [admin] is required; send it as authorization: Bearer TOKEN"
-        raise ApiProblem(401, what, headers={"www-authenticate": 'Bearer realm="gateway admin"'})
+    caller = identify(http.headers, admin)
+    if caller is None:
+        shown = {"authorization", SECRET_HEADER} & {name.lower() for name in http.headers}
+        raise Unauthorized(
+            401,
+            "token" if shown else "no_token",
+            "a token of [admin] is required; send it as authorization: Bearer TOKEN",
+            headers={"www-authenticate": 'Bearer realm="gateway admin"'},
+        )
+    return caller
+
+
+def check_role(caller: Caller, role: Role) -> None:
+    """Check that a caller may make a call that needs *role*.
+
+    Raises:
+        Unauthorized: it may not.
+    """
+    if not caller.may(role):
+        what = f"{caller.name} is a {caller.role}, and this needs an {role}"
+        where = "proxy_operators" if caller.via == "proxy" else "operators"
+        raise Unauthorized(403, "role", f"{what}; ask for a place among the {where} of [admin]")

@@ -13,8 +13,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.admin.audit import AuditEntry, AuditLog
 from gateway.admin.sampler import ActivitySampler
 from gateway.app import Gateway
+from gateway.config.operations import AdminConfig
 from gateway.delivery import Team
 from gateway.errors import ConfigError, GatewayError, SpoolError, TraceError, UnknownName
 from gateway.reload import Reloader
@@ -233,6 +235,7 @@ class AdminContext:
         started: Unix seconds at which the gateway started.
         series: samples of the last hour.
         streams: the open streams.
+        audit: the record of what operators do.
     """
 
     def __init__(self, gateway: "Gateway", reloading: Reloader) -> None:
@@ -241,6 +244,23 @@ class AdminContext:
         self.started = time.time()
         self.series = ActivitySampler(gateway)
         self.streams = EventStreams()
+        self.audit = AuditLog(gateway.config.spool.path, self._audit_retention)
+
+    async def record(self, entry: AuditEntry) -> None:
+        """Log an action, and record it.
+
+        It is not refused because it cannot be recorded: on a full disk operators must be able to
+        help. The log then has it, with the reason.
+        """
+        said = msgspec.structs.asdict(entry)
+        log.info("admin_action", **{name: text for name, text in said.items() if text})
+        try:
+            await asyncio.to_thread(self.audit.add, entry)
+        except SpoolError as error:
+            log.error("audit_failed", reason=str(error))  # noqa: TRY400 - the reason says it all
+
+    def _audit_retention(self) -> float:
+        return (self.gateway.config.admin or AdminConfig()).audit_retention
 
     def hide(self, text: str) -> str:
         """Return *text* without the configured credentials."""

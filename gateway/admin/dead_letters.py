@@ -1,7 +1,7 @@
 """Endpoints for dead letters: list, group, show, replay and delete them."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -150,7 +150,13 @@ async def show_dead_letter(context: AdminContext, number: Number) -> DeadLetterD
     )
 
 
-@endpoint("POST", "/dead-letters/replay")
+def _count(given: Mapping[str, Any], answer: DeadLettersMoved) -> str:
+    which = given["body"].filter
+    of = f" of {which.destination}" if which and which.destination else ""
+    return f"{answer.moved} dead letter{'' if answer.moved == 1 else 's'}{of}"
+
+
+@endpoint("POST", "/dead-letters/replay", detail=_count)
 async def replay_dead_letters(
     context: AdminContext, body: Annotated[DeadLetterSelection, EITHER]
 ) -> DeadLettersMoved:
@@ -163,7 +169,7 @@ async def replay_dead_letters(
     )
 
 
-@endpoint("POST", "/dead-letters/delete")
+@endpoint("POST", "/dead-letters/delete", detail=_count)
 async def delete_dead_letters(
     context: AdminContext, body: Annotated[DeadLetterSelection, EITHER]
 ) -> DeadLettersMoved:

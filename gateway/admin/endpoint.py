@@ -18,8 +18,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from gateway.admin.auth import CSRF_HEADER, SAFE
+from gateway.admin.audit import entry_of
+from gateway.admin.auth import CALLER, CSRF_HEADER, SAFE, check_role
+from gateway.admin.caller import Caller
 from gateway.admin.context import CONTENT_TYPE, AdminContext, ApiProblem, ProblemDetails
+from gateway.config.operations import Role
 from gateway.json_text import digits
 
 
@@ -66,15 +69,21 @@ def _classes(module: str) -> Mapping[str, list[ast.stmt]]:
 PREFIX = "/api/v1"
 JSON = {"content-type": "application/json", "cache-control": "no-store"}
 
+GIVEN = frozenset({"context", "http", "caller"})
+"""Parameters that are not part of a call."""
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _encode = msgspec.json.Encoder(enc_hook=digits).encode
+
+
+def _no_detail(_given: Mapping[str, Any], _answer: Any) -> str:
+    return ""
 
 
 class Endpoint(NamedTuple):
     """One operation.
 
     The parameters of ``serve`` after the context are the variables of the path by name, ``query``
-    (a struct) for the query string, and ``body`` (a struct) for a JSON body.
+    (a struct) for the query string, ``body`` (a struct) for a JSON body, and ``caller``.
     """
 
     method: str
@@ -85,8 +94,12 @@ class Endpoint(NamedTuple):
     gives: Any
     refuses: Mapping[int, str]
     """Its own error statuses, with when they occur."""
+    role: Role
+    """What its callers must be; what an operator does is recorded."""
     streams: str = ""
     """The content type of a response that is not JSON and that ``serve`` writes itself."""
+    detail: Callable[[Mapping[str, Any], Any], str] = _no_detail
+    """Returns what the audit log tells of the arguments and the answer."""
 
     @property
     def variables(self) -> list[str]:
@@ -107,14 +120,43 @@ class Endpoint(NamedTuple):
         """Return the aiohttp route."""
 
         async def served(http: web.Request) -> web.StreamResponse:
+            caller = http[CALLER]
+            check_role(caller, self.role)
             given = self._given(http, await _body(http) if "body" in self.takes else b"")
             if self.streams:
                 answered: web.StreamResponse = await self.serve(context, http, **given)
                 return answered
-            answer = await self.serve(context, **given)
+            if self.by_caller:
+                given["caller"] = caller
+            if self.role == "operator":
+                answer = await self._recorded(context, caller, given)
+            else:
+                answer = await self.serve(context, **given)
             return web.Response(body=_encode(answer), headers=JSON)
 
         return web.route(self.method, PREFIX + self._pattern(), served)
+
+    @property
+    def by_caller(self) -> bool:
+        """Return whether the answer depends on who calls."""
+        return "caller" in inspect.signature(self.serve).parameters
+
+    async def _recorded(self, context: AdminContext, caller: Caller, given: dict[str, Any]) -> Any:
+        """Return the answer, and record who asked for it."""
+        detail, error = "", ""
+        try:
+            answer = await self.serve(context, **given)
+            detail = self.detail(given, answer)
+        except Exception as problem:
+            error = context.hide(str(problem)) or type(problem).__name__
+            raise
+        finally:
+            target = str(given.get("name", ""))
+            action = self.serve.__name__
+            await context.record(
+                entry_of(caller, action, target=target, detail=detail, error=error)
+            )
+        return answer
 
     def _pattern(self) -> str:
         # Two paths may differ only in a number and a word at the same place.
@@ -175,16 +217,32 @@ async def _body(http: web.Request) -> bytes:
     return await http.read()
 
 
-def endpoint(
-    method: str, path: str, *, refuses: Mapping[int, str] | None = None, streams: str = ""
+def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
+    method: str,
+    path: str,
+    *,
+    refuses: Mapping[int, str] | None = None,
+    streams: str = "",
+    role: Role | None = None,
+    detail: Callable[[Mapping[str, Any], Any], str] = _no_detail,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
-    """Return a decorator that makes an endpoint of a coroutine."""
+    """Return a decorator that makes an endpoint of a coroutine.
+
+    Args:
+        method: of its calls.
+        path: below the prefix.
+        refuses: its own error statuses, with when they occur.
+        streams: the content type if it writes its response itself.
+        role: what its callers must be; by default operators for what is not a GET.
+        detail: returns what the audit log tells of the arguments and the answer.
+    """
 
     def made(serve: Callable[..., Awaitable[Any]]) -> Endpoint:
         hints = get_type_hints(serve, include_extras=True)
         gives = hints.pop("return")
-        takes = {name: kind for name, kind in hints.items() if name not in {"context", "http"}}
-        return Endpoint(method, path, serve, takes, gives, refuses or {}, streams)
+        takes = {name: kind for name, kind in hints.items() if name not in GIVEN}
+        needs = role or ("viewer" if method in SAFE else "operator")
+        return Endpoint(method, path, serve, takes, gives, refuses or {}, needs, streams, detail)
 
     return made
 
@@ -256,7 +314,8 @@ def _operation(
         operation["description"] = found.description
     if found.method not in SAFE:
         refusals[403] = (
-            f"The header {CSRF_HEADER} is missing, or the call comes from a page of another origin."
+            f"The header {CSRF_HEADER} is missing, or the call comes from a page of another origin"
+            f"{', or the caller is a viewer' if found.role == 'operator' else ''}."
         )
         constant = {"type": "string", "const": "1"}
         operation["parameters"].append(

@@ -139,7 +139,12 @@ async def list_entrances(context: AdminContext) -> PlaygroundSources:
     return PlaygroundSources(found)
 
 
-@endpoint("POST", "/explain", refuses={409: "It is not clear which endpoint is meant."})
+@endpoint(
+    "POST",
+    "/explain",
+    refuses={409: "It is not clear which endpoint is meant."},
+    role="viewer",
+)
 async def explain_request(context: AdminContext, body: PlaygroundRequest) -> PlaygroundResult:
     """Show what the gateway would do with a request; nothing is stored or sent.
 

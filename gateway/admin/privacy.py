@@ -1,6 +1,7 @@
 """The endpoint that erases a person."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +18,12 @@ class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """User ids, anonymous ids, device ids, session ids or e-mail addresses."""
 
 
-@endpoint("POST", "/erase", refuses={409: "Several gateways share the spool."})
+def _amounts(_: Mapping[str, Any], answer: Erasure) -> str:
+    deliveries, letters = sum(answer.deliveries.values()), sum(answer.dead_letters.values())
+    return f"{deliveries} deliveries, {letters} dead letters, {answer.traces} traces"
+
+
+@endpoint("POST", "/erase", refuses={409: "Several gateways share the spool."}, detail=_amounts)
 async def erase_person(context: AdminContext, body: ErasureRequest) -> Erasure:
     """Erase a person from the spool, dead letters, traces, consent and deduplication.
 

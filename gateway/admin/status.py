@@ -192,7 +192,17 @@ async def check_config(context: AdminContext) -> ConfigCheck:
     return ConfigCheck([], list(found.warnings), differs=found != config)
 
 
-@endpoint("POST", "/config/reload", refuses={422: "The file is invalid; nothing has changed."})
+def _changes(_: Mapping[str, Any], answer: ReloadResult) -> str:
+    named = msgspec.to_builtins(answer)
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+
+
+@endpoint(
+    "POST",
+    "/config/reload",
+    refuses={422: "The file is invalid; nothing has changed."},
+    detail=_changes,
+)
 async def reload_config(context: AdminContext) -> ReloadResult:
     """Apply the present configuration file, as SIGHUP does."""
     log.info("reload_requested")

@@ -35,6 +35,7 @@ COMMANDS = {
     "destinations": "List, pause, resume and drain the running gateway's destinations.",
     "dead-letters": "List, show, replay and delete dead letters.",
     "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
+    "audit": "List what operators did.",
 }
 MODULES = {
     "demo": "sandbox",

@@ -31,12 +31,15 @@ NO_ADMIN = """{path} has no [admin] table, so the running gateway cannot be aske
 and restart the gateway"""
 
 
+UNNAMED = "[admin] of {path} has no token that commands could use; add one to operators"
+
+
 class NoGateway(click.ClickException):
     """No gateway answers at the admin address."""
 
 
 class AdminClient:
-    """Calls the admin API at the address, and with the token, of a configuration's ``[admin]``.
+    """Calls the admin API at the address of a configuration's ``[admin]``, with its first token.
 
     Args:
         path: the configuration.
@@ -44,7 +47,7 @@ class AdminClient:
 
     Raises:
         ConfigError: the file cannot be read, or its ``[admin]`` is invalid.
-        click.ClickException: it has no ``[admin]``.
+        click.ClickException: it has no ``[admin]``, or no token in it.
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
@@ -57,8 +60,11 @@ class AdminClient:
         self._address = (admin.address.host or "127.0.0.1", admin.address.port)
         # the name "localhost" is always accepted, whatever the address is called
         self._headers = {"host": "localhost", CSRF_HEADER: "1"}
-        if admin.token is not None:
-            self._headers["authorization"] = f"Bearer {admin.token.get_secret_value()}"
+        tokens = [token for _, _, token in admin.tokens()]
+        if tokens:
+            self._headers["authorization"] = f"Bearer {tokens[0]}"
+        elif admin.guarded:
+            raise click.ClickException(UNNAMED.format(path=path))
 
     def get(self, path: str, kind: type[T]) -> T:
         """Return the answer at *path*, such as ``/status``, as *kind*.

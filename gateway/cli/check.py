@@ -100,7 +100,7 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     for place, line in enumerate(_traces(config.trace, spool.path)):
         out.print(f"  {'' if place else 'traces':<11}{line}")
     if config.admin is not None:
-        access = "with a token" if config.admin.token else "without a token, on this machine only"
+        access = "with a token" if config.admin.guarded else "without a token, on this machine only"
         out.print(f"  admin API  {config.admin.listen}, {access}")
     if config.alerts is not None:
         host = urlsplit(config.alerts.url.get_secret_value()).hostname

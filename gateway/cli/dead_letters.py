@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from gateway.cli.audit import audit_log, command_entry
 from gateway.cli.completion import complete_configured
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, redactor_of, strip_control_characters, table
@@ -186,16 +187,24 @@ def replay(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None
     The requests are built again, with the current configuration and plugins. A running gateway
     begins to send them within a second; a stopped one when it starts.
     """
+    selected, audit = _selected(ids, every=every, which=which), audit_log(path)
     with _store(path, which["destination"]) as store:
-        _apply(store, store.replay, "replayed", _selected(ids, every=every, which=which))
+        moved = _apply(store, store.replay, "replayed", selected)
+    audit.add(
+        command_entry("replay_dead_letters", f"{moved} dead letter{'' if moved == 1 else 's'}")
+    )
 
 
 @dead_letters.command("delete")
 @_selection("Delete")
 def delete(path: Path, ids: Sequence[int], *, every: bool, **which: Any) -> None:
     """Delete dead letters, selected by ids or by filters."""
+    selected, audit = _selected(ids, every=every, which=which), audit_log(path)
     with _store(path, which["destination"]) as store:
-        _apply(store, store.drop, "deleted", _selected(ids, every=every, which=which))
+        moved = _apply(store, store.drop, "deleted", selected)
+    audit.add(
+        command_entry("delete_dead_letters", f"{moved} dead letter{'' if moved == 1 else 's'}")
+    )
 
 
 def _selected(
@@ -217,8 +226,8 @@ def _apply(
     act: Callable[[Sequence[int]], int],
     done: str,
     selected: Sequence[int] | DeadLetterFilter,
-) -> None:
-    """Call *act* with the ids that are selected, page by page, and show the progress.
+) -> int:
+    """Call *act* with the ids that are selected, page by page; return the number of dead letters.
 
     Args:
         store: the dead letters.
@@ -235,6 +244,7 @@ def _apply(
             total += act(ids)
             progress.update(task, completed=total)
     click.echo(f"{done} {total:,}" if total else "no dead letter matches")
+    return total
 
 
 def _pages(

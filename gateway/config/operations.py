@@ -1,9 +1,9 @@
 """Models of the tables for operators: admin, alerts, trace, log."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -14,6 +14,7 @@ from gateway.config.types import (
     Flag,
     address,
     address_problem,
+    header_name,
     header_table,
     listening,
     proxy_url,
@@ -32,14 +33,40 @@ def _names(value: object) -> object:
     return tuple(name.lower() for name in value)
 
 
+Role = Literal["viewer", "operator"]
+"""A viewer reads; an operator also changes."""
+
+
+ADMIN = "admin"
+"""The name of the caller that has the only `token`."""
+
+
 class AdminConfig(ConfigTable):
     """The admin API and the console, on their own address. Without this table there are none."""
 
     listen: Annotated[str, BeforeValidator(listening)] = "127.0.0.1:8081"
     """Host and port to listen on, as in `[server]`."""
     token: SecretStr | None = None
-    """The token that callers must send. It is optional on a loopback address only; everybody on
-    this machine then has full access."""
+    """The token of an operator called `admin`. This key, `operators`, `viewers` or `proxy_secret`
+    is required, except on a loopback address; everybody on this machine then has full access."""
+    operators: Mapping[str, SecretStr] = {}
+    """Tokens of people and programs that may do everything, by name, such as `{ alice =
+    "file:/run/secrets/alice" }`."""
+    viewers: Mapping[str, SecretStr] = {}
+    """Tokens of people and programs that may only look, by name."""
+    proxy_secret: SecretStr | None = None
+    """The secret by which the gateway knows a proxy that signs people in. The proxy sends it as
+    `x-gateway-proxy-secret`."""
+    proxy_user_header: Annotated[str, AfterValidator(header_name)] = "x-forwarded-user"
+    """The header in which that proxy names the person."""
+    proxy_groups_header: Annotated[str, AfterValidator(header_name)] = "x-forwarded-groups"
+    """The header in which it lists the person's groups, separated by commas."""
+    proxy_operators: tuple[str, ...] = ()
+    """The people who are operators. All others whom the proxy lets pass are viewers."""
+    proxy_operator_groups: tuple[str, ...] = ()
+    """The groups whose members are operators."""
+    audit_retention: Duration = Field(default=365 * DAY, gt=0)
+    """How long the audit log keeps what operators did, at most 100,000 actions."""
     hosts: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     """Host names under which the API may be called, such as `["gateway.example"]` behind a reverse
     proxy; `localhost` and IP addresses are always allowed. Calls under other names are rejected:
@@ -49,6 +76,20 @@ class AdminConfig(ConfigTable):
     def address(self) -> Address:
         """Return the host and the port to listen on."""
         return address(self.listen)
+
+    @property
+    def guarded(self) -> bool:
+        """Return whether callers must show who they are."""
+        return bool(self.token or self.operators or self.viewers or self.proxy_secret)
+
+    def tokens(self) -> Iterator[tuple[str, Role, str]]:
+        """Yield the name, the role and the value of each token; operators come first."""
+        if self.token is not None:
+            yield ADMIN, "operator", self.token.get_secret_value()
+        for name, token in self.operators.items():
+            yield name, "operator", token.get_secret_value()
+        for name, token in self.viewers.items():
+            yield name, "viewer", token.get_secret_value()
 
 
 class AlertsConfig(ConfigTable):

@@ -160,6 +160,17 @@ def plain_value(value: HeaderValue) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
+def header_name(value: str) -> str:
+    """Check the name of a header; return it in lower case.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not _NAME.fullmatch(value):
+        raise ValueError('is not the name of a header; write one like "x-forwarded-user"')
+    return value.lower()
+
+
 def header_table(value: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check a table of headers.
 

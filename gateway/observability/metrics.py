@@ -45,7 +45,7 @@ NOT_READ = (
     RefusalCause.NOT_FOUND,
 )  # fmt: skip
 PACKAGE = "cdp-gateway"
-REFUSALS = ("no_token", "token", "origin", "host")
+REFUSALS = ("no_token", "token", "origin", "host", "role")
 """Labels that are reported as zero before they first occur, for every source and destination:
 Prometheus cannot compute an increase from a missing series
 (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics)."""

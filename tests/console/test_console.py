@@ -31,7 +31,7 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
             "destinations/ads", "dead-letters", "dead-letters/1", "playground", "vendors",
-            "vendors/personaclick", "config",
+            "vendors/personaclick", "config", "audit",
         ):  # fmt: skip
             await visit.open(place)
             await visit.page.wait_for_load_state("networkidle")
@@ -178,6 +178,39 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
         await page.reload()
         await expect(page.locator("#source-shop")).to_be_visible()
         assert await page.evaluate("document.cookie") == ""
+        visit.complaints = [said for said in visit.complaints if "401" not in said]
+
+
+async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> None:
+    """A viewer sees every page, without buttons of operators; an operator sees what was done."""
+    token = "vera-0123456789ab"  # noqa: S105 - it opens nothing
+    await fill(tmp_path / "spool", 4)
+    people = f'token = "{TOKEN}"\nviewers = {{ vera = "{token}" }}\n'
+    setup = SETUP.replace(f'token = "{TOKEN}"\n', people)
+    places = {
+        "destinations/crm": ["Pause", "Retry all now"],
+        "dead-letters/1": ["Replay 1", "Delete 1"],
+        "config": ["Reload configuration"],
+    }
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        page = visit.page
+        await page.goto(f"{admin.url}/")
+        for signed_in, role in ((token, "vera viewer"), (TOKEN, "admin")):
+            await page.evaluate(f"sessionStorage.setItem('gateway-token', '{signed_in}')")
+            await page.reload()
+            await expect(page.locator("#me")).to_have_text(role)
+            for place, names in places.items():
+                await visit.open(place)
+                await page.wait_for_load_state("networkidle")
+                for name in names:
+                    shown = page.get_by_role("button", name=name, exact=True)
+                    await expect(shown).to_have_count(0 if "viewer" in role else 1)
+        await visit.open("destinations/crm")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_role("button", name="Resume")).to_be_visible()
+        await visit.open("audit")
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await expect(page.locator("tbody tr")).to_contain_text("adminpause destinationcrmdone")
         visit.complaints = [said for said in visit.complaints if "401" not in said]
 
 

@@ -14,8 +14,6 @@ FILES = {
     "environments/production.toml": '[spool]\npath = "spool"\n',
 }
 """Files that configurations on pages refer to."""
-KEPT = "key.txt"
-"""Replaces every file with a credential."""
 CERTIFICATE = "certificate.pem"
 """Replaces every file with a certificate or its key."""
 
@@ -26,11 +24,14 @@ def written(text: str, folder: Path) -> Path:
     Files with secrets and certificates become ones that exist. Sources, destinations and routes
     that *text* lacks are added; its own stay unchanged.
     """
-    for name, content in {**FILES, KEPT: "a-secret\n"}.items():
+    for name, content in FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    text = re.sub(r'"file:[^"]*"', lambda _: f'"file:{folder / KEPT}"', text)
+    for number, path_of in enumerate(dict.fromkeys(re.findall(r'"file:([^"]*)"', text))):
+        secret = folder / f"secret-{number}"
+        secret.write_text(f"a-secret-of-its-own-{number}\n")
+        text = text.replace(f'"file:{path_of}"', f'"file:{secret}"')
     pem = f'= "{folder / CERTIFICATE}"'
     text = re.sub(r'= "[^"]*\.pem"', lambda _: pem, text)
     if pem in text:

@@ -121,7 +121,8 @@ async def test_admin_refusals_are_counted(tmp_path: Path) -> None:
             ):
                 await admin.call("GET", "/api/v1/status", headers=headers)
             refused = await counted(admin, "cdp_gateway_admin_refused_total")
-            assert refused == {("no_token",): 1, ("token",): 2, ("origin",): 0, ("host",): 1}
+            expected = {"no_token": 1, "token": 2, "origin": 0, "host": 1, "role": 0}
+            assert refused == {(reason,): times for reason, times in expected.items()}
     said = [line for line in lines if line["event"] == "admin_refused"]
     assert [(line["path"], line["times"]) for line in said] == [("/api/v1/status", 1)] * 2
     assert not any("wrong" in str(line) for line in said)

@@ -36,6 +36,17 @@ def test_other_machines_need_a_token(tmp_path: Path, listen: str) -> None:
     assert read(tmp_path, admin(f'listen = "{listen}"\ntoken = "{LONG}"')).admin is not None
 
 
+@pytest.mark.parametrize("key", ["operators.alice", "viewers.bob", "proxy_secret"])
+def test_other_credentials_do_as_well(tmp_path: Path, key: str) -> None:
+    """A token with a name, or a proxy's secret, from a file, is enough for any address."""
+    (tmp_path / "secret").write_text(f"{LONG}\n")
+    lines = f'listen = "0.0.0.0:8081"\n{key} = "file:{tmp_path}/secret"'
+    found = read(tmp_path, admin(lines)).admin
+    assert found is not None
+    assert found.guarded
+    assert LONG not in repr(found)
+
+
 def test_a_token_may_be_a_reference(tmp_path: Path) -> None:
     """The token may come from the environment or a file, and is not shown."""
     (tmp_path / "token").write_text(f"{LONG}-file\n")
@@ -59,6 +70,21 @@ def test_a_token_may_be_a_reference(tmp_path: Path) -> None:
         ),
         ('hosts = "gateway.example"', "hosts: must be a list of host names"),
         ("port = 1", "port: unknown key"),
+        ('operators = { alice = "tiny" }', "operators.alice: is too short; use at least 16"),
+        ('viewers = { "A B" = "0123456789abcdef" }', "viewers.A B: is not a name; use a-z, 0-9"),
+        ('operators = ["0123456789abcdef"]', "operators: must be a table"),
+        (
+            f'token = "{LONG}"\nviewers = {{ bob = "{LONG}" }}',
+            "viewers.bob: is the same as token; give each its own",
+        ),
+        (
+            f'token = "{LONG}"\nviewers = {{ admin = "{LONG}2" }}',
+            "viewers.admin: there is another token called admin; choose another name",
+        ),
+        ('proxy_secret = "tiny"', "proxy_secret: is too short; use at least 16 characters"),
+        ('proxy_user_header = "a b"', "proxy_user_header: is not the name of a header"),
+        ('proxy_operators = ["bob"]', "proxy_operators: has no effect without proxy_secret"),
+        ('proxy_operator_groups = ["g"]', "proxy_operator_groups: has no effect without proxy_se"),
     ],
 )
 def test_mistakes_are_reported(tmp_path: Path, lines: str, said: str) -> None:

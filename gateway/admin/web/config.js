@@ -1,7 +1,7 @@
 // The running configuration, and what `gateway check` finds in the file as it is now.
 
 import {get, post} from "./api.js";
-import {badge, fill, h, toast} from "./dom.js";
+import {badge, fill, h, operation, toast} from "./dom.js";
 
 export const TITLE = "Config";
 const TABLES = ["server", "spool", "admin", "trace", "log", "consent"];
@@ -18,12 +18,12 @@ export async function show(box, here, signal) {
 }
 
 function findings(checked, again) {
-  const reload = h("button", {type: "button", class: checked.differs && !checked.problems.length ? "main" : null, onclick: async () => {
+  const reload = operation("Reload configuration", async () => {
     const done = await post("/config/reload");
     const parts = ["added", "changed", "removed"].filter((word) => done[word].length).map((word) => `${word} ${done[word].join(", ")}`);
     toast(["Reloaded", ...parts, ...done.restart_required.map((key) => `${key} needs a restart`)].join("; "));
     await again();
-  }}, "Reload configuration");
+  }, {class: checked.differs && !checked.problems.length ? "main" : null});
   const said = checked.problems.length ? [badge("invalid", "bad"), " The file has errors. The gateway keeps running with the configuration below."]
     : checked.differs ? [badge("changed", "warn"), " The file differs from the running configuration. Reload it to apply the changes."]
       : [badge("up to date", "good"), " The file matches the running configuration."];

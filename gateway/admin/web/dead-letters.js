@@ -1,7 +1,7 @@
 // Dead letters: groups by reason, details, replay and deletion with progress.
 
 import {get, post} from "./api.js";
-import {clock, count, empty, fill, h, moment, duration, table, toast} from "./dom.js";
+import {clock, count, duration, empty, fill, h, isOperator, moment, operation, table, toast} from "./dom.js";
 
 export const TITLE = "Dead letters";
 const PAGE = 100;
@@ -70,7 +70,7 @@ function letterRow(letter, chosen, changed) {
     else chosen.delete(letter.id);
     changed();
   }});
-  const cells = [field, h("a", {href: `#dead-letters/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
+  const cells = [isOperator() && field, h("a", {href: `#dead-letters/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
     h("span", {class: "why", title: letter.reason}, letter.reason), count(letter.attempts), clock(letter.at)];
   return h("tr", {"data-row": ""}, cells.map((cell, i) => h("td", {class: i === 5 ? "n" : null}, cell)));
 }
@@ -79,11 +79,11 @@ function letterRow(letter, chosen, changed) {
 function tools(which, number, done, signal) {
   const box = h("div", {class: "tools"});
   const label = (verb) => `${verb} ${number === null ? "all with this reason" : count(number)}`;
-  const act = (verb, word, props) => h("button", {type: "button", ...props, onclick: async () => {
+  const act = (verb, word, props) => operation(label(verb === "replay" ? "Replay" : "Delete"), async () => {
     if (verb === "delete" && !confirm(`Delete ${number === null ? "all dead letters with this reason" : `${count(number)} dead letter${number === 1 ? "" : "s"}`}? This cannot be undone.`)) return;
     await move(box, verb, word, which, number, signal);
     await done();
-  }}, label(verb === "replay" ? "Replay" : "Delete"));
+  }, props);
   return fill(box, act("replay", "replayed", {class: "main"}), act("delete", "deleted", {}));
 }
 

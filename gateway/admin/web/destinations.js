@@ -2,7 +2,7 @@
 
 import {every, get, post} from "./api.js";
 import {chart} from "./chart.js";
-import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, outcome, rate, table, toast} from "./dom.js";
+import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, operation, outcome, rate, table, toast} from "./dom.js";
 
 export const TITLE = "Destinations";
 const FRESH = 3000;
@@ -100,12 +100,12 @@ function balanceOf(held) {
 }
 
 function buttons(box, one, refresh) {
-  const act = (verb, label, done, props) => h("button", {type: "button", ...props, onclick: async () => {
+  const act = (verb, label, done, props) => operation(label, async () => {
     await post(`/destinations/${encodeURIComponent(one.name)}/${verb}`);
     toast(`${one.name} ${done}`);
     await refresh();
     box.querySelector("button")?.focus();
-  }}, label);
+  }, props);
   const wanted = one.state === "paused" ? "resume" : "pause,drain";
   if (box.dataset.acts === wanted) return;
   box.dataset.acts = wanted;

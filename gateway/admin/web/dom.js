@@ -13,6 +13,13 @@ export function h(tag, props = {}, ...children) {
   return made;
 }
 
+/** Returns a button that changes something in the gateway; a viewer gets none. */
+export function operation(label, act, props = {}) {
+  return isOperator() ? h("button", {type: "button", ...props, onclick: act}, label) : null;
+}
+
+export const isOperator = () => document.body.dataset.role === "operator";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Returns an element of a drawing. */

@@ -1,7 +1,8 @@
 // The shell: which page is shown, the keyboard, light and dark.
 
-import {Problem} from "./api.js";
+import {Problem, get} from "./api.js";
 import {empty, fill, h, sentence, toast} from "./dom.js";
+import * as audit from "./audit.js";
 import * as config from "./config.js";
 import * as deadLetters from "./dead-letters.js";
 import * as destinations from "./destinations.js";
@@ -10,9 +11,9 @@ import * as overview from "./overview.js";
 import * as playground from "./playground.js";
 import * as vendors from "./vendors.js";
 
-const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config};
+const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config, audit};
 const KEYS = {
-  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c",
+  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c", audit: "a",
 };
 const page = document.querySelector("#page");
 const nav = document.querySelector("#nav");
@@ -129,4 +130,11 @@ window.addEventListener("keydown", (event) => {
   }
 });
 
-show();
+/** Says who is signed in, before a page decides which buttons it has. */
+async function greet() {
+  const me = await get("/me");
+  document.body.dataset.role = me.role;
+  if (me.name) fill(document.querySelector("#me"), `${me.name} `, me.role === "viewer" && h("span", {class: "badge plain"}, me.role));
+}
+
+greet().then(show, (error) => fill(page, wrong(error)));

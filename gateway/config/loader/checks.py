@@ -21,7 +21,7 @@ from gateway.config.models import (
     SourceConfig,
     destinations_of,
 )
-from gateway.config.operations import AdminConfig, AlertsConfig, TraceConfig
+from gateway.config.operations import AlertsConfig, TraceConfig
 from gateway.config.steps import Consent
 from gateway.config.types import address_problem
 from gateway.plugin.quantities import shown
@@ -448,21 +448,3 @@ def check_alerts(alerts: AlertsConfig, report: ConfigReport) -> None:
     url = alerts.url.get_secret_value().partition("?")[0]
     if wrong := address_problem(url):
         report.problem("alerts", "url", wrong)
-
-
-SHORTEST_TOKEN = 16
-"""Characters; ``openssl rand -hex 16`` prints 32."""
-
-
-def check_admin(admin: AdminConfig, report: ConfigReport) -> None:
-    """Report a missing or short token."""
-    token = admin.token.get_secret_value() if admin.token else None
-    if token is None and not admin.address.loopback:
-        what = (
-            f"is required on {admin.listen}, which other machines can reach; set it, or listen on "
-            f"a loopback address"
-        )
-        report.problem("admin", "token", what)
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        what = f"is too short; use at least {SHORTEST_TOKEN} characters"
-        report.problem("admin", "token", what)

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from gateway.config.docstrings import documented_keys
+from gateway.config.loader.admin_checks import check_admin
 from gateway.config.loader.checks import (
     RelayChecks,
-    check_admin,
     check_alerts,
     check_consent,
     check_delivery,
@@ -152,6 +152,16 @@ def load_admin(path: Path, environ: Mapping[str, str] = os.environ) -> AdminConf
     found = _valid(AdminConfig, raw, "admin", report)
     report.stop()
     return found
+
+
+def load_audit_retention(path: Path, environ: Mapping[str, str] = os.environ) -> float:
+    """Return the seconds for which actions are kept; other keys and tables may have mistakes.
+
+    Raises:
+        ConfigError: the file cannot be read, or ``audit_retention`` is invalid.
+    """
+    without = keys_of(AdminConfig).keys() - {"audit_retention"}
+    return _load_one(path, "admin", AdminConfig, environ, without=without).audit_retention
 
 
 def _load_one(
