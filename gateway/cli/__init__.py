@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "Start the sandbox and the gateway, and print example requests.",
     "init": "Write a first configuration, with comments and tests.",
     "run": "Accept events and deliver them.",
+    "status": "Show whether the running gateway is healthy, on one screen.",
     "sandbox": "Run emulated vendor servers for trials and tests.",
     "check": "Validate a configuration and print the result.",
     "explain": "Show what the gateway would do with one request, without sending anything.",

@@ -5,16 +5,37 @@ from pathlib import Path
 from urllib.parse import quote
 
 import click
+import msgspec
 
 from gateway.admin.destinations import Destination
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.completion import complete_configured
-from gateway.cli.options import config_option
+from gateway.cli.options import config_option, json_option
+from gateway.cli.output import console
+from gateway.cli.status import print_destinations, print_findings
+from gateway.observability.health_model import GatewayHealth
 
 
 @click.group("destinations")
 def destinations() -> None:
     """List, pause, resume and drain the running gateway's destinations."""
+
+
+@destinations.command("list")
+@config_option
+@json_option("the list")
+def list_(path: Path, *, as_json: bool) -> None:
+    """List the destinations with their states, and what to do about problems."""
+    health = AdminClient(path).get("/health", GatewayHealth)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(health.destinations)))
+        return
+    out = console()
+    print_destinations(health.destinations, out)
+    problems = [one for one in health.findings if one.subject == "destination"]
+    if problems:
+        out.print()
+    print_findings(problems, out)
 
 
 def _named(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,8 @@ from rich.text import Text
 from gateway.admin.status import ReloadResult, RunningConfig
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.options import config_option, json_option
-from gateway.cli.output import console, printable, table, title
+from gateway.cli.output import console, printable, title
+from gateway.cli.text import say
 
 
 class ReloadReport(ReloadResult, frozen=True):
@@ -37,14 +38,14 @@ def reload(path: Path, *, as_json: bool) -> None:
     out = console()
     out.print(title(f"{printable(config.path)} is in effect"), soft_wrap=True)
     changes = {"added": result.added, "changed": result.changed, "removed": result.removed}
-    rows = [(what, ", ".join(names)) for what, names in changes.items() if names]
-    if not rows:
+    for what, names in changes.items():
+        if names:
+            say(out, 2, ", ".join(names), label=what, width=9)
+    if not any(changes.values()):
         out.print("  no destination was added, changed or removed")
-    else:
-        out.print(table(("destinations", ""), rows))
     if result.restart_required:
         keys = ", ".join(result.restart_required)
-        out.print(Text(f"  takes effect after a restart: {keys}", style="yellow"))
+        say(out, 2, f"takes effect after a restart: {keys}", style="yellow")
     if config.warnings:
         out.print(title("\nWarnings"))
     for warning in config.warnings:

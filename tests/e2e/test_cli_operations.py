@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
@@ -62,6 +63,59 @@ async def test_an_unknown_destination_is_an_error(tmp_path: Path) -> None:
         found = await run(admin, tmp_path, "destinations", "pause", "cmr")
         assert found.exit_code == 2
         assert "there is no destination 'cmr'; did you mean crm?" in found.stderr
+
+
+async def test_a_healthy_gateway_exits_with_0(tmp_path: Path) -> None:
+    """``status`` of a healthy gateway prints one screen and exits with 0."""
+    async with administered(tmp_path) as admin:
+        found = await run(admin, tmp_path, "status")
+        assert found.exit_code == 0, found.output
+        said = [" ".join(line.split()) for line in found.stdout.splitlines()]
+        assert said[0] == "healthy: Everything is healthy"
+        assert said[1].startswith(f"version {version('cdp-gateway')}, up for ")
+        assert said[2].endswith("accepts events")
+        assert "shop chrts accepting 0/s 0/s" in said
+        assert "crm chrts healthy 0/s 0% 0 0" in said
+        assert "Problems" not in said
+        assert "accepting, 0.0% used" in said
+        assert len(said) <= 24
+
+
+async def test_a_problem_exits_with_1_and_has_its_cure(tmp_path: Path) -> None:
+    """``status`` prints each problem with its cure, and exits with 1; so does its JSON."""
+    async with administered(tmp_path) as admin:
+        await run(admin, tmp_path, "destinations", "pause", "mail")
+        found = await run(admin, tmp_path, "status")
+        assert found.exit_code == 1
+        said = [" ".join(line.split()) for line in found.stdout.splitlines()]
+        assert said[0] == "attention: mail is paused by an operator, 0 pending: resume mail"
+        at = said.index("Problems")
+        assert said[at + 1 : at + 3] == [
+            "! mail is paused by an operator, 0 pending",
+            "resume mail",
+        ]
+        assert "mail growlytics paused 0/s 0% 0 0" in said
+        as_json = await run(admin, tmp_path, "status", "--json")
+        assert as_json.exit_code == 1
+        report = orjson.loads(as_json.stdout)
+        assert report["health"]["state"] == "attention"
+        assert report["status"]["ready"] is True
+
+
+async def test_destinations_are_listed_with_their_problems(tmp_path: Path) -> None:
+    """``destinations list`` has a line for each, then what to do; as JSON, all that is known."""
+    async with administered(tmp_path) as admin:
+        await run(admin, tmp_path, "destinations", "pause", "mail")
+        found = await run(admin, tmp_path, "destinations", "list")
+        assert found.exit_code == 0, found.output
+        said = [" ".join(line.split()) for line in found.stdout.splitlines()]
+        assert "crm chrts healthy 0/s 0% 0 0" in said
+        assert said[-1] == "resume mail"
+        listed = orjson.loads((await run(admin, tmp_path, "destinations", "list", "--json")).stdout)
+        assert [(one["name"], one["state"]) for one in listed] == [
+            ("crm", "healthy"),
+            ("mail", "paused"),
+        ]
 
 
 async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
