@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from gateway.config.loader.load import load_admin
 
 T = TypeVar("T")
 
+TOKEN_VARIABLE = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - a name
+"""The environment variable with the token of whoever runs the command."""
 TIMEOUT = 60.0
 """Seconds to wait for an answer; a reload may take a while."""
 NOT_FOUND = 404
@@ -39,7 +42,9 @@ class NoGateway(click.ClickException):
 
 
 class AdminClient:
-    """Calls the admin API at the address of a configuration's ``[admin]``, with its first token.
+    """Calls the admin API at the address of a configuration's ``[admin]``.
+
+    The token is that of the environment variable, else the first one of the table.
 
     Args:
         path: the configuration.
@@ -51,7 +56,8 @@ class AdminClient:
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
-        admin = load_admin(path)
+        own = os.environ.get(TOKEN_VARIABLE, "")
+        admin = load_admin(path, secrets=not own)
         if admin is None:
             raise click.ClickException(NO_ADMIN.format(path=path))
         self._path = path
@@ -60,7 +66,7 @@ class AdminClient:
         self._address = (admin.address.host or "127.0.0.1", admin.address.port)
         # the name "localhost" is always accepted, whatever the address is called
         self._headers = {"host": "localhost", CSRF_HEADER: "1"}
-        tokens = [token for _, _, token in admin.tokens()]
+        tokens = [own] if own else [token for _, _, token in admin.tokens()]
         if tokens:
             self._headers["authorization"] = f"Bearer {tokens[0]}"
         elif admin.guarded:

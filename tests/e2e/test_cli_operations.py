@@ -159,7 +159,21 @@ async def test_a_wrong_token_is_one_sentence(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         found = await run(admin, tmp_path, "reload", token="another-token-of-16")  # noqa: S106 - opens nothing
         assert found.exit_code == 1
-        assert "the token in [admin] is required" in found.stderr
+        assert "a token of [admin] is required" in found.stderr
+
+
+async def test_a_token_of_ones_own_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``GATEWAY_ADMIN_TOKEN`` the tokens of the file are not read, and that one is sent."""
+    async with administered(tmp_path) as admin:
+        monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", TOKEN)
+        found = await run(admin, tmp_path, "destinations", "list", token="file:/nonexistent/token")  # noqa: S106 - opens nothing
+        assert found.exit_code == 0, found.output
+        monkeypatch.delenv("GATEWAY_ADMIN_TOKEN")
+        found = await run(admin, tmp_path, "destinations", "list", token="file:/nonexistent/token")  # noqa: S106 - opens nothing
+        assert found.exit_code == 2
+        assert "cannot read the secret in /nonexistent/token" in found.stderr
 
 
 @pytest.mark.parametrize("command", [["reload"], ["destinations", "pause", "crm"]])

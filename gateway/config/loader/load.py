@@ -129,17 +129,24 @@ def load_trace(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return trace.file(load_spool(path, environ).path)
 
 
-def load_admin(path: Path, environ: Mapping[str, str] = os.environ) -> AdminConfig | None:
+def load_admin(
+    path: Path, environ: Mapping[str, str] = os.environ, *, secrets: bool = True
+) -> AdminConfig | None:
     """Return the ``[admin]`` table of *path*, for commands that call the running gateway.
 
     The rest of the file may have mistakes, or variables that are not set. None stands for a file
     without the table.
 
+    Args:
+        path: a TOML file.
+        environ: the variables for ``${NAME}``.
+        secrets: read the tokens; without it, their files and variables may be out of reach.
+
     Raises:
         ConfigError: the file cannot be read, or its ``[admin]`` is invalid.
     """
     report = ConfigReport()
-    references = ReferenceResolver(environ, report)
+    references = ReferenceResolver(environ, report, stand_ins=not secrets)
     gathered = FileMerger(references, report)
     gathered.read(path)
     report.narrow("admin")
