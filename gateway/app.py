@@ -350,6 +350,7 @@ class Gateway:
             observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
             leased=self.spool.leased,
+            share=self.spool.share,
         )
         team.configured = config
         return team

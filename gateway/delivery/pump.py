@@ -50,6 +50,11 @@ class Pump:
         """Take jobs from elsewhere from now on."""
         self._take, self._begin = take, begin
 
+    def limit(self, count: int) -> None:
+        """Have at most *count* jobs under way from now on."""
+        self._count = count
+        self.wake()
+
     def start(self) -> None:
         """Start to take jobs."""
         self._loop = asyncio.get_running_loop()

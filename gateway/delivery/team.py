@@ -21,6 +21,9 @@ from gateway.spool import Fenced, Shard, SpoolNotice
 UNLEASED_WAIT = 0.1
 """Seconds between two looks whether attempts may begin again."""
 
+_ROUNDING = 1e-9
+"""What a part of a whole number may lack for want of precision."""
+
 log = structlog.get_logger()
 
 
@@ -64,6 +67,8 @@ class Team(SharedState):
         observer: observes every attempt.
         settled: called at the end of each delivery, if given.
         leased: returns whether attempts may begin now; without it, they always may.
+        share: returns the part of all shards that the team has; without it, it has all. Concurrency
+            and rate are divided alike, so that they hold over all processes that share a log.
 
     Attributes:
         workers: by the number of their shard.
@@ -81,6 +86,7 @@ class Team(SharedState):
         observer: DeliveryObserver,
         settled: OnSettled | None = None,
         leased: Callable[[], bool] | None = None,
+        share: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -94,7 +100,7 @@ class Team(SharedState):
             settled=settled,
         )
         self.configured = config
-        self._leased = leased
+        self._leased, self._share = leased, share
         self.workers: dict[int, Worker] = {}
         self._turns: deque[Worker] = deque()
         self._taker: Worker
@@ -175,6 +181,9 @@ class Team(SharedState):
     def _share_out(self) -> None:
         """Divide memory and turns among the workers; a single one without a lease needs none."""
         self._turns = deque(self.workers.values())
+        if self._share is not None and (part := self._share()):
+            self.pump.limit(max(1, int(self.config.concurrency * part + _ROUNDING)))
+            self.limiter.set_share(part)
         for worker in self._turns:
             worker.queue.in_flight.sharers = len(self._turns)
         if len(self._turns) == 1 and self._leased is None:

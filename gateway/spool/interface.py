@@ -376,6 +376,10 @@ class Spool(Intake, SpoolAdmin, Protocol):
         """Return what tells whether attempts may begin now; None if they always may."""
         ...
 
+    def share(self) -> float:
+        """Return the part of all shards that this process owns: 1 if it is alone."""
+        ...
+
     def run_shards(self, runner: ShardRunner) -> None:
         """Tell *runner* of each shard that this process owns, now and later."""
         ...

@@ -267,6 +267,19 @@ def test_a_rate_is_kept_after_its_burst() -> None:
     assert limiter.wait_time(50.1) > 0
 
 
+def test_a_part_of_a_rate_is_kept() -> None:
+    """Rate and burst are divided, and at least one attempt goes at once; no limit stays none."""
+    limiter = RateLimiter(rate=10, burst=3)
+    limiter.set_share(0.1)
+    assert limiter.wait_time(50.0) == 0
+    assert limiter.wait_time(50.0) == pytest.approx(1.0)
+    limiter.set_share(1.0)
+    assert limiter.wait_time(50.1) == 0
+    unlimited = RateLimiter()
+    unlimited.set_share(0.1)
+    assert [unlimited.wait_time(0.0) for _ in range(3)] == [0, 0, 0]
+
+
 def test_a_cancelled_probe_allows_another() -> None:
     """A cancelled probe, such as a declined event, allows another probe at once."""
     breaker = CircuitBreaker(low=1, high=60)

@@ -1,6 +1,7 @@
 """A team: the workers of one destination, each for a shard of its own."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -117,7 +118,10 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
         made: list[Team] = []
 
         def make(
-            count: int = SHARDS, leased: Callable[[], bool] | None = None, **delivery: Any
+            count: int = SHARDS,
+            leased: Callable[[], bool] | None = None,
+            share: Callable[[], float] | None = None,
+            **delivery: Any,
         ) -> Parts:
             path, registry = tmp_path / "gateway.toml", load_plugins()
             path.write_text(config(str(tmp_path / "spool"), {NAME: 9}))
@@ -133,6 +137,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
                 steps_of=lambda _: None,
                 observer=Unobserved(),
                 leased=leased,
+                share=share,
             )
             made.append(team)
             return Parts(team, vendor, shards[:count])
@@ -193,6 +198,37 @@ async def test_the_rate_holds_over_all_shards(parts: Callable[..., Parts]) -> No
     assert len(await on.vendor.got(2)) == 2
     await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 1)
     assert len(on.vendor.waiting) == 2
+
+
+async def test_concurrency_is_divided_like_the_shards(parts: Callable[..., Parts]) -> None:
+    """A team with a part of the shards makes that part of the attempts, and at least one."""
+    part = 0.5
+    on = parts(share=lambda: part, concurrency=7)
+    for shard in range(SHARDS):
+        await on.append(shard, *(f"{shard}{n}" for n in range(9)))
+    await on.begin()
+    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 24)
+    assert len(on.vendor.waiting) == 3
+    part = 0.1
+    on.team.abandon(2)
+    while len(on.vendor.waiting) > 1:
+        on.vendor.answer()
+    on.vendor.answer()
+    assert len(on.vendor.waiting) == 1
+    part = 3 / 7
+    on.team.abandon(1)
+    assert len(await on.vendor.got(3)) == 3
+
+
+async def test_the_rate_is_divided_like_the_shards(parts: Callable[..., Parts]) -> None:
+    """A team with a part of the shards has that part of the burst and of the rate."""
+    on = parts(share=lambda: 0.5, rate=0.001, burst=4, concurrency=9)
+    await on.begin()
+    for shard in range(SHARDS):
+        await on.append(shard, f"{shard}0")
+    assert len(await on.vendor.got(2)) == 2
+    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 1)
+    assert on.team.limiter.wait_time(time.monotonic()) > 1 / 0.001
 
 
 async def test_the_circuit_opens_for_all_shards(parts: Callable[..., Parts]) -> None:

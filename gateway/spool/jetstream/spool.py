@@ -172,6 +172,10 @@ class JetStreamSpool(ClusterOperations):
         """Return whether attempts may begin now (see ``Spool.leased``)."""
         return self._open and self._membership.leased()
 
+    def share(self) -> float:
+        """Return the part of the shards that this gateway delivers (see ``Spool.share``)."""
+        return len(self._owned) / self._count
+
     # ---- the shards of this gateway ---------------------------------------------------------
 
     async def claim(self, shard: int, may_take: Callable[[str], bool]) -> int | None:

@@ -247,6 +247,10 @@ class SqliteSpool:
     def leased(self) -> None:
         """Return None: no other process can own the shard."""
 
+    def share(self) -> float:
+        """Return 1: it is its only shard."""
+        return 1.0
+
     def run_shards(self, runner: ShardRunner) -> None:
         """Tell *runner* of the spool, which stays its shard."""
         runner.start_shard(self)
