@@ -31,6 +31,7 @@ from gateway.observability.health_model import (
 )
 from gateway.observability.health_monitor import MonitoredGateway
 from gateway.spool import QueueDepth
+from gateway.spool.sums import sum_of_depths
 
 CIRCUITS = ("closed", "half_open", "open")
 OUTCOMES = ("accepted", "unavailable", "error")
@@ -453,7 +454,7 @@ class MetricsPage:
         gateway = self._gateway
         config = gateway.config
         try:
-            depths = await gateway.spool.depths()
+            depths = sum_of_depths([await shard.depths() for shard in gateway.spool.shards])
         except SpoolError:  # cdp_gateway_ready shows it; serve the other metrics
             depths = {}
         spool, trace = config.spool.path, config.trace.file(config.spool.path)

@@ -162,6 +162,10 @@ class Shard(Protocol):
         """Return the balance of every known destination, of this shard's deliveries."""
         ...
 
+    async def depths(self) -> dict[str, QueueDepth]:
+        """Return the queue depth of every known destination, of this shard's deliveries."""
+        ...
+
     async def unread(self, destination: str, after: int, upto: int, limit: int) -> UnreadPage:
         """Return the pending deliveries of up to ``limit`` entries after ``after``.
 

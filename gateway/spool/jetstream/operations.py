@@ -32,6 +32,7 @@ from gateway.spool.jetstream.questions import (
     Question,
     ReplayLetters,
 )
+from gateway.spool.sums import sum_of_balances, sum_of_depths
 from gateway.spool.values import BacklogLimit, Balance, Deliveries, PendingRequest, QueueDepth
 
 _NOTHING = QueueDepth(0, 0, 0, 0, 0, None, None)
@@ -65,11 +66,7 @@ class ClusterOperations(ABC):
 
     async def depths(self) -> dict[str, QueueDepth]:
         """Return the queue depth of every known destination, over all shards."""
-        found: dict[str, QueueDepth] = {}
-        for answer in (await self._ask(AskDepths())).values():
-            for name, depth in answer.items():
-                known = found.get(name)
-                found[name] = depth if known is None else _sum_of_depths(known, depth)
+        found = sum_of_depths((await self._ask(AskDepths())).values())
         return dict.fromkeys(self._registered, _NOTHING) | found
 
     async def orphans(self) -> dict[str, QueueDepth]:
@@ -82,12 +79,7 @@ class ClusterOperations(ABC):
 
         The counts of a shard are of the same moment, so the sum is balanced if all shards are.
         """
-        found: dict[str, Balance] = {}
-        for answer in (await self._ask(AskBalances())).values():
-            for name, balance in answer.items():
-                known = found.get(name)
-                found[name] = balance if known is None else _sum_of_balances(known, balance)
-        return found
+        return sum_of_balances((await self._ask(AskBalances())).values())
 
     async def forget(self, destination: str) -> int:
         """Delete an orphan everywhere (see ``SpoolAdmin.forget``)."""
@@ -188,27 +180,6 @@ class ClusterOperations(ABC):
         """Return the shard of a dead letter; None if its message is not there."""
         found = await self._connection.message_at(self._layout.state_stream, message_of(letter))
         return self._layout.letters_shard(found[0]) if found else None
-
-
-def _sum_of_depths(one: QueueDepth, other: QueueDepth) -> QueueDepth:
-    return QueueDepth(
-        0,
-        one.backlog + other.backlog,
-        one.retrying + other.retrying,
-        one.parked + other.parked,
-        one.dead_letters + other.dead_letters,
-        _earliest(one.oldest, other.oldest),
-        _earliest(one.oldest_unread, other.oldest_unread),
-    )
-
-
-def _earliest(*times: float | None) -> float | None:
-    return min((at for at in times if at is not None), default=None)
-
-
-def _sum_of_balances(one: Balance, other: Balance) -> Balance:
-    fields = Balance.__struct_fields__
-    return Balance(**{field: getattr(one, field) + getattr(other, field) for field in fields})
 
 
 def _together(parts: Sequence[PendingPart]) -> PendingRequest | None:
