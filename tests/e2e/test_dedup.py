@@ -5,7 +5,6 @@ import signal
 import types
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -219,7 +218,7 @@ async def test_a_message_id_is_new_after_the_window(
 ) -> None:
     """A message id counts as new once the window since its first event has passed, not before."""
     clock = ManualClock()
-    monkeypatch.setattr(app, "SqliteSpool", partial(SqliteSpool, clock=clock))
+    monkeypatch.setattr(app, "make_spool", lambda spool: SqliteSpool(spool.path, clock=clock))
     async with gateway(config(tmp_path, vendor.url)) as url:
         assert await vendor.post(url, "m1", "first") == 200
         clock.now += WINDOW - 1
