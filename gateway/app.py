@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from gateway.config import Config, DestinationConfig, SourceConfig
-from gateway.config.changes import ConfigChanges, diff_configs
+from gateway.config.changes import ConfigChanges, delivery_digest, diff_configs
 from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
 from gateway.config.proxy import proxy_of
@@ -94,6 +94,7 @@ class Gateway:
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
         self.spool: Spool = make_spool(config.spool, config.server.max_body)
+        self._tell_config()
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}
@@ -351,6 +352,7 @@ class Gateway:
             settled=self._settled,
             leased=self.spool.leased,
             share=self.spool.share,
+            configs_differ=self.spool.configs_differ,
         )
         team.configured = config
         return team
@@ -377,11 +379,16 @@ class Gateway:
     def activate(self, config: Config, router: Router) -> None:
         """Use another configuration for all later requests."""
         self.config = config
+        self._tell_config()
         self.sources = self.make_source_index(config)
         self.router = router
         self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
         self.observer.reconfigure(record_settings(config, router, self._inputs))
+
+    def _tell_config(self) -> None:
+        vendors = {*self.registry.inputs, *self.registry.outputs}
+        self.spool.set_config(delivery_digest(self.config, vendors))
 
     def output_of(self, destination: str) -> Output | None:
         """Return the output of a destination; None if it is no longer configured."""

@@ -1,6 +1,7 @@
 """Compare two configurations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.config.models import Config, DestinationConfig
@@ -15,6 +16,21 @@ class ConfigChanges(NamedTuple):
     restart_required: list[str]
     """Changed keys that take effect at the next start only. ``listen`` is such a key but is not
     compared, since the command line may have replaced it."""
+
+
+def delivery_digest(config: Config, plugins: Iterable[str]) -> str:
+    """Return a digest of what decides how stored events are delivered; secrets do not count.
+
+    Args:
+        config: the configuration.
+        plugins: the names of all vendors.
+    """
+    parts = [
+        *sorted(plugins),
+        *(route.model_dump_json() for route in config.routes),
+        *(f"{name} {one.model_dump_json()}" for name, one in sorted(config.destinations.items())),
+    ]
+    return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def diff_configs(

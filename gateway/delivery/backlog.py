@@ -62,6 +62,7 @@ class BacklogReader:
         retry_max: longest wait for a retry after a start, in seconds.
         parse: returns the events of a stored request.
         steps_of: returns the steps of a route by its name.
+        configs_differ: see `JobBuilder`.
         whole: returns whether requests in a vendor's format are forwarded unchanged.
         on_fenced: called when another process has taken the shard over.
 
@@ -80,6 +81,7 @@ class BacklogReader:
         retry_max: float,
         parse: Parse,
         steps_of: StepsOf,
+        configs_differ: Callable[[], bool] | None,
         whole: Callable[[str], bool],
         on_fenced: Callable[[], None],
     ) -> None:
@@ -100,7 +102,7 @@ class BacklogReader:
         self._loading: Counter[int] = Counter()
         self._swept = 0.0
         self._wake = asyncio.Event()
-        self._maker = JobBuilder(name, parse, steps_of)
+        self._maker = JobBuilder(name, parse, steps_of, configs_differ)
         self.waiting = WaitingReader(
             name,
             shard,

@@ -69,5 +69,9 @@ class DeadLetterWriter:
 
     def write_unparsable(self, mark: DeliveryRef, entry: Entry, reason: str) -> None:
         """Write a dead letter of a stored delivery that cannot be parsed any more."""
-        nothing = Event(type="track", id=f"{entry.id}-{mark.event}")
-        self.write(Job(mark, entry, nothing), "unrenderable", reason)
+        self.write(Job(mark, entry, nothing_of(mark, entry)), "unrenderable", reason)
+
+
+def nothing_of(mark: DeliveryRef, entry: Entry) -> Event:
+    """Return an event without anything for a delivery whose event is not known."""
+    return Event(type="track", id=f"{entry.id}-{mark.event}")

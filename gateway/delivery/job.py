@@ -32,6 +32,7 @@ class Job:
         siblings: number of events of its request.
         waiting: it is a waiting delivery in the spool, so its outcome must be recorded there.
         parked: it waits there for an earlier event of its user, not for its own next attempt.
+        unbuildable: why this process cannot make it now; another one may have the configuration.
         unbatched: it was refused in a batch or as forwarded, so it is sent alone and rendered.
         sent: the request of the latest attempt.
         forwarded: the latest attempt forwarded the received request.
@@ -55,6 +56,7 @@ class Job:
         "size",
         "steps",
         "unbatched",
+        "unbuildable",
         "user",
         "user_hash",
         "waiting",
@@ -86,6 +88,7 @@ class Job:
         self.siblings = siblings
         self.size = len(entry.request.body) // siblings
         self.unbatched = False
+        self.unbuildable = ""
         self.sent: Request | None = None
         self.forwarded = False
         self.had_trouble = troubled

@@ -112,10 +112,10 @@ class UserOrder:
 
     def followers(self, user: str, most: int) -> list[Job]:
         """Remove and return the user's next jobs, to send them together with the one in flight."""
-        queue = self._active.get(user)
-        if not queue:
-            return []
-        return [queue.popleft() for _ in range(min(most, len(queue)))]
+        queue, found = self._active.get(user), list[Job]()
+        while queue and len(found) < most and not queue[0].unbuildable:
+            found.append(queue.popleft())
+        return found
 
     def put_back(self, user: str, jobs: Sequence[Job]) -> None:
         """Put *jobs*, which `followers` returned, back as the user's next ones."""

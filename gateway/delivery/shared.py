@@ -1,5 +1,7 @@
 """What the workers of one destination share."""
 
+from collections.abc import Callable
+
 from gateway.config import DestinationConfig
 from gateway.delivery.circuit_breaker import CircuitBreaker
 from gateway.delivery.job import DeliveryCounts, DeliveryObserver, Guarded, OnSettled, StepsOf
@@ -21,6 +23,7 @@ class SharedState:
         begin: begins it.
         parse: returns the events of a stored request.
         steps_of: returns the steps of a route by its name.
+        configs_differ: see `JobBuilder`.
         observer: observes every attempt.
         settled: called at the end of each delivery, if given.
     """
@@ -35,6 +38,7 @@ class SharedState:
         begin: Begin,
         parse: Parse,
         steps_of: StepsOf,
+        configs_differ: Callable[[], bool] | None,
         observer: DeliveryObserver,
         settled: OnSettled | None,
     ) -> None:
@@ -43,6 +47,7 @@ class SharedState:
         self.sender = sender
         self.parse = parse
         self.steps_of = steps_of
+        self.configs_differ = configs_differ
         self.observer = Guarded(observer, settled)
         self.secrets = config.secrets()
         self.breaker = CircuitBreaker(low=config.retry_min, high=config.retry_max)

@@ -69,6 +69,8 @@ class Team(SharedState):
         leased: returns whether attempts may begin now; without it, they always may.
         share: returns the part of all shards that the team has; without it, it has all. Concurrency
             and rate are divided alike, so that they hold over all processes that share a log.
+        configs_differ: tells whether other processes that share the log have other configurations;
+            without it, there are none.
 
     Attributes:
         workers: by the number of their shard.
@@ -87,6 +89,7 @@ class Team(SharedState):
         settled: OnSettled | None = None,
         leased: Callable[[], bool] | None = None,
         share: Callable[[], float] | None = None,
+        configs_differ: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -96,6 +99,7 @@ class Team(SharedState):
             begin=self._begin,
             parse=parse,
             steps_of=steps_of,
+            configs_differ=configs_differ,
             observer=observer,
             settled=settled,
         )

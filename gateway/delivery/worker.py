@@ -35,6 +35,9 @@ AHEAD = 256
 """Most finished deliveries after the cursor that an older delivery in flight holds back. Above it
 the older one is recorded as waiting, so that a crash repeats no more than these."""
 
+CONFIG_WAIT = 5.0
+"""Seconds after which a job is made again that only another process has the configuration for."""
+
 UNRECORDED = 1024
 """Most finished deliveries that the spool does not know; above it the worker waits."""
 
@@ -92,6 +95,7 @@ class Worker:
             retry_max=self.config.retry_max,
             parse=team.parse,
             steps_of=team.steps_of,
+            configs_differ=team.configs_differ,
             whole=self.sender.rendering.forwards_from,
             on_fenced=fenced,
         )
@@ -212,12 +216,23 @@ class Worker:
         self.active += 1
         jobs = [job]
         try:
+            if job.unbuildable:
+                self._leave_to_others(job)
+                return
             if self.queue.users.has_followers(job.user) and (most := self.sender.batch_room(job)):
                 jobs += self.queue.users.followers(job.user, most)
             self.sender.send(jobs, partial(self._on_result, jobs))
         except Exception as error:  # neither this user nor others may get stuck
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
             self._end(jobs, internal_failure(error))
+
+    def _leave_to_others(self, job: Job) -> None:
+        """Let a job wait that this process cannot make now: a reload may be under way."""
+        self.breaker.cancel_probe()
+        self._postpone(job, job.unbuildable, CONFIG_WAIT)
+        self._observer.on_attempt(job, "retry", job.unbuildable, None)
+        self._leave_waiting(job)
+        self._ended()
 
     def _on_result(self, jobs: Sequence[Job], outcome: AttemptResult) -> None:
         """Settle *jobs*; if the vendor refuses a batch, send the first job again alone."""

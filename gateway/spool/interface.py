@@ -380,6 +380,15 @@ class Spool(Intake, SpoolAdmin, Protocol):
         """Return what tells whether attempts may begin now; None if they always may."""
         ...
 
+    @property
+    def configs_differ(self) -> Callable[[], bool] | None:
+        """Return what tells whether another process has another configuration; None if alone."""
+        ...
+
+    def set_config(self, digest: str) -> None:
+        """Tell the other processes which configuration this one delivers by."""
+        ...
+
     def share(self) -> float:
         """Return the part of all shards that this process owns: 1 if it is alone."""
         ...

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import structlog
 
-from gateway.config import SpoolConfig
+from gateway.app import Gateway
+from gateway.config import Config, SpoolConfig
+from gateway.config.loader.load import load
+from gateway.plugin.registry import load_plugins
+from gateway.routing.router import Router
 from gateway.spool.jetstream.spool import JetStreamSpool
 from gateway.spool.sqlite.database import FILE
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.spools import make_spool
+from tests.soak.marks import config
 
 MAX_BODY = 1024
 ALONE = """
@@ -33,6 +38,25 @@ def test_url_makes_the_difference(tmp_path: Path) -> None:
 def test_a_gateway_alone_does_not_import_the_client() -> None:
     """The client for NATS is an extra: a gateway without ``url`` never imports it."""
     subprocess.run([sys.executable, "-c", ALONE], check=True)
+
+
+def test_others_are_told_what_decides_how_events_are_delivered(tmp_path: Path) -> None:
+    """The digest that a gateway tells changes with its destinations, and not with its server."""
+    path, registry = tmp_path / "gateway.toml", load_plugins()
+
+    def loaded(port: int, server: str = "") -> Config:
+        spool = 'url = "nats://127.0.0.1:9"'
+        path.write_text(config(str(tmp_path), {"chrts": port}, server=server, spool=spool))
+        return load(path, registry)
+
+    gateway = Gateway(loaded(9), registry)
+    assert isinstance(gateway.spool, JetStreamSpool)
+    digests = [gateway.spool.report().digest]
+    for after in (loaded(9, "max_body = 100_000"), loaded(8)):
+        gateway.activate(after, Router(after.routes))
+        digests.append(gateway.spool.report().digest)
+    assert digests[0] == digests[1] != digests[2]
+    assert all(digests)
 
 
 def test_a_spool_that_url_leaves_unused_is_logged(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.config.loader.load import load as load_config
-from gateway.delivery import Team
+from gateway.delivery import Team, worker
 from gateway.delivery import backlog as reader
 from gateway.delivery.connection import OnEnd
+from gateway.delivery.job import StepsOf
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
 from gateway.errors import SpoolError
@@ -22,6 +23,7 @@ from gateway.event import Event
 from gateway.http import Request, Response
 from gateway.plugin.registry import load_plugins
 from gateway.redact import Redactor
+from gateway.routing.steps import StepChain
 from gateway.spool import Entry, Fenced, LogRecord
 from gateway.spool.sqlite.spool import SqliteSpool
 from tests.gateway.opened_spool import opened_spool
@@ -96,14 +98,15 @@ class Parts:
         if worker := self.team.workers.get(shard):
             worker.offer(item, events or ())
 
-    async def append(self, shard: int, *users: str) -> None:
-        """Append an event of each user to a shard."""
+    async def append(self, shard: int, *users: str, route: str = "", parsed: bool = True) -> None:
+        """Append an event of each user to a shard, by a route with steps if it is named."""
+        routes = {NAME: {route: (0,)}} if route else {}
         for user in users:
             event = Event(type="track", name="Opened", id=user, user_id=f"user-{user}")
             request = Request(method="POST", url="/", body=user.encode())
             hashes = (self.shards[shard].user_hash(event.user_key),)
-            entry = Entry(user, "shop", request, {NAME: (0,)}, NAME, users=hashes)
-            await self.shards[shard].append(entry, [event])
+            entry = Entry(user, "shop", request, {NAME: (0,)}, NAME, routes, users=hashes)
+            await self.shards[shard].append(entry, [event] if parsed else None)
 
 
 @pytest.fixture
@@ -121,6 +124,8 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
             count: int = SHARDS,
             leased: Callable[[], bool] | None = None,
             share: Callable[[], float] | None = None,
+            configs_differ: Callable[[], bool] | None = None,
+            steps_of: StepsOf = lambda _: None,
             **delivery: Any,
         ) -> Parts:
             path, registry = tmp_path / "gateway.toml", load_plugins()
@@ -134,10 +139,11 @@ async def parts(tmp_path: Path) -> AsyncIterator[Callable[..., Parts]]:
                 destination,
                 sender=Sender(make_renderer(destination, registry, Redactor), vendor),
                 parse=parse,
-                steps_of=lambda _: None,
+                steps_of=steps_of,
                 observer=Unobserved(),
                 leased=leased,
                 share=share,
+                configs_differ=configs_differ,
             )
             made.append(team)
             return Parts(team, vendor, shards[:count])
@@ -514,3 +520,48 @@ async def test_attempts_wait_for_the_lease(parts: Callable[..., Parts], shards: 
     assert on.vendor.waiting == []
     leased = True
     assert await on.vendor.got(1) == ["second"]
+
+
+@pytest.mark.parametrize("lacks", ["route", "plugin"])
+async def test_what_only_another_process_can_make_waits(
+    parts: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    """While configurations differ an event waits, in its user's order, and is no dead letter."""
+    monkeypatch.setattr(worker, "CONFIG_WAIT", 0.01)
+    differ, steps, known = True, None, lacks == "route"
+
+    def parsed(entry: Entry) -> Sequence[Event]:
+        return parse(entry) if known else ()
+
+    on = parts(1, configs_differ=lambda: differ, steps_of=lambda _: steps, retry_min=0.01)
+    on.team.parse = parsed
+    (shard,) = on.shards
+    await on.begin()
+    await on.append(0, "u", route="new", parsed=known)
+    await on.append(0, "u", parsed=known)
+    await until_waiting(on, retrying=1 if known else 2, parked=1 if known else 0)
+    assert on.vendor.waiting == []
+    steps, known = StepChain("new", ()), True
+    for _ in range(2):
+        assert await on.vendor.got(1) == ["u"]
+        on.vendor.answer()
+    await until_waiting(on, retrying=0, parked=0)
+    assert await shard.dead_letters() == []
+
+    differ, steps = False, None
+    await on.append(0, "last", route="gone")
+    await until_waiting(on, retrying=0, parked=0, dead=1)
+    (letter,) = await shard.dead_letters()
+    assert "'gone', whose steps apply to this event, no longer exists" in letter.reason
+    assert on.team.status().circuit == "closed"
+
+
+async def until_waiting(on: Parts, *, retrying: int, parked: int, dead: int = 0) -> None:
+    """Wait until so many deliveries wait in the first shard, and are dead letters."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await on.team.workers[0].tracker.flush()
+            depth = (await on.shards[0].depths())[NAME]
+            if (depth.retrying, depth.parked, depth.dead_letters) == (retrying, parked, dead):
+                return
+            await asyncio.sleep(0)

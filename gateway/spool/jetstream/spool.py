@@ -84,6 +84,7 @@ class JetStreamSpool(ClusterOperations):
         self._watch: StreamWatch
         self._ending: asyncio.Task[None] | None = None
         self._open = False
+        self._digest = ""
         self._given_up: dict[str, GivenUp] = {}
         self._running: dict[int, JetStreamShard] = {}
         """Shards of which anything runs, from the claim until they are released or dropped."""
@@ -172,6 +173,14 @@ class JetStreamSpool(ClusterOperations):
         """Return whether attempts may begin now (see ``Spool.leased``)."""
         return self._open and self._membership.leased()
 
+    def configs_differ(self) -> bool:
+        """Return whether another gateway that is alive tells another digest than this one."""
+        return any(sign.digest != self._digest for sign in self._others().values())
+
+    def set_config(self, digest: str) -> None:
+        """Tell the others the digest of the configuration, from the next sign of life on."""
+        self._digest = digest
+
     def share(self) -> float:
         """Return the part of the shards that this gateway delivers (see ``Spool.share``)."""
         return len(self._owned) / self._count
@@ -213,7 +222,7 @@ class JetStreamSpool(ClusterOperations):
 
     def report(self) -> HostReport:
         """Return what is pending in this gateway's shards, by destination."""
-        return HostReport(self._backlog.own())
+        return HostReport(self._backlog.own(), self._digest)
 
     # ---- intake ----------------------------------------------------------------------------
 

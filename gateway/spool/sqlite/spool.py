@@ -247,6 +247,13 @@ class SqliteSpool:
     def leased(self) -> None:
         """Return None: no other process can own the shard."""
 
+    @property
+    def configs_differ(self) -> None:
+        """Return None: no other process delivers."""
+
+    def set_config(self, digest: str) -> None:
+        """Do nothing: there is nobody to tell."""
+
     def share(self) -> float:
         """Return 1: it is its only shard."""
         return 1.0

@@ -284,6 +284,19 @@ async def test_a_bound_of_the_backlog_holds_over_all_shards(opened: Open) -> Non
     assert depth.dead_letters == SHARDS + 8 - depth.backlog
 
 
+async def test_gateways_notice_that_their_configurations_differ(opened: Open) -> None:
+    """Digests are told with signs of life; a gateway that is alone differs from nobody."""
+    one, _ = await opened()
+    one.set_config("new")
+    assert not one.configs_differ()
+    two, _ = await opened()
+    two.set_config("old")
+    await until(one.configs_differ)
+    await until(two.configs_differ)
+    two.set_config("new")
+    await until(lambda: not (one.configs_differ() or two.configs_differ()))
+
+
 async def test_consent_is_the_same_on_all_gateways(opened: Open) -> None:
     """What a user said to one gateway, another one knows at once."""
     (one, _), (two, _) = await asyncio.gather(opened(), opened())
