@@ -16,11 +16,12 @@
 # make screenshots  pictures of the console for the documentation
 # make install-systemd  as root: the gateway as a service of this machine (docs/deploy/systemd.md)
 # make dist   build wheel and sdist into dist/, and check them (docs/releasing.md)
+# make spool  keep a spool of this version, for the tests of later ones (docs/releasing.md)
 # make sbom   the software bill of materials of the wheel, into build/cdp-gateway.cdx.json
 # make audit  known vulnerabilities of the locked packages that run
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd dist sbom audit lock clean
+.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd dist spool sbom audit lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -102,6 +103,9 @@ fuzz: $(INSTALLED)
 	  --payloads $(or $(PAYLOADS),100000) $(if $(SEED),--seed $(SEED)) tests/vendors tests/example_plugins
 
 dev: $(INSTALLED)
+	@found=$$($(BIN)/gateway check 2>&1) || { echo "$$found"; exit 1; }
+	@if $(BIN)/gateway destinations list >/dev/null 2>&1; then \
+	  echo "a gateway runs on this configuration; stop it, for example make run, and try again"; exit 1; fi
 	@echo "aiohttp-devtools opens ports 8000 and 8001 on all addresses of this machine; the gateway listens where its file says"
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8000 --no-livereload gateway/server.py
 
@@ -124,6 +128,9 @@ dist: $(INSTALLED)
 	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
 	$(BIN)/uv tool run --quiet twine@7.0.0 check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/uv tool run --quiet check-wheel-contents@0.6.3 dist/*.whl
+
+spool: $(INSTALLED)
+	$(BIN)/python -m tests.release.write_spool
 
 sbom: dist
 	rm -rf build/sbom && mkdir -p build/sbom

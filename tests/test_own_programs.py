@@ -35,6 +35,13 @@ def test_help_has_no_screenshots(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_kept_spool_is_not_written_anew(tmp_path: Path) -> None:
+    """The spool that a version left is not replaced by one of later code."""
+    done = ended(tmp_path, "tests.release.write_spool")
+    assert done.returncode == 1
+    assert "exists: it stays as that version wrote it" in done.stderr
+
+
 @pytest.mark.xdist_group("group")
 def test_tests_of_a_group_share_a_worker(request: pytest.FixtureRequest, worker_id: str) -> None:
     """With several workers, a group's tests carry its name, which keeps them in one worker."""

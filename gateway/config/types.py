@@ -185,6 +185,8 @@ def _header_problem(name: str, held: HeaderValue, example: str) -> str | None:
     if not _NAME.fullmatch(name):
         return f"{name!r} is not a header name; write {example}"
     text = plain_value(held)
+    if not text.strip():
+        return f"{name}: the header's value is empty; write one, or remove the header"
     if not (text.isascii() and text.isprintable()):
         return f"{name}: the header's value must be printable ASCII on one line"
     return None

@@ -7,6 +7,7 @@ import fnmatch
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,16 +55,20 @@ def left_out(path: Path, ignore: str) -> bool:
     return out
 
 
-def build(dockerfile: Path, context: Path, base: Path, work: Path) -> Image:
+def build(
+    dockerfile: Path, context: Path, base: Path, work: Path, arguments: Mapping[str, str]
+) -> Image:
     """Build the image of *dockerfile*.
 
     Args:
-        dockerfile: the file; its .dockerignore stands beside it.
-        context: the folder that it is built from.
+        dockerfile: the file.
+        context: the folder that it is built from, with its .dockerignore.
         base: a Debian root.
         work: an empty folder.
+        arguments: those of ``--build-arg``; each must be declared.
     """
-    ignore = Path(f"{dockerfile}.dockerignore").read_text()
+    ignore = (context / ".dockerignore").read_text()
+    declared = set[str]()
     stages: dict[str, Path] = {}
     root, variables, folder = work, dict[str, str](), "/"
     said = dict[str, str]()
@@ -85,6 +90,10 @@ def build(dockerfile: Path, context: Path, base: Path, work: Path) -> Image:
             _copy(context, sources, root / folder.lstrip("/") / target, ignore)
         elif name == "WORKDIR":
             folder = rest
+        elif name == "ARG":
+            argument, _, default = rest.partition("=")
+            declared.add(argument)
+            variables[argument] = arguments.get(argument, default)
         elif name == "ENV":
             pairs = dict(pair.split("=", 1) for pair in rest.split())
             path = variables.get(
@@ -98,6 +107,7 @@ def build(dockerfile: Path, context: Path, base: Path, work: Path) -> Image:
                 name
             )
             said[name] = rest
+    assert declared >= arguments.keys()
     return Image(
         root, variables, said["USER"], folder, volumes,
         json.loads(said["ENTRYPOINT"]) + json.loads(said["CMD"]),

@@ -32,9 +32,11 @@ print(urllib.request.urlopen(call, timeout=5).read().decode())
 def test_the_image_serves_events_as_an_unprivileged_user(
     debian: Path, checkout: Path, roots: Path, tmp_path: Path
 ) -> None:
-    """The built image accepts events on a read-only root, is healthy, and stops with status 0."""
-    image = build(checkout / "config/deploy/Dockerfile", checkout, debian, roots)
+    """With an extra it accepts events on a read-only root, is healthy, and stops with status 0."""
+    added = {"PACKAGES": "cdp-gateway[cluster]"}
+    image = build(checkout / "config/deploy/Dockerfile", checkout, debian, roots, added)
     assert not (image.root / "opt/cdp-gateway/bin/pip").exists()
+    assert list(image.root.glob("opt/cdp-gateway/lib/python3*/site-packages/nkeys")), added
     secrets, log = tmp_path / "secrets", tmp_path / "log"
     secrets.mkdir()
     for name, value in SECRETS.items():
@@ -62,11 +64,11 @@ def test_the_image_serves_events_as_an_unprivileged_user(
 
 def test_no_secret_and_no_test_is_in_the_image() -> None:
     """The image is built from the package's own files: no secrets, no tests, no documentation."""
-    ignored = (ROOT / "config/deploy/Dockerfile.dockerignore").read_text()
+    ignored = (ROOT / ".dockerignore").read_text()
     allowed = set(re.findall(r"^!(\S+)", ignored, re.MULTILINE))
     assert allowed == {
-        "gateway", "plugins", "tests/example_plugins", "pyproject.toml", "requirements.run.lock",
-        "README.md", "LICENSE",
+        "gateway", "plugins", "tests/example_plugins", "pyproject.toml", "requirements.lock",
+        "requirements.run.lock", "README.md", "LICENSE",
     }  # fmt: skip
 
 

@@ -212,6 +212,14 @@ CERT = 'cert = "PEM/cert.pem"'
         ),
         ([f'headers = {{ x-a = "{CANARY}\\r\\nhost: b" }}'], VALUE),
         ([f'headers = {{ x-a = "{CANARY}\\u0000" }}'], VALUE),
+        (
+            ['headers = { X-A = "" }'],
+            "headers: X-A: the header's value is empty; write one, or remove the header",
+        ),
+        (
+            ['headers = { x-a = " " }'],
+            "headers: x-a: the header's value is empty; write one, or remove the header",
+        ),
         (['headers = { x-a = "file:nowhere" }'], f"headers.x-a: {UNREAD}"),
         (['ca = ""'], "ca: is empty; name a file, or remove it"),
         (['cert = ""'], "cert: is empty; name a file, or remove it"),

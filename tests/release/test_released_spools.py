@@ -28,7 +28,7 @@ NEW = "m-4"
 
 def test_this_version_leaves_a_spool_for_the_next() -> None:
     """A spool of the project's version is kept, so that later versions are tested with it."""
-    advice = "run python -m tests.release.write_spool"
+    advice = "run make spool"
     assert f"{VERSION}.db.gz" in {each.name for each in FILES}, advice
 
 

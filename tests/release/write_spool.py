@@ -1,6 +1,6 @@
 """Write a spool as this version of the gateway leaves it, for the versions after it.
 
-``python -m tests.release.write_spool`` runs the gateway with a vendor that accepts, one that is
+``make spool`` runs the gateway with a vendor that accepts, one that is
 down, one that refuses and one that is paused, and keeps its file under the project's version.
 """
 
@@ -110,6 +110,11 @@ def main() -> None:
         prog="python -m tests.release.write_spool", description=__doc__
     ).parse_args()
     target = SPOOLS / f"{VERSION}.db.gz"
+    if target.exists():
+        raise SystemExit(
+            f"{target.relative_to(ROOT)} exists: it stays as that version wrote it; "
+            f"delete it first if {VERSION} is not released yet"
+        )
     with tempfile.TemporaryDirectory() as folder:
         file = asyncio.run(write(Path(folder)))
         with (
