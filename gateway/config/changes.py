@@ -1,8 +1,10 @@
 """Compare two configurations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
+
+from pydantic import BaseModel
 
 from gateway.config.models import Config, DestinationConfig
 
@@ -25,12 +27,21 @@ def delivery_digest(config: Config, plugins: Iterable[str]) -> str:
         config: the configuration.
         plugins: the names of all vendors.
     """
-    parts = [
-        *sorted(plugins),
-        *(route.model_dump_json() for route in config.routes),
-        *(f"{name} {one.model_dump_json()}" for name, one in sorted(config.destinations.items())),
-    ]
-    return blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+    parts = _plain((sorted(plugins), config.routes, config.destinations))
+    return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """Return a value whose ``repr`` is the same in every process; secrets hide themselves."""
+    if isinstance(value, BaseModel):
+        return _plain(dict(value))
+    if isinstance(value, Mapping):
+        return sorted((repr(key), _plain(one)) for key, one in value.items())
+    if isinstance(value, set | frozenset):
+        return sorted(repr(_plain(one)) for one in value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(one) for one in value]
+    return repr(value)
 
 
 def diff_configs(

@@ -1,13 +1,16 @@
 """Which spool a configuration makes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import structlog
+import trustme
 
 from gateway.app import Gateway
 from gateway.config import Config, SpoolConfig
+from gateway.config.changes import delivery_digest
 from gateway.config.loader.load import load
 from gateway.plugin.registry import load_plugins
 from gateway.routing.router import Router
@@ -18,6 +21,23 @@ from gateway.spools import make_spool
 from tests.soak.marks import config
 
 MAX_BODY = 1024
+STEPS = """
+name = "web"
+types = ["track", "identify"]
+when = 'event.type == "track" && size(event.name) > 3'
+steps = ["private", { sample = 0.5 }, { consent = ["advertising", "personalization"] }]
+[steps]
+private = [{ drop = ["context.ip", "traits.email"] }, { set = { "context.app.name" = "shop" } }]
+"""
+DIGEST = """
+import sys
+from pathlib import Path
+from gateway.config.changes import delivery_digest
+from gateway.config.loader.load import load
+from gateway.plugin.registry import load_plugins
+registry = load_plugins()
+print(delivery_digest(load(Path(sys.argv[1]), registry), registry.inputs))
+"""
 ALONE = """
 import sys
 from gateway.app import Gateway
@@ -57,6 +77,19 @@ def test_others_are_told_what_decides_how_events_are_delivered(tmp_path: Path) -
         digests.append(gateway.spool.report().digest)
     assert digests[0] == digests[1] != digests[2]
     assert all(digests)
+
+
+def test_every_gateway_computes_the_same_digest(tmp_path: Path) -> None:
+    """The digest of one file is the same in another process, whatever is configured."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    path, registry = tmp_path / "gateway.toml", load_plugins()
+    text = config(str(tmp_path), {"chrts": 9}, f'ca = "{tmp_path}/ca.pem"\ncredentials = "own"')
+    path.write_text(text + STEPS)
+    mine = delivery_digest(load(path, registry), registry.inputs)
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", DIGEST, str(path)]
+    other = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert other.stdout.strip() == mine
 
 
 def test_a_spool_that_url_leaves_unused_is_logged(tmp_path: Path) -> None:
