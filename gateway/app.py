@@ -31,6 +31,7 @@ from gateway.ingest.receiver import Receiver
 from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
 from gateway.ingest.relay_key import RelayKeyExchange
 from gateway.ingest.sources import Source, SourceIndex
+from gateway.ingest.suppression import suppression_of
 from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import health_pages
@@ -65,6 +66,7 @@ class Gateway:
 
     Attributes:
         sources: finds the source of a request.
+        suppression: whose events are left out; None for nobody's.
         router: decides which destinations an event goes to.
         spool: the durable log.
         consents: the stored consent of users.
@@ -91,6 +93,7 @@ class Gateway:
         self._opened = self._shadowed = False
         self.upstreams = UpstreamPool()
         self.sources = self.make_source_index(config)
+        self.suppression = suppression_of(config)
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
         self.spool: Spool = make_spool(config.spool, config.server.max_body)
@@ -382,6 +385,7 @@ class Gateway:
         self._tell_config()
         self.sources = self.make_source_index(config)
         self.router = router
+        self.suppression = suppression_of(config)
         self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
         self.observer.reconfigure(record_settings(config, router, self._inputs))

@@ -93,6 +93,8 @@ class RefusalCause(StrEnum):
     """The endpoint has another method."""
     UNSUPPORTED = "unsupported"
     """The gateway does not serve the endpoint."""
+    SUPPRESSED = "suppressed"
+    """All its events are about people on the suppression list."""
     UNAUTHENTICATED = "unauthenticated"
     """The request has no key."""
     FORBIDDEN = "forbidden"

@@ -1,5 +1,6 @@
 """Recognise the person whom an event is about, by any of their ids."""
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from gateway.redact import spellings
 
 CERTAIN = 8
 """Characters; a text that contains so long an id names the person, a shorter one may by chance."""
+HASHED = "sha256:"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BEFORE, _AFTER = rb"(?<![0-9a-z_-])", rb"(?![0-9a-z_-])"
 
 
@@ -55,6 +58,49 @@ class Person:
     def is_in(self, text: bytes) -> bool:
         """Return whether an id stands in *text* that is too long to stand there by chance."""
         return _has(text, self._certain)
+
+
+class SuppressionList(NamedTuple):
+    """People whose events must not be processed, by their ids or by hashes of them."""
+
+    ids: frozenset[str]
+    hashes: frozenset[str]
+    """SHA-256 of normalized ids, in hexadecimal digits."""
+
+    def names(self, event: Event) -> bool:
+        """Return whether *event* is about somebody on the list."""
+        known = list(identifiers(event))
+        if not self.ids.isdisjoint(known):
+            return True
+        return bool(self.hashes) and any(_hashed(one) in self.hashes for one in known)
+
+
+def parse_suppressions(text: str) -> SuppressionList:
+    """Parse a list: an id, an e-mail address or ``sha256:DIGITS`` on each line.
+
+    Blank lines and lines that begin with ``#`` are left out.
+
+    Raises:
+        ValueError: a line is wrong; the message has its number, and nothing of it.
+    """
+    ids: set[str] = set()
+    hashes: set[str] = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        said = line.strip()
+        if not said or said.startswith("#"):
+            continue
+        if not said.lower().startswith(HASHED):
+            ids.add(normalized(said))
+            continue
+        digits = said[len(HASHED) :].strip().lower()
+        if not _SHA256.fullmatch(digits):
+            raise ValueError(f"line {number} is not sha256: and 64 hexadecimal digits; correct it")
+        hashes.add(digits)
+    return SuppressionList(frozenset(ids), frozenset(hashes))
+
+
+def _hashed(identifier: str) -> str:
+    return hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class _Form(NamedTuple):

@@ -99,7 +99,7 @@ GATHER = 300
 LOOK_AGAIN = 1000
 """Milliseconds after which the files are compared anyway: some file systems report no changes."""
 
-KINDS = ("*.toml", "*.csv", "*.json", "*.pem", "*.crt", "*.key")
+KINDS = ("*.toml", "*.csv", "*.json", "*.txt", "*.pem", "*.crt", "*.key")
 """Files that an invalid configuration may be waiting for."""
 
 FileStates = dict[Path, tuple[int, int, int]]

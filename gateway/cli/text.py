@@ -17,6 +17,7 @@ from gateway.explain import (
     RouteExplanation,
 )
 from gateway.http import Response
+from gateway.ingest.suppression import REASON as SUPPRESSED
 from gateway.json_text import dumps, loads
 from gateway.mapping import Loss
 from gateway.observability.redacted_request import (
@@ -79,6 +80,8 @@ def _event(explained: EventExplanation, number: int, count: int, out: RedactingC
         if planned.dropped:
             dropped = ", ".join(".".join(map(str, path)) for path in planned.dropped)
             say(out, 4, f"continues without {dropped}")
+    if explained.suppressed:
+        say(out, 2, f"goes nowhere: {SUPPRESSED}", style="yellow")
     for route in explained.routes:
         _route(route, out)
 

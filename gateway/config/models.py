@@ -34,12 +34,14 @@ from gateway.config.types import (
     Flag,
     HeaderValue,
     ProxyHeader,
+    RequiredPath,
     Schemas,
     address,
     listening,
     upstream,
 )
 from gateway.event import EventType
+from gateway.person import SuppressionList
 from gateway.plugin.config_table import ConfigTable, no_whole_number
 from gateway.plugin.quantities import HOUR, KIB, MIB, MINUTE, Duration, Rate, Size
 from gateway.plugin.settings import Settings
@@ -53,6 +55,19 @@ def _some(value: object) -> object:
     if not value:
         raise ValueError("is empty, so the route would match nothing; list at least one")
     return value
+
+
+class SuppressionConfig(ConfigTable):
+    """People who left: their events are not processed. Without this table there are none."""
+
+    file: RequiredPath
+    """The file that lists them: on each line a user id, an anonymous id, a device id, an e-mail
+    address, or `sha256:` and the SHA-256 of one in hexadecimal digits. The path is relative to this
+    file. A reload reads it again."""
+    action: Literal["drop", "refuse"] = "drop"
+    """What happens to a request whose events are all about such people: the sender gets the
+    vendor's answer to success and nothing is stored, or it gets the vendor's answer to an invalid
+    value. Of other requests, their events are dropped."""
 
 
 class ConsentConfig(ConfigTable):
@@ -366,6 +381,10 @@ class Config:
     """The tracking plans by the name of their source; sources without one are left out."""
     tests: tuple[RouteTest, ...] = ()
     """The tests that `gateway test` runs."""
+    suppression: SuppressionConfig | None = None
+    """None if everybody's events are processed."""
+    suppressed: SuppressionList | None = None
+    """The list of ``suppression``."""
     warnings: tuple[str, ...] = ()
     """One sentence for each suspicious but allowed setting."""
 
@@ -375,6 +394,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "spool": SpoolConfig,
     "admin": AdminConfig,
     "consent": ConsentConfig,
+    "suppression": SuppressionConfig,
     "trace": TraceConfig,
     "log": LogConfig,
     "alerts": AlertsConfig,

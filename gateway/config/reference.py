@@ -28,6 +28,7 @@ HEADERS = {
     "trace": "[trace]",
     "log": "[log]",
     "alerts": "[alerts]",
+    "suppression": "[suppression]",
     "sources": "[sources.NAME]",
     "destinations": "[destinations.NAME]",
     "routes": "[[routes]]",

@@ -153,7 +153,7 @@ def _default(field: FieldInfo, written: Quantity | None) -> Json:
 _NO_DEFAULT = (Template, BaseModel, SecretStr)
 """Classes of defaults that are not shown."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
-SINGLE = ("server", "spool", "admin", "consent", "trace", "log")
+SINGLE = ("server", "spool", "admin", "consent", "suppression", "trace", "log", "alerts")
 
 
 def editor_schema(registry: PluginRegistry) -> Json:

@@ -243,6 +243,8 @@ def _named_file(value: object) -> object:
 
 FilePath = Annotated[Path | None, BeforeValidator(_named_file)]
 """A key that may name a file."""
+RequiredPath = Annotated[Path, BeforeValidator(_named_file)]
+"""A key that must name a file."""
 
 
 def networks(value: object) -> object:

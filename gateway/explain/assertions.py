@@ -11,6 +11,7 @@ from gateway.errors import UnknownName
 from gateway.event_diff import MISSING, Difference, diff_json, json_equal, leaf_values
 from gateway.explain.explainer import Explainer
 from gateway.explain.models import ExplainRequest, ExplainRequestError, Explanation, OutgoingRequest
+from gateway.ingest.suppression import REASON
 from gateway.json_text import dumps
 
 
@@ -131,6 +132,8 @@ def why_not(name: str, explanation: Explanation) -> str:
     """Return the reasons why a destination does not get events."""
     reasons: dict[str, None] = {}
     for event in explanation.events:
+        if event.suppressed:
+            reasons[REASON] = None
         for route in event.routes:
             decision = route.decision
             if name not in decision.destinations:

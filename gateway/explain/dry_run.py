@@ -11,6 +11,13 @@ from gateway.explain.models import ExplainRequest, ExplainRequestError, Refusal
 from gateway.http import ClientInfo, Request, Response
 from gateway.ingest.events import plan_events, read_events, without_unused_client_id
 from gateway.ingest.sources import Source, SourceIndex
+from gateway.ingest.suppression import (
+    NOTHING,
+    REASON,
+    Suppression,
+    rejection,
+    suppression_of,
+)
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import JSON, json_response
 from gateway.suggestions import check_name, did_you_mean
@@ -32,6 +39,8 @@ class DryRunRequest(NamedTuple):
     events: Sequence[Event] = ()
     """The events as parsed, before the tracking plan."""
     kept: PlannedEvents = PlannedEvents(())
+    suppressed: frozenset[int] = NOTHING
+    """The indexes of events about people on the suppression list."""
     planned: tuple[PlanResult | None, ...] = ()
     """The result of the tracking plan for each event."""
     refusal: Refusal | None = None
@@ -59,6 +68,7 @@ class DryRunIngest:
             )
             for name, source in config.sources.items()
         }
+        self._suppression = suppression_of(config)
         self._index = SourceIndex(self._sources.values())
 
     def enter(self, asked: ExplainRequest) -> DryRunRequest:
@@ -115,28 +125,36 @@ class DryRunIngest:
                 return DryRunRequest(request, source.name, source.input.name, refusal=relayed)
             return _unread(source, request)
         try:
-            return _read(source, request)
+            return _read(source, request, self._suppression)
         except Rejected as error:
             return _refused(source, request, error)
 
 
-def _read(source: Source, request: Request) -> DryRunRequest:
+def _read(source: Source, request: Request, suppression: Suppression | None) -> DryRunRequest:
     """Read the events of a request, as they are routed.
 
     Raises:
-        Rejected: the vendor's input or the tracking plan rejects the request.
+        Rejected: the vendor's input, the suppression list or the tracking plan rejects the request.
     """
     reads = source.input
     stored = source.to_stored(request, request.body)
     payload = reads.decode(stored)
     events = read_events(source, stored, payload)
     stored = without_unused_client_id(stored, events)
+    left_out = NOTHING if suppression is None else suppression.among(events)
+    if suppression is not None and left_out and len(left_out) == len(events):
+        if suppression.refuses:
+            raise rejection()
+        dropped = Refusal(f"{REASON}; it is dropped", reads.accept(stored, events))
+        return DryRunRequest(stored, source.name, reads.name, refusal=dropped)
     planned = tuple[PlanResult | None, ...]()
     if source.plan is not None:
         planned = tuple(source.plan.judge(event) for event in events)
     kept = plan_events(source, stored, payload, events)
     answer = reads.accept(stored, events)
-    return DryRunRequest(stored, source.name, reads.name, events, kept, planned, answer=answer)
+    return DryRunRequest(
+        stored, source.name, reads.name, events, kept, left_out, planned, answer=answer
+    )
 
 
 def _unread(source: Source, request: Request) -> DryRunRequest:

@@ -19,6 +19,7 @@ from gateway.explain.models import (
     RouteExplanation,
 )
 from gateway.http import Request
+from gateway.ingest.suppression import targets_without
 from gateway.losses.field_outcomes import derived, with_reasons
 from gateway.plugin.registry import PluginRegistry
 from gateway.routing.router import Consented, RouteDecision, Router
@@ -70,7 +71,10 @@ class Explainer:
                 event,
                 entered.events[index],
                 entered.planned[index] if entered.planned else None,
-                tuple(self._routes(source, event, index, consented[index], stories)),
+                ()
+                if index in entered.suppressed
+                else tuple(self._routes(source, event, index, consented[index], stories)),
+                index in entered.suppressed,
             )
             for index, event in enumerate(events)
         )
@@ -94,17 +98,18 @@ class Explainer:
     def _deliveries(self, entered: DryRunRequest, consented: Mapping[int, Consented]) -> Stories:
         kept = entered.kept
         plan = self._router.plan(entered.source, kept.events, consented)
+        targets = targets_without(plan.targets, entered.suppressed)
         entry = Entry(
             entered.request.id,
             entered.source,
             entered.request,
-            plan.targets,
+            targets,
             entered.vendor,
             plan.routes,
             kept.dropped,
         )
         found: dict[tuple[str, int], DeliveryExplanation] = {}
-        for to, numbers in plan.targets.items():
+        for to, numbers in targets.items():
             jobs = [
                 build_job(DeliveryRef(0, number), entry, to, kept.events, self._router.steps)
                 for number in numbers

@@ -105,7 +105,9 @@ class EventExplanation:
     planned: PlanResult | None
     """The result of the tracking plan."""
     routes: tuple[RouteExplanation, ...]
-    """All routes, in the order of the configuration."""
+    """All routes, in the order of the configuration; none for a suppressed event."""
+    suppressed: bool = False
+    """It is about a person on the suppression list, and goes nowhere."""
 
     @property
     def deliveries(self) -> tuple[DeliveryExplanation, ...]:

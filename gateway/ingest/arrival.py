@@ -57,6 +57,7 @@ def is_sampled(request_id: str) -> bool:
     return request_id[-1:] in MARKS
 
 
+NO_EVENTS: frozenset[int] = frozenset()
 NOBODY: Mapping[int, Mapping[str, bool]] = {}
 
 
@@ -73,6 +74,9 @@ class RequestContext:
         kept: its events without duplicates; None if none were stored.
         consented: stored consent of the events' users, by event index.
         turns: the outcome of each route for each event.
+        suppressed: the indexes of events about people on the suppression list; nothing of them is
+            in ``events``.
+        private: all its events are about such people: nothing of it may be recorded.
         refused: why it was rejected.
         relayed: it was not an event; it was relayed, or answered by the gateway.
         status: status of the response.
@@ -80,8 +84,8 @@ class RequestContext:
     """
 
     __slots__ = (
-        "candidate", "consented", "events", "kept", "key", "refused", "relayed", "request",
-        "seconds", "source", "status", "stored", "turns",
+        "candidate", "consented", "events", "kept", "key", "private", "refused", "relayed",
+        "request", "seconds", "source", "status", "stored", "suppressed", "turns",
     )  # fmt: skip
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -94,6 +98,8 @@ class RequestContext:
         self.kept: Sequence[Event] | None = None
         self.consented = NOBODY
         self.turns: Sequence[Sequence[RouteOutcome]] = ()
+        self.suppressed = NO_EVENTS
+        self.private = False
         self.refused: Rejected | None = None
         self.relayed = False
         self.status = 0

@@ -24,6 +24,7 @@ from gateway.ingest.events import plan_events, read_events, without_unused_clien
 from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop
 from gateway.ingest.responses import Answer, header_lines
 from gateway.ingest.sources import Source, SourceIndex, SourceMatch
+from gateway.ingest.suppression import Suppression, blanked, rejection, targets_without
 from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.log_limit import LogLimit
 from gateway.plugin.client_credentials import key_in_body
@@ -112,6 +113,10 @@ class IngestServices(Protocol):
     @property
     def observer(self) -> IngestObserver:
         """Return the observer of requests."""
+
+    @property
+    def suppression(self) -> Suppression | None:
+        """Return whose events are left out; None for nobody's."""
 
     @property
     def tally(self) -> ViolationCounter:
@@ -239,6 +244,10 @@ class Receiver:
         if not self._services.accepting:
             raise Unavailable("shutting down; try again", RefusalCause.NOT_ACCEPTING)
         source = arrival.source
+        if arrival.private:
+            if (suppression := self._services.suppression) is None or not suppression.refuses:
+                return reads.accept(stored, events)
+            raise rejection()
         if source.reply_timeout is None:
             await self._store(source, stored, kept, arrival)
             return reads.accept(stored, events)
@@ -269,10 +278,16 @@ class Receiver:
         events = arrival.events = read_events(source, stored, payload)
         if stored.client is not None:
             arrival.stored = stored = without_unused_client_id(stored, events)
+        suppression = self._services.suppression
+        if suppression is not None and (left_out := suppression.among(events)):
+            arrival.suppressed, arrival.private = left_out, len(left_out) == len(events)
+            arrival.events = blanked(events, left_out)
+            if arrival.private:
+                return stored, events, PlannedEvents(())
         if source.plan is None:
             return stored, events, PlannedEvents(events)
         kept = plan_events(source, stored, payload, events, self._services.tally)
-        arrival.events = kept.events
+        arrival.events = blanked(kept.events, arrival.suppressed)
         return stored, events, kept
 
     async def _store(
@@ -283,23 +298,23 @@ class Receiver:
         Raises:
             Rejected: the events cannot be stored now.
         """
-        services, events = self._services, kept.events
+        services, events, left_out = self._services, arrival.events, arrival.suppressed
         router, consents, spool = services.router, services.consents, services.spool
         try:
             if consents.on:
                 asked = router.asks_consent
                 arrival.consented = await consents.update(source.name, events, asked=asked)
             if len(events) > AT_ONCE:
-                plan = await router.plan_many(source.name, events, arrival.consented)
+                plan = await router.plan_many(source.name, kept.events, arrival.consented)
             else:
-                plan = router.plan(source.name, events, arrival.consented)
+                plan = router.plan(source.name, kept.events, arrival.consented)
             arrival.turns = plan.turns
-            if plan.targets:
+            if targets := targets_without(plan.targets, left_out):
                 entry = Entry(
                     stored.id,
                     source.name,
                     stored,
-                    plan.targets,
+                    targets,
                     source.input.name,
                     plan.routes,
                     kept.dropped,
@@ -307,9 +322,12 @@ class Receiver:
                 )
                 appended = await spool.append(entry, events, _window(source, events))
                 if appended.repeats:
-                    events = _without(appended.repeats, entry, events)
+                    _say_repeats(entry, appended.repeats)
+                    left_out |= appended.repeats
         except SpoolError as error:
             raise self._unstorable(source, stored, error) from error
+        if left_out:
+            events = [event for index, event in enumerate(events) if index not in left_out]
         arrival.kept = events
         services.accepted(events, source.name)
 
@@ -338,10 +356,8 @@ def _window(source: Source, events: Sequence[Event]) -> DedupWindow | None:
     return DedupWindow(ids, source.dedup)
 
 
-def _without(repeats: Collection[int], entry: Entry, events: Sequence[Event]) -> Sequence[Event]:
-    """Return *events* without the duplicates, by their indexes."""
+def _say_repeats(entry: Entry, repeats: Collection[int]) -> None:
     log.debug("duplicate_dropped", source=entry.source, request=entry.id, events=sorted(repeats))
-    return [event for i, event in enumerate(events) if i not in repeats]
 
 
 def _refuse_head(refusal: ConnectionRefusal | None) -> NoReturn:

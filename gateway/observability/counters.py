@@ -85,6 +85,7 @@ class Counters:
         answers: seconds until the response was ready, by source.
         events: accepted events, by source and type.
         deduplicated: dropped duplicates, by source.
+        suppressed: events about people on the suppression list, by source.
         routed: events by route and outcome: ``routed`` or ``filtered``.
         unrouted: events that no route took, by source.
         closed: client connections that were closed or rejected, by reason.
@@ -98,6 +99,7 @@ class Counters:
         self.answers = defaultdict[str, Histogram](lambda: Histogram(FAST))
         self.events = Counter[tuple[str, str]]()
         self.deduplicated = Counter[str]()
+        self.suppressed = Counter[str]()
         self.routed = Counter[tuple[str, str]]()
         self.unrouted = Counter[str]()
         self.closed = Counter[str]()

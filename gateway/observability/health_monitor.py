@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from gateway.config import DestinationConfig
 from gateway.config.models import destinations_of, keys_of
-from gateway.errors import SpoolError
+from gateway.errors import RefusalCause, SpoolError
 from gateway.observability.health_model import (
     ACCEPTED,
     CLIENT_KEY,
@@ -103,7 +103,7 @@ class HealthMonitor:
                 held = requests[name]
                 held[ACCEPTED] = held.get(ACCEPTED, 0) + count
         for (name, cause), count in counts.refused.items():
-            if name in requests:
+            if name in requests and cause != RefusalCause.SUPPRESSED:  # refused on purpose
                 requests[name][cause] = count
         for name, totals in requests.items():
             self._record(("source", name), now, totals)

@@ -177,6 +177,12 @@ def _coming_in(gateway: MonitoredGateway) -> Iterator[Metric]:
         counts.deduplicated,
     )
     yield counter(
+        "cdp_gateway_events_suppressed_total",
+        "Events about people on the suppression list, which were left out.",
+        ("source",),
+        counts.suppressed,
+    )
+    yield counter(
         "cdp_gateway_plan_violations_total",
         "Events that violate their tracking plan, by violation.",
         ("source", "schema", "violation"),

@@ -23,7 +23,7 @@ from gateway.observability.log import redaction
 from gateway.person import Person
 from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
-from gateway.routing.router import Router
+from gateway.routing.router import RouteOutcome, Router
 from gateway.spool import Attempt
 from gateway.trace.live import LiveFeed
 from gateway.trace.record_builder import RecordBuilder, RecordSettings, snapshot_attempt
@@ -161,14 +161,11 @@ class Observer:
 
     def received(self, arrival: RequestContext) -> None:
         """Count, log and trace a request whose response is ready."""
-        counts, source, refused = self.counts, arrival.source.name, arrival.refused
+        source, refused = arrival.source.name, arrival.refused
         outcome = "accepted" if refused is None and not arrival.relayed else _outcome(arrival)
-        counts.requests[source, outcome] += 1
-        counts.answers[source].observe(arrival.seconds)
-        if refused is not None:
-            counts.refused[source, refused.cause] += 1
-        if refused is None and arrival.kept is not None:
-            counts.accepted(source, arrival.events, arrival.kept, arrival.turns)
+        self._count(arrival, outcome)
+        if arrival.private:
+            return
         strange = refused is not None and refused.fault in UNAUTHENTICATED_FAULTS
         wrong = 0
         if refused is None:
@@ -191,6 +188,18 @@ class Observer:
         ):
             size = 0 if arrival.stored is None else len(arrival.stored.body)
             self.recorder.put(arrival, size, keep=keep)
+
+    def _count(self, arrival: RequestContext, outcome: str) -> None:
+        counts, source, refused = self.counts, arrival.source.name, arrival.refused
+        counts.requests[source, outcome] += 1
+        counts.answers[source].observe(arrival.seconds)
+        if refused is not None:
+            counts.refused[source, refused.cause] += 1
+        if arrival.suppressed:
+            counts.suppressed[source] += len(arrival.suppressed)
+        if refused is None and arrival.kept is not None:
+            events, turns = _taken(arrival)
+            counts.accepted(source, events, arrival.kept, turns)
 
     def _watched(self, source: str, to: str, events: Sequence[Event], *, failed: bool) -> bool:
         """Return whether to show live viewers, of whom there are some, a record not stored."""
@@ -231,6 +240,17 @@ class Observer:
         ):
             raw = snapshot_attempt(job, to, outcome, reason, attempt)
             self.recorder.put(raw, job.size, keep=keep)
+
+
+def _taken(
+    arrival: RequestContext,
+) -> tuple[Sequence[Event], Sequence[Sequence[RouteOutcome]]]:
+    """Return the events that were not suppressed, each with the outcomes of its routes."""
+    left_out = arrival.suppressed
+    if not left_out:
+        return arrival.events, arrival.turns
+    kept = [index for index in range(len(arrival.events)) if index not in left_out]
+    return [arrival.events[index] for index in kept], [arrival.turns[index] for index in kept]
 
 
 def _outcome(arrival: RequestContext) -> str:

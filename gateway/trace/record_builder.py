@@ -241,6 +241,8 @@ class RecordBuilder:
         fresh = None if arrival.kept is None else {event.id for event in arrival.kept}
         notes = planned(arrival, _briefly(redactor))
         for index, (event, plan) in enumerate(zip(arrival.events, notes, strict=True)):
+            if index in arrival.suppressed:
+                continue
             duplicate = fresh is not None and event.id not in fresh
             consented = arrival.consented.get(index, {})
             explained = index < EXPLAINED and not duplicate

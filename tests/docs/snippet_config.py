@@ -10,6 +10,7 @@ import trustme
 
 FILES = {
     "countries.csv": "DE,Germany\n",
+    "left.txt": "u-4711\n",
     "routes/orders.toml": '[[routes]]\nnames = ["Order *"]\nadditional = true\nto = ["any"]\n',
     "environments/production.toml": '[spool]\npath = "spool"\n',
 }

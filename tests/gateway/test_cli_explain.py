@@ -319,3 +319,60 @@ def test_a_key_within_a_longer_word_hides_the_word(tmp_path: Path) -> None:
     assert "***" in found.stdout
     assert "crm-key" not in found.stdout
     assert "***234" not in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("drop", "no event: the event is about a person who must not be tracked; it is dropped"),
+        ("refuse", "no event: the event is about a person who must not be tracked"),
+    ],
+)
+def test_a_person_on_the_suppression_list_is_explained(
+    tmp_path: Path, action: str, said: str
+) -> None:
+    """A request that is only about somebody on the list says what happens to it."""
+    (tmp_path / "left.txt").write_text("device-1\n")
+    path = config(tmp_path, f'[suppression]\nfile = "left.txt"\naction = "{action}"\n')
+    found = run("explain", "-c", path, "--path", "/push", "-", stdin=BODY)
+    assert found.exit_code == 0, found.output
+    assert said in " ".join(found.stdout.split())
+    assert ("response: 200" in found.stdout) == (action == "drop")
+
+
+def test_a_suppressed_event_of_several_goes_nowhere(tmp_path: Path) -> None:
+    """Of a batch, the explanation says which events go nowhere; tests expect the same."""
+    (tmp_path / "left.txt").write_text("anna\n")
+    path = tmp_path / "gateway.toml"
+    path.write_text(SEVERAL)
+    found = run("test", "-c", path)
+    assert found.exit_code == 0, found.output
+    calls = [CALL | {"userId": user} for user in ("bert", "anna")]
+    batch = orjson.dumps({"batch": calls, "writeKey": "k"})
+    found = run("explain", "-c", path, "--path", "/v1/batch", "-", stdin=batch.decode())
+    said = " ".join(found.stdout.split())
+    assert "goes nowhere: the event is about a person who must not be tracked" in said
+    assert said.count("crm (chrts) gets") == 1
+
+
+CALL = {"type": "track", "event": "Seen"}
+SEVERAL = """
+[suppression]
+file = "left.txt"
+[sources.pages]
+vendor = "segment"
+keys = "any"
+[destinations.crm]
+vendor = "chrts"
+api_key = "key-1"
+[[routes]]
+to = ["crm"]
+[[tests]]
+name = "only the other one arrives"
+path = "/v1/batch"
+body = { batch = [
+    { type = "track", event = "Seen", userId = "bert" },
+    { type = "track", event = "Seen", userId = "anna" },
+], writeKey = "k" }
+expect.crm.body = { uid = "bert" }
+"""

@@ -28,6 +28,20 @@ include = ["more/*.toml"]
 [server]
 max_body = "1MiB"
 drain_timeout = "${DRAIN:-5s}"
+[spool]
+max_age = "7d"
+[admin]
+token = "${ADMIN_TOKEN}"
+[consent]
+retention = "30d"
+[suppression]
+file = "left.txt"
+[trace]
+retention = "7d"
+[log]
+success_rate_limit = 10
+[alerts]
+url = "${ALERTS_URL}"
 [sources.shop]
 vendor = "personaclick"
 keys = ["${SHOP_ID}"]
@@ -59,6 +73,10 @@ steps = [
 ]
 [steps]
 private = [{ drop = ["traits.birthday"] }]
+[[tests]]
+name = "an order"
+body = { event = "view" }
+expect = ["crm"]
 """
 
 
@@ -82,7 +100,8 @@ def test_the_files_in_config_are_valid(path: Path) -> None:
 
 
 def test_every_form_of_value_is_valid() -> None:
-    """Quantities, shares, step lists, client keys and references are valid."""
+    """Quantities, shares, step lists, client keys and references are valid, in every table."""
+    assert set(tomllib.loads(WHOLE)) >= TABLES.keys()
     assert complaints(WHOLE) == []
 
 

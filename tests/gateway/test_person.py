@@ -1,12 +1,13 @@
 """Recognising a person by their ids."""
 
 import base64
+import hashlib
 from urllib.parse import quote
 
 import pytest
 
 from gateway.event import Context, Device, Event, Traits
-from gateway.person import Person
+from gateway.person import Person, parse_suppressions
 
 ANNA = Person(["u-anna", " Anna@Shop.example "])
 TRACK = {"type": "track", "id": "r-0"}
@@ -60,3 +61,25 @@ def test_short_ids_are_uncertain() -> None:
     assert person.may_be_in(b'{"price": 42}')
     assert not person.is_in(b'{"price": 42}')
     assert person.is_in(b'{"user": "a-long-user-id"}')
+
+
+def test_a_list_is_parsed() -> None:
+    """A list has ids, e-mail addresses and hashes; comments and blank lines are left out."""
+    digest = hashlib.sha256(b"carl@shop.example").hexdigest()
+    listed = parse_suppressions(
+        f"# left\n\n u-anna \nBert@Shop.example\nSHA256: {digest.upper()}\n"
+    )
+    assert listed.ids == {"u-anna", "bert@shop.example"}
+    assert listed.hashes == {digest}
+    assert listed.names(Event(type="track", user_id="u-anna"))
+    assert listed.names(Event(type="track", traits=Traits(email="BERT@shop.example")))
+    assert listed.names(Event(type="track", user_id="CARL@shop.example"))
+    assert not listed.names(Event(type="track", user_id="dora"))
+
+
+@pytest.mark.parametrize("line", ["sha256:abc", "sha256:", "sha256:" + "g" * 64])
+def test_a_wrong_hash_is_named_by_its_line(line: str) -> None:
+    """A wrong hash is an error with the number of its line, and nothing of the list."""
+    with pytest.raises(ValueError, match=r"^line 2 is not sha256: and 64 hexadecimal") as error:
+        parse_suppressions(f"u-anna\n{line}\n")
+    assert "u-anna" not in str(error.value)

@@ -85,7 +85,9 @@ def tables_of(path: Path, text: str, report: ConfigReport) -> Raw:
     return tables
 
 
-SINGLE = frozenset({"server", "spool", "admin", "consent", "trace", "log"})
+SINGLE = frozenset({
+    "server", "spool", "admin", "consent", "suppression", "trace", "log", "alerts",
+})  # fmt: skip
 
 
 class FileMerger:

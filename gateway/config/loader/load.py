@@ -29,6 +29,7 @@ from gateway.config.loader.report import ConfigReport
 from gateway.config.loader.route_tests import RouteTestReader
 from gateway.config.loader.routes import RouteReader
 from gateway.config.loader.spool import check_spool
+from gateway.config.loader.suppression import read_suppressions
 from gateway.config.loader.tracking_plans import PlanReader
 from gateway.config.models import (
     Config,
@@ -38,6 +39,7 @@ from gateway.config.models import (
     ReadFiles,
     ServerConfig,
     SourceConfig,
+    SuppressionConfig,
     keys_of,
     redactor_of,
 )
@@ -235,6 +237,9 @@ class _Reading:
             if (d := self._destination(name, raw, spool))
         }
         consent = self._single("consent", ConsentConfig)
+        suppression = self._optional("suppression", SuppressionConfig)
+        listing = [] if suppression is None else [self._beside("suppression", suppression.file)]
+        suppressed = read_suppressions(listing[0], self._report) if listing else None
         trace, log = self._trace(), self._single("log", LogConfig)
         names = {"from": raw_sources, "to": raw_destinations}
         route_reader = RouteReader(self._gathered, self._references, self._report)
@@ -251,12 +256,13 @@ class _Reading:
         check_reach(routes, sources, destinations, self._report)
         check_event_names(routes, self._registry, self._report)
         check_consent(routes, consent, self._report)
-        named = (*route_reader.files, *self._plans.files, *self._egress.files)
+        named = (*route_reader.files, *self._plans.files, *self._egress.files, *listing)
         files = ReadFiles((*self._gathered.files, *named), tuple(self._gathered.patterns))
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
-            files, admin, alerts, self._plans.plans, tests, self._report.warnings,
+            files, admin, alerts, self._plans.plans, tests, suppression, suppressed,
+            self._report.warnings,
         )  # fmt: skip
 
     def _single(self, table: str, model: type[T]) -> T | None:
@@ -271,8 +277,12 @@ class _Reading:
             check_spool(spool, self._report, stand_ins=self._references.stand_ins)
         return spool
 
+    def _beside(self, table: str, file: Path) -> Path:
+        """Return the path of a *file* that the ``file`` key of a table names."""
+        return self._gathered.owner(table, "file").parent / file
+
     def _optional(
-        self, table: str, model: type[T], check: Callable[[T, ConfigReport], None]
+        self, table: str, model: type[T], check: Callable[[T, ConfigReport], None] | None = None
     ) -> T | None:
         """Return a table whose presence turns something on; None if it is absent or invalid."""
         if self._raw.get(table) is None:
@@ -280,7 +290,7 @@ class _Reading:
         raw = self._references.table(self._raw[table], table)
         self._references.secrets(raw, model, table)
         found = _valid(model, raw, table, self._report)
-        if found:
+        if found and check:
             check(found, self._report)
         return found
 
