@@ -314,9 +314,15 @@ class Gateway:
         shadows = await self.shadows.known() if orphans else set()
         for name, depth in orphans.items():
             if name in shadows:
-                await self.spool.forget(name)
+                await self._forget(name)
             elif owed := depth.backlog + depth.retrying + depth.parked:
                 log.warning("orphaned_backlog", destination=name, deliveries=owed)
+
+    async def _forget(self, shadow: str) -> None:
+        try:
+            await self.spool.forget(shadow)
+        except SpoolError as error:  # another gateway may not have been reloaded yet
+            log.warning("removed_destinations_kept", reason=str(error))
 
     async def stop(self) -> None:
         """Finish the attempts in progress, record their outcomes, and close everything."""

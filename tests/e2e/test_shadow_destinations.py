@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.config.loader.load import load
+from gateway.errors import SpoolError
 from gateway.shadow.store import ShadowStore
 from gateway.shadow.tally import Count, Key
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.testing import load_samples
+from gateway.testing.spool.contract import eventually
 from tests.e2e.configs import SETTINGS, destination
 from tests.e2e.running import PATIENCE, Running, running
 
@@ -204,6 +206,26 @@ async def test_counts_survive_a_restart(tmp_path: Path) -> None:
     assert report["last"] > report["first"]
 
 
+async def test_a_removed_shadow_that_another_gateway_has_yet_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a spool does not forget a shadow yet, the gateway says so and goes on."""
+
+    async def refuse(destination: str) -> int:
+        raise SpoolError(f"gateway other: destination {destination!r} is registered")
+
+    async with running(tmp_path, config(tmp_path, LOOKS_ON)) as run:
+        monkeypatch.setattr(run.gateway.spool, "forget", refuse)
+        table = "[destinations.new]\n" + LOOKS_ON.format(sandbox=run.sandbox)
+        path = tmp_path / "gateway.toml"
+        text = config(tmp_path, LOOKS_ON)(run.sandbox)
+        path.write_text(text.replace(table, "").replace('"personaclick", "new"', '"personaclick"'))
+        with structlog.testing.capture_logs() as logged:
+            await run.gateway.apply(load(path, run.gateway.registry))
+    kept = [line for line in logged if line["event"] == "removed_destinations_kept"]
+    assert [line["reason"] for line in kept] == ["gateway other: destination 'new' is registered"]
+
+
 @pytest.mark.parametrize("stopped", [False, True], ids=["reloaded", "restarted"])
 async def test_a_removed_shadow_leaves_no_backlog(tmp_path: Path, *, stopped: bool) -> None:
     """A shadow that is removed from the file leaves no orphaned backlog."""
@@ -223,8 +245,12 @@ async def test_a_removed_shadow_leaves_no_backlog(tmp_path: Path, *, stopped: bo
             await run.gateway.apply(load(path, run.gateway.registry))
             assert await run.gateway.spool.orphans() == {}
     if stopped:
+
+        async def forgotten() -> bool:
+            return await run.gateway.spool.orphans() == {}
+
         async with running(tmp_path, fewer) as run:
-            assert await run.gateway.spool.orphans() == {}
+            await eventually(forgotten)
     assert ShadowStore(tmp_path / SPOOL).read("new")
 
 

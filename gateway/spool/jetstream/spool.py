@@ -296,7 +296,8 @@ class JetStreamSpool(ClusterOperations):
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set all destinations (see ``SpoolAdmin.register``)."""
-        registered = self._registered = self._backlog.bounds = dict(destinations)
+        registered = self._registered = dict(destinations)
+        self._backlog.set_bounds(registered)
         await asyncio.gather(*[shard.register(registered) for shard in self.shards])
 
     def given_up(self) -> Mapping[str, GivenUp]:

@@ -168,7 +168,8 @@ class OneShardSpool(ClusterOperations):
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set the destinations."""
         await self._open_shard.register(destinations)
-        self._registered = self._backlog.bounds = destinations
+        self._registered = destinations
+        self._backlog.set_bounds(destinations)
 
     def refusing(self) -> Mapping[str, str]:
         """Return what accepts nothing new."""
