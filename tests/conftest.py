@@ -55,3 +55,10 @@ def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServe
     """
     with nats_servers(tmp_path_factory.mktemp("nats")) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServers]:
+    """Run one NATS server with JetStream, for tests of gateways; each uses a name of its own."""
+    with nats_servers(tmp_path_factory.mktemp("nats"), 1) as server:
+        yield server

@@ -144,6 +144,7 @@ async def test_pages_of_other_origins_change_nothing(tmp_path: Path) -> None:
         assert (await admin.call("POST", path, headers={"x-gateway-admin": "1"}))[0] == 200
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_paused_destination_keeps_its_backlog(tmp_path: Path) -> None:
     """A paused destination gets nothing, others do; after a resume its backlog arrives in order."""
     async with administered(tmp_path) as admin:
@@ -164,6 +165,7 @@ async def test_a_paused_destination_keeps_its_backlog(tmp_path: Path) -> None:
         assert all(sent.index(number) < sent.index(number + 7) for number in range(13))
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_pause_outlives_reloads_and_restarts(tmp_path: Path) -> None:
     """A pause lasts through a reload and a restart, until an operator resumes the destination."""
     async with administered(tmp_path) as admin:
@@ -202,6 +204,7 @@ async def test_a_command_for_a_removed_destination_gets_404(
         assert status == 404, said
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_drain_waits_for_nothing(tmp_path: Path) -> None:
     """A drain tries retries that wait for an hour, and an open circuit, at once."""
     async with vendor() as down:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from gateway.verdict import Delivered, Refused
@@ -79,6 +80,7 @@ async def send_behind(run: Running, vendor: Vendor, names: list[str]) -> None:
     await run.watch.until(lambda w: len(w.settled) == len(names))
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_events_of_one_user_go_together(tmp_path: Path) -> None:
     """Events of one user that wait behind a delivery go in one request, in order."""
     names = [f"event-{number}" for number in range(12)]
@@ -113,6 +115,7 @@ async def test_segment_gets_calls_and_batches(tmp_path: Path) -> None:
     assert len({call["messageId"] for call in calls}) == len(names)
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_refused_batch_costs_only_the_bad_event(tmp_path: Path) -> None:
     """A refused batch is split: each event gets its own verdict, and the order holds."""
     names = ["first", "one", "bad-two", "three", "four"]

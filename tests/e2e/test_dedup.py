@@ -115,6 +115,7 @@ async def gateway(config: Path, plugins: Iterable[types.ModuleType] = ()) -> Asy
         yield url
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_repeated_event_is_delivered_once(vendor: Vendor, tmp_path: Path) -> None:
     """A second event with the same message id gets the same response, and is not delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
@@ -124,6 +125,7 @@ async def test_repeated_event_is_delivered_once(vendor: Vendor, tmp_path: Path) 
         assert await vendor.got_by_now(url) == ["Viewed", "Bought"]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_each_source_has_its_own_message_ids(vendor: Vendor, tmp_path: Path) -> None:
     """Message ids count per source; a source without ``dedup`` delivers every event."""
     async with gateway(config(tmp_path, vendor.url)) as url:
@@ -132,6 +134,7 @@ async def test_each_source_has_its_own_message_ids(vendor: Vendor, tmp_path: Pat
         assert await vendor.got_by_now(url) == ["at ", "at /app", "at /plain", "at /plain"]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_event_without_a_message_id_is_never_dropped(vendor: Vendor, tmp_path: Path) -> None:
     """Equal events without a message id, or with an empty one, are all delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
@@ -170,6 +173,7 @@ async def test_only_new_events_of_a_batch_are_delivered(vendor: Vendor, tmp_path
     assert heard[:-1] == ["did-0", "did-1", "did-0", "did-2"]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_equal_requests_in_flight_at_once(vendor: Vendor, tmp_path: Path) -> None:
     """Of equal requests at the same time all get a success response, and one is delivered."""
     async with gateway(config(tmp_path, vendor.url)) as url:
@@ -178,6 +182,7 @@ async def test_equal_requests_in_flight_at_once(vendor: Vendor, tmp_path: Path) 
         assert await vendor.got_by_now(url) == ["Viewed"]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_message_ids_survive_a_restart(vendor: Vendor, tmp_path: Path) -> None:
     """A gateway that is restarted still knows the message ids from before."""
     path = config(tmp_path, vendor.url)
@@ -218,7 +223,7 @@ async def test_a_message_id_is_new_after_the_window(
 ) -> None:
     """A message id counts as new once the window since its first event has passed, not before."""
     clock = ManualClock()
-    monkeypatch.setattr(app, "make_spool", lambda spool: SqliteSpool(spool.path, clock=clock))
+    monkeypatch.setattr(app, "make_spool", lambda spool, _: SqliteSpool(spool.path, clock=clock))
     async with gateway(config(tmp_path, vendor.url)) as url:
         assert await vendor.post(url, "m1", "first") == 200
         clock.now += WINDOW - 1

@@ -44,6 +44,7 @@ async def relaying(
             yield run, upstream
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_read_and_its_response_are_relayed(tmp_path: Path) -> None:
     """A read reaches the vendor with its query, headers and key; status and body come back."""
     async with relaying(tmp_path, prefix="/tenant") as (run, upstream):
@@ -385,6 +386,7 @@ async def test_the_sources_origins_hold_for_relayed_calls(tmp_path: Path) -> Non
         assert [got.line.split()[0] for got in upstream.got] == ["GET", "GET"]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_events_are_not_relayed(tmp_path: Path) -> None:
     """An event is stored and delivered, not relayed; another method on its path is relayed."""
     async with relaying(tmp_path) as (run, upstream):

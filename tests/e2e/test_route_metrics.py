@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
@@ -101,6 +102,7 @@ async def test_a_failed_condition_needs_attention(tmp_path: Path) -> None:
         assert "The condition of odd failed for 1 event" in [one["headline"] for one in found]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_pause_is_a_metric(tmp_path: Path) -> None:
     """A destination's pause metric is 1 while an operator has paused it."""
     async with administered(tmp_path, SETUP_OF_ROUTES) as admin:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from tests.e2e.configs import base_config, destination, source
@@ -113,6 +114,7 @@ async def test_an_additional_route_delivers_an_event_twice(tmp_path: Path) -> No
             assert emails(mine) == [" Ada@Shop.Example ", HASHED]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_conditions_and_filters_decide_in_the_running_gateway(tmp_path: Path) -> None:
     """An event without a true condition takes the fallback; without consent it is not delivered."""
     routes = """

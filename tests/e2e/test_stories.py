@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
 from gateway.trace.from_spool import RATE
 from tests.e2e.admin import Admin, administered
@@ -80,6 +81,7 @@ async def lines_of(folder: Path, *args: str) -> list[str]:
     return [line.strip() for line in (await printed(folder, "trace", *args)).splitlines()]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_fields_that_a_plan_dropped_are_shown(tmp_path: Path) -> None:
     """The trace shows the dropped fields with reasons; the request page shows the event without."""
     async with administered(tmp_path, SETUP) as admin:
@@ -122,6 +124,7 @@ async def test_members_of_lists_are_marked_as_their_sender_numbers_them(tmp_path
     assert event["dropped_fields"] == [f"batch[1].properties.products[{n}].price" for n in (1, 3)]
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_dropped_fields_of_an_unsampled_failure_are_shown(tmp_path: Path) -> None:
     """An unsampled request's first failure shows its dropped fields, without the reasons."""
     async with administered(tmp_path, QUIET + SETUP) as admin:
@@ -149,6 +152,7 @@ STEPPED = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_changes_by_the_steps_of_a_route_are_shown(tmp_path: Path) -> None:
     """Each changed field is listed with its kind of change, without values, and not as a loss."""
     async with administered(tmp_path, STEPPED) as admin:
@@ -256,6 +260,7 @@ async def test_without_the_spool_the_trace_does_not_guess(tmp_path: Path) -> Non
 MANY = 50
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_an_overflow_is_recorded_up_to_a_limit_and_always_shown(
     tmp_path: Path,
 ) -> None:
@@ -303,6 +308,7 @@ async def test_a_request_without_a_trace_is_shown_from_its_dead_letters(tmp_path
         assert len((await admin.get(f"/trace?id={request}"))["dead_letters"]) == 1
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_an_untraced_outcome_is_shown_as_not_traced(tmp_path: Path) -> None:
     """When a delivery's record is lost, it shows as finished without a trace, not as pending."""
     async with administered(tmp_path, waiting()) as admin:

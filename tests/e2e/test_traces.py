@@ -80,6 +80,7 @@ def shown(folder: Path, *args: str) -> str:
     return result.output
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_trace_says_where_an_event_went_and_why(tmp_path: Path) -> None:
     """A trace has the request, the key's name, each route's reason, the attempts and the losses."""
     async with running(tmp_path, configured(tmp_path)) as run:
@@ -134,6 +135,7 @@ async def test_a_credential_as_the_name_of_a_field_is_redacted(tmp_path: Path) -
     assert "first-key" not in str(trace)
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_every_attempt_is_traced(tmp_path: Path) -> None:
     """A trace has a failed attempt with its response, and the one that succeeded."""
     async with running(tmp_path, configured(tmp_path)) as run:
@@ -157,6 +159,7 @@ async def opened(run: Running, destination: str) -> None:
             await run.journal()
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_a_pending_event_is_shown(tmp_path: Path) -> None:
     """An event without an attempt shows why its destination is not getting events."""
     config = configured(tmp_path)
@@ -191,6 +194,7 @@ async def test_duplicates_are_traced(tmp_path: Path) -> None:
     assert "duplicate; not delivered again" in shown(tmp_path, request)
 
 
+@pytest.mark.usefixtures("each_spool")
 async def test_above_the_rate_only_failures_are_recorded(tmp_path: Path) -> None:
     """With a rate of 0 only failures are recorded; a dead letter's trace has request and event."""
     config = configured(tmp_path, "[trace]\nsuccess_rate_limit = 0")
