@@ -4,6 +4,9 @@ from typing import Any
 
 import click
 
+NO_FILE = ": no such file or directory; name a readable file"
+INIT = "`gateway init`"
+
 
 class InvalidConfig(click.ClickException):
     """A configuration is invalid; each problem is printed on its own line. Exit status 2."""
@@ -23,6 +26,8 @@ class InvalidConfig(click.ClickException):
         for problem in self.problems:
             where, colon, what = problem.partition(": ")
             click.echo(click.style(f"  {where}{colon}", fg="red") + what, err=True)
+        if count == 1 and NO_FILE in self.problems[0]:
+            click.echo(f"Name another file with -c, or write one with {INIT}.", err=True)
 
 
 class InvalidName(click.ClickException):

@@ -317,7 +317,7 @@ class TraceReader:
     """
 
     def __init__(self, path: Path) -> None:
-        missing = f"{path}: no traces yet, or [trace] has enabled = false"
+        missing = f"{path}: no traces yet; send an event, or set enabled = true in [trace]"
         if not path.exists():
             raise NoTraceFile(missing)
         self._path = path

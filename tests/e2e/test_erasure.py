@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
+from gateway.app import Gateway
 from gateway.cli import main
+from gateway.config.loader.load import load
 from gateway.erasure import erase
+from gateway.errors import GatewayError
+from gateway.plugin.registry import load_plugins
 from tests.e2e.admin import TOKEN, Admin, administered
-from tests.e2e.configs import ADMIN, base_config, destination, route, source
+from tests.e2e.configs import ADMIN, base_config, destination, filled, route, source
 from tests.e2e.running import PATIENCE
 
 ANNA, VISITOR = "anna-canary-7", "visitor-canary-7"
@@ -180,3 +185,13 @@ async def test_a_blank_id_is_refused(tmp_path: Path) -> None:
         found = await operate(admin, tmp_path, "erase", "--user", "  ")
         assert found.exit_code == 2
         assert "--user: it is blank" in found.stderr
+
+
+async def test_a_shared_spool_says_that_nobody_can_be_erased(tmp_path: Path) -> None:
+    """A gateway whose spool is shared refuses an erasure, and says what happens instead."""
+    path = tmp_path / "gateway.toml"
+    shared = SETUP.replace('path = "', 'url = "nats://127.0.0.1:1"\npath = "')
+    path.write_text(filled(shared, tmp_path, "http://127.0.0.1:1"))
+    registry = load_plugins()
+    with pytest.raises(GatewayError, match=r"nobody can be erased.*once they are delivered"):
+        await erase(Gateway(load(path, registry), registry), [ANNA])

@@ -233,6 +233,7 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
     found = gateway(command, "-c", missing)
     assert found.exit_code == (1 if command == "check" else 2)
     assert f"{missing}: no such file or directory; name a readable file" in found.stderr
+    assert "Name another file with -c, or write one with `gateway init`." in found.stderr
     assert not isinstance(found.exception, ConfigError)
 
 

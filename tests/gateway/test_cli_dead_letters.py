@@ -276,7 +276,9 @@ def test_a_missing_spool_is_one_sentence(tmp_path: Path) -> None:
     config = Place(tmp_path).config
     found = CliRunner().invoke(main, ["dead-letters", "list", "--config", str(config)])
     assert found.exit_code == 1
-    assert "no spool found; check the folder's name" in found.stderr
+    assert (
+        "there is no spool yet; start the gateway once, or correct path in [spool]" in found.stderr
+    )
 
 
 def test_a_spool_in_nats_is_one_sentence(tmp_path: Path) -> None:

@@ -234,7 +234,9 @@ async def test_a_new_file_holds_no_traces(tmp_path: Path, *, there: bool) -> Non
         path.touch()
     assert await StoredTraces(path).find() == []
     assert await StoredTraces(path).show("r000001") == []
-    with pytest.raises(NoTraceFile, match=r"traces\.db: no traces yet, or \[trace\] has enabled"):
+    with pytest.raises(
+        NoTraceFile, match=r"traces\.db: no traces yet; send an event, or set enabled"
+    ):
         TraceReader(path)
 
 

@@ -240,7 +240,10 @@ class DeadLetterStore:
 
     def __enter__(self) -> Self:
         if not (self._folder / FILE).exists():
-            raise SpoolError(f"{self._folder / FILE}: no spool found; check the folder's name")
+            raise SpoolError(
+                f"{self._folder / FILE}: there is no spool yet; start the gateway once, or correct "
+                f"path in [spool]"
+            )
         with self._explained():
             self._connection = connect(self._folder, wait=10, migrate=False)
         return self
