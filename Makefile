@@ -11,7 +11,8 @@
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway on 8080, restarted when its code changes, without console and sandbox; 8000 redirects there
 #             (stop `make run` first; aiohttp-devtools opens 8000 and 8001 on all addresses of the machine)
-# make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events instead
+# make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events, or a cluster
+#             of NODES=3 gateways instead
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
 # make install-systemd  as root: the gateway as a service of this machine (docs/deploy/systemd.md)
@@ -111,7 +112,7 @@ dev: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \
-	  $(if $(SEED),--seed $(SEED))
+	  $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED))
 
 siege: $(INSTALLED)
 	$(BIN)/python -m tests.siege

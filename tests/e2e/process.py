@@ -81,6 +81,12 @@ class GatewayProcess:
         """Kill the process, as ``kill -9`` does."""
         os.kill(self.process.pid, signal.SIGKILL)
 
+    async def killed(self) -> None:
+        """Kill the process if it runs, and wait for its end."""
+        if self.process.returncode is None:
+            self.kill()
+        await self.ended()
+
     async def ended(self) -> int:
         """Wait for the end of the process; return its exit status."""
         async with asyncio.timeout(PATIENCE):
@@ -89,11 +95,10 @@ class GatewayProcess:
             return status
 
 
-@asynccontextmanager
-async def gateway_process(
+async def start_gateway(
     config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
-) -> AsyncIterator[GatewayProcess]:
-    """Start a gateway and yield it once it listens; at the end kill it and check its balance."""
+) -> GatewayProcess:
+    """Start a gateway, and return it once it listens; one that does not is killed."""
     environ = {name: value for name, value in os.environ.items() if name != UNCOMPILED}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *launcher, "run", "--config", str(config), *options,
@@ -102,13 +107,24 @@ async def gateway_process(
     running = GatewayProcess(process)
     try:
         line = await running.saw("listening")
-        running.url = f"http://{line['host']}:{line['port']}"
-        for line in running.lines:
-            if line["event"] == "admin_listening":
-                running.admin = f"http://{line['host']}:{line['port']}/api/v1"
+    except BaseException:
+        await running.killed()
+        raise
+    running.url = f"http://{line['host']}:{line['port']}"
+    for line in running.lines:
+        if line["event"] == "admin_listening":
+            running.admin = f"http://{line['host']}:{line['port']}/api/v1"
+    return running
+
+
+@asynccontextmanager
+async def gateway_process(
+    config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
+) -> AsyncIterator[GatewayProcess]:
+    """Start a gateway and yield it once it listens; at the end kill it and check its balance."""
+    running = await start_gateway(config, *options, launcher=launcher)
+    try:
         yield running
     finally:
-        if process.returncode is None:
-            running.kill()
-        await running.ended()
+        await running.killed()
     await asyncio.to_thread(check_balance, load_spool(config).path)

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import uvloop
 
+from tests.cluster.servers import nats_servers
 from tests.soak.chaos import DELIVERY, PATIENT, Chaos, End, FurtherFaults
+from tests.soak.cluster import ACTS as CLUSTER_ACTS
+from tests.soak.cluster import FAULTS, NODES, ClusterChaos, table
 from tests.soak.faults import Clock, small_disk
 from tests.soak.ledger import Count, Judgement
 from tests.soak.marks import DESTINATIONS
@@ -146,6 +149,36 @@ async def run(seed: int, until: float, totals: Totals) -> None:
     )
 
 
+async def cluster_soak(minutes: float, seed: int) -> int:
+    """Run clusters for *minutes*; return the number of complaints."""
+    until, complaints, totals = time.monotonic() + 60 * minutes, 0, Counter[str]()
+    while time.monotonic() < until:
+        dice = random.Random(seed)  # noqa: S311 - no secret, and it must be repeatable
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            try:
+                with nats_servers(folder / "nats", sync_always=True, parted=True) as servers:
+                    async with vendors(*DESTINATIONS, seed=seed) as made:
+                        chaos = ClusterChaos(folder, servers, made, USERS, seed)
+                        async with chaos.running():
+                            for fault in dice.sample(FAULTS, len(FAULTS)):
+                                say(f"{await chaos.round(fault, dice.choice(CLUSTER_ACTS))}")
+                            verdict = await chaos.settle()
+            except Exception as error:  # noqa: BLE001 - any failure ends one run only
+                complaints += 1
+                say(f"seed {seed} failed:\n{''.join(traceback.format_exception(error))}")
+            else:
+                complaints += len(verdict.complaints)
+                totals.update(events=len(chaos.load.acknowledged), faults=len(chaos.reports))
+                totals.update(lost=sum(count.lost for count in verdict.counts.values()))
+                totals.update(disordered=sum(c.disordered for c in verdict.counts.values()))
+                totals.update(duplicates=verdict.duplicates)
+                say(f"seed {seed}:\n{table(chaos.reports)}\n{verdict.table()}")
+        seed += 1
+    say(f"total: {complaints} complaints, {dict(totals)}")
+    return complaints
+
+
 async def remember(events: int, users: int) -> int:
     """Run a long outage; return the number of complaints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -165,8 +198,14 @@ def main() -> int:
         help="run an outage of N events instead (default: one million)",
     )  # fmt: skip
     parser.add_argument("--users", type=int, default=5000, help="number of users in the outage")
+    parser.add_argument("--nodes", type=int, choices=(1, NODES), default=1, help="of a cluster")
     asked = parser.parse_args()
-    work = remember(asked.memory, asked.users) if asked.memory else soak(asked.minutes, asked.seed)
+    if asked.memory:
+        work = remember(asked.memory, asked.users)
+    elif asked.nodes == NODES:
+        work = cluster_soak(asked.minutes, asked.seed)
+    else:
+        work = soak(asked.minutes, asked.seed)
     return 1 if uvloop.run(work) else 0
 
 

@@ -23,11 +23,13 @@ class Load:
         padding: text that makes every event longer.
         leaves: probability that a client leaves without waiting for the response.
         seed: for that probability.
+        patience: seconds after which a user gives up waiting for a response.
+        certain: whether a refused event is certainly not stored.
 
     Attributes:
         sent: when each acknowledged event was sent.
         acknowledged: when each success response arrived.
-        unsure: events without a response; they may or may not arrive.
+        unsure: events without a response, or that may be stored; they may or may not arrive.
         turned_away: requests that were refused.
         left: how often a client left without waiting.
     """
@@ -40,6 +42,8 @@ class Load:
         padding: str = "",
         leaves: float = 0.0,
         seed: int = 0,
+        patience: float | None = None,
+        certain: bool = True,
     ) -> None:
         self.sent: dict[EventMark, float] = {}
         self.acknowledged: dict[EventMark, float] = {}
@@ -52,18 +56,25 @@ class Load:
         self._last: dict[int, int] = {}
         self._pause = pause
         self._padding = padding
-        self._address = ("", 0)
+        self._patience, self._certain = patience, certain
+        self._addresses: list[tuple[str, int]] = []
+        self._turns = list(range(users))
+        """By user, the number of the gateway to send to next; each failure moves it on."""
         self._up = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
         self._quiet = asyncio.Event()
         self._answered = asyncio.Event()
 
-    def aim(self, url: str) -> None:
-        """Send to the gateway at *url* from now on."""
-        parts = urlsplit(url)
-        self._address = (parts.hostname or "", parts.port or 0)
+    def aim(self, *urls: str) -> None:
+        """Send to the gateways at *urls* from now on; a user tries another one after a failure."""
+        parts = map(urlsplit, urls)
+        self._addresses = [(part.hostname or "", part.port or 0) for part in parts]
         self._up.set()
+
+    def _next_address(self, user: int) -> tuple[str, int]:
+        self._turns[user] += 1
+        return self._addresses[self._turns[user] % len(self._addresses)]
 
     async def rest(self) -> None:
         """Pause, and wait for outstanding responses."""
@@ -126,7 +137,7 @@ class Load:
     async def _converse(self, user: int) -> None:
         """Send requests over one connection until it breaks or the client pauses."""
         try:
-            reader, writer = await asyncio.open_connection(*self._address)
+            reader, writer = await asyncio.open_connection(*self._next_address(user))
         except OSError:
             return
         marks: list[EventMark] = []
@@ -141,16 +152,18 @@ class Load:
                     return
                 began = time.monotonic()
                 writer.write(data)
-                head, _ = await read_message(reader)
+                async with asyncio.timeout(self._patience):
+                    head, _ = await read_message(reader)
                 if not 200 <= status_of(head) < 300:
                     self.turned_away += 1
+                    self.unsure.update(() if self._certain else marks)
                     self._answered.set()
                     return
                 self._note(user, marks, began)
                 marks = []
                 if self._pause:
                     await asyncio.sleep(self._pause)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             self.unsure.update(marks)
         finally:
             writer.transport.abort()
@@ -167,7 +180,7 @@ class Load:
         Raises:
             RuntimeError: a request was refused.
         """
-        reader, writer = await asyncio.open_connection(*self._address)
+        reader, writer = await asyncio.open_connection(*self._addresses[0])
         number = self._numbers.pop(user, 1)  # this user sends no more
         try:
             for first in range(number, number + events, together):
