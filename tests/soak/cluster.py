@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from gateway.config.loader.load import load_spool
+from gateway.plugin.quantities import MIB
 from gateway.spool import Shard
 from gateway.spool.jetstream.presence import LEASE
 from gateway.spools import make_spool
 from tests.cluster.servers import NatsServers
 from tests.e2e.process import GatewayProcess, start_gateway
 from tests.e2e.running import PATIENCE
-from tests.soak.chaos import BURST, CHAOS, DELIVERY, FAR, SETTLING, TOGETHER
+from tests.soak.chaos import CHAOS, DELIVERY, FAR, SETTLING, TOGETHER
 from tests.soak.ledger import Judgement, judge
 from tests.soak.load import Load
 from tests.soak.marks import EventMark, crowd_request, marks_in
@@ -39,6 +40,8 @@ ACTS: tuple[Act, ...] = ("change", "remove", "unroute", "pause", "drain", "repla
 DISLIKES: dict[int, Behaviour] = {0: "403", 1: "500", 2: "413", 3: "400"}
 OF = 97
 """One in so many events is disliked in each of these ways."""
+BURST = 80
+"""Events in one user's burst."""
 CROWD = 12
 """Users whose events share a request."""
 CROWDED = 1000 * FAR + 3
@@ -349,7 +352,7 @@ class ClusterChaos:
 
     async def _left(self) -> tuple[dict[str, Counter[EventMark]], list[str]]:
         """Return the dead letters, and complaints about the balance of the whole cluster."""
-        spool = make_spool(load_spool(self.nodes[0].operator.setup.path))
+        spool = make_spool(load_spool(self.nodes[0].operator.setup.path), max_body=MIB)
         spool.run_shards(_Reader())
         await spool.open()
         try:
