@@ -92,11 +92,15 @@ async def test_nothing_of_an_erased_person_is_stored_or_sent(tmp_path: Path) -> 
         assert "4 pending deliveries (crm 2, mail 2)" in said
         assert "1 dead letter (crm 1)" in said
         assert "1 request has events of others too" in said
+        entries = await admin.get("/audit")
+        assert "erase_person" in str(entries)
+        assert ANNA not in str(entries)
         for name in ("crm", "mail"):
             assert admin.running.gateway.teams[name].paused
             await admin.post(f"/destinations/{name}/resume")
         await admin.running.watch.until(lambda watch: len(watch.settled) == 4)
-        again = await admin.post("/erase", {"ids": [ANNA, VISITOR]})
+        named = ("--user", ANNA, "--user", VISITOR)
+        again = orjson.loads((await operate(admin, tmp_path, "erase", "--json", *named)).stdout)
         assert (again["deliveries"], again["requests"], again["shared_requests"]) == ({}, 1, 0)
         assert files_with(tmp_path, ANNA) == []
         assert files_with(tmp_path, VISITOR) == []

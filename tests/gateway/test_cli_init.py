@@ -13,7 +13,8 @@ from gateway.config.loader.load import load
 from gateway.plugin.registry import load_plugins
 from tests.example_plugins.acme import acme
 
-VENDORS = sorted(set(load_plugins().inputs) & set(load_plugins().outputs))
+VENDORS = sorted(load_plugins().inputs)
+OUTPUTS = sorted(load_plugins().outputs)
 
 
 def gateway(*args: str | Path, stdin: str = "") -> Result:
@@ -31,7 +32,7 @@ def init(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Result:
 def test_the_result_passes_check_and_its_own_tests(vendor: str, tmp_path: Path) -> None:
     """Whatever the vendors, the written file is valid as it is and its tests pass."""
     path = tmp_path / "new" / "gateway.toml"
-    made = init(path, [vendor], VENDORS)
+    made = init(path, [vendor], OUTPUTS)
     assert made.exit_code == 0, made.output
     checked = gateway("check", "-c", path)
     assert checked.exit_code == 0, checked.output
@@ -43,11 +44,11 @@ def test_the_result_passes_check_and_its_own_tests(vendor: str, tmp_path: Path) 
 def test_all_vendors_at_once_are_valid(tmp_path: Path) -> None:
     """All vendors can be sources and destinations of one file; it names their variables."""
     path = tmp_path / "gateway.toml"
-    made = init(path, VENDORS, VENDORS)
+    made = init(path, VENDORS, OUTPUTS)
     assert made.exit_code == 0, made.output
     assert "TRACARDI_SOURCE_ID" in made.stdout
     config = load(path, load_plugins(), {"CHRTS_API_KEY": "our-key", "CHRTS_CLIENT_KEY": "theirs"})
-    assert list(config.sources) == list(config.destinations) == VENDORS
+    assert (list(config.sources), list(config.destinations)) == (VENDORS, OUTPUTS)
     assert config.destinations["chrts"].settings.api_key.get_secret_value() == "our-key"  # type: ignore[attr-defined]
     assert [key.get_secret_value() for key in config.sources["chrts"].keys] == ["theirs"]  # type: ignore[union-attr]
     assert len(config.tests) == len(VENDORS)
