@@ -459,6 +459,8 @@ class Gateway:
             upstream = self.upstreams.get(upstream_address(source))
             relay = Relay(name, upstream, exchange, upload_timeout=server.upload_timeout)
         led = destinations_of(config.routes, name)
+        # In a cluster, another gateway may get the vendor's response.
+        waits = source.respond == "upstream" and not config.spool.url
         return Source(
             name,
             self.registry.inputs[source.vendor](),
@@ -471,7 +473,7 @@ class Gateway:
             relay=relay,
             plan=config.plans.get(name),
             secrets=[one.get_secret_value() for one in source.secrets],
-            respond=source.respond_timeout if source.respond == "upstream" else None,
+            respond=source.respond_timeout if waits else None,
             keeps_client_key=any(config.destinations[to].credentials == "client" for to in led),
             traced=bool(config.trace.otlp_url),
             browser_headers=source.browser_headers,

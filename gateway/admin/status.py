@@ -92,6 +92,7 @@ class SpoolState(msgspec.Struct, frozen=True):
     """The spool and its size."""
 
     path: str
+    """Its folder, or its name and NATS servers."""
     bytes: int
     """Used bytes, dead letters included."""
     max_bytes: int
@@ -159,7 +160,7 @@ async def show_spool(context: AdminContext) -> SpoolState:
     orphans = await spool.orphans()
     depths = await spool.depths()
     return SpoolState(
-        path=str(config.path),
+        path=config.place,
         bytes=await spool.size(),
         max_bytes=config.max_bytes,
         position=max((shard.position() for shard in spool.shards), default=0),

@@ -95,8 +95,7 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     for file in config.files.read[1:]:
         out.print(f"  reads      {file}")
     out.print(f"  listens on {config.server.listen}")
-    where = f"{spool.name} in NATS, {spool.shards} shards" if spool.url else str(spool.path)
-    out.print(f"  spool      {where}, at most {size}, for at most {age}")
+    out.print(f"  spool      {spool.place}, at most {size}, for at most {age}")
     for place, line in enumerate(_traces(config.trace, spool.path)):
         out.print(f"  {'' if place else 'traces':<11}{line}")
     if config.admin is not None:

@@ -138,6 +138,11 @@ class SpoolConfig(ConfigTable):
     server syncs every write to disk."""
 
     @property
+    def place(self) -> str:
+        """Return where the spool is, for people."""
+        return f"{self.name} at {self.url}" if self.url else str(self.path)
+
+    @property
     def servers(self) -> list[str]:
         """Return the addresses in ``url``, each with its scheme."""
         return self.url.split(",") if self.url else []

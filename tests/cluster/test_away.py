@@ -76,3 +76,14 @@ async def test_a_gateway_outlives_its_server(tmp_path: Path, server: NatsServers
                 assert waiting["node"] == found[1]
         finally:
             server.close()
+
+
+async def test_sigterm_ends_a_gateway_that_waits(tmp_path: Path, server: NatsServers) -> None:
+    """A gateway that waits for NATS ends at once when it is asked to, with a good status."""
+    spool = f'url = "{server.urls[0]}"\npatience = "200ms"\n'
+    path = tmp_path / "gateway.toml"
+    path.write_text(config(str(tmp_path / "own"), {"chrts": 1}, spool=spool))
+    async with gateway_process(path) as node:
+        await node.saw("waiting_for_nats")
+        node.process.terminate()
+        assert await node.ended() == 0

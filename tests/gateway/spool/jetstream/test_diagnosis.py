@@ -19,7 +19,16 @@ from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.diagnosis import OLDEST, Diagnosis, diagnose
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import Layout
-from tests.cluster.access import PASSWORD, USER, Access, by_certificate, by_password
+from tests.cluster.access import (
+    ANYBODY,
+    PASSWORD,
+    USER,
+    Access,
+    by_certificate,
+    by_credentials,
+    by_nkey,
+    by_password,
+)
 from tests.cluster.servers import NatsServers, nats_servers
 
 LOGIN = {"user": USER, "password": SecretStr(PASSWORD)}
@@ -57,6 +66,33 @@ async def test_servers_that_are_right_are_listed(tmp_path: Path) -> None:
         assert await connection.api("STREAM.NAMES") == await connection.api("STREAM.NAMES", {})
         assert not (await connection.api("STREAM.NAMES"))["streams"]
         await connection.close()
+
+
+@pytest.mark.parametrize("how", ["password", "nkey", "credentials", "certificate"])
+async def test_each_kind_of_credentials_lets_the_gateway_in(
+    how: str, tmp_path: Path, certificate_authority: trustme.CA
+) -> None:
+    """User and password, an nkey, a credentials file and a certificate work; nothing shows them."""
+    access, keys = ANYBODY, dict[str, Any]()
+    if how == "password":
+        access, keys = by_password(), LOGIN
+    elif how == "nkey":
+        access = by_nkey()
+        keys = {"nkey_seed": SecretStr(access.connect["nkeys_seed_str"])}
+    elif how == "credentials":
+        access, keys = by_credentials(tmp_path), {"creds": tmp_path / "gateway.creds"}
+    else:
+        access = by_certificate(tmp_path, certificate_authority)
+        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+        keys = {key: tmp_path / name for key, name in files.items()}
+    with one_server(tmp_path / "servers", access=access) as servers:
+        found = await diagnosed(servers, **keys)
+        stranger = await diagnosed(servers, **{key: keys[key] for key in keys if key == "ca"})
+        shown = repr((access_of(table(servers, **keys)), found, stranger))
+    assert (found.problems, found.remarks) == ([], [])
+    assert stranger.problems
+    secrets = [key.get_secret_value() for key in keys.values() if isinstance(key, SecretStr)]
+    assert not [secret for secret in secrets if secret in shown]
 
 
 async def test_a_server_that_is_away_is_named(nats_cluster: NatsServers) -> None:
