@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.delivery.worker import ISOLATED_ATTEMPTS
 from gateway.spool import QueueDepth
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
 from gateway.spool.sqlite.spool import SqliteSpool
@@ -14,6 +15,8 @@ from tests.soak.vendor import Vendor
 
 PAGE = 1000
 NOTHING: Mapping[str, Collection[EventMark]] = {}
+FEWEST_ATTEMPTS = min(ISOLATED_ATTEMPTS.values())
+"""Attempts after which the gateway may give up an event, if others succeed meanwhile."""
 SHOWN = 5
 """Number of examples in a complaint."""
 
@@ -125,8 +128,9 @@ def judge(
         dead: dead letters by destination.
         once: require that each event ended only once, as it must without a crash.
         ordered: require each user's order: every event was sent after the response to the one
-            before. Excused are events that a vendor first refused and then accepted after a crash,
-            and events without a response.
+            before. Excused are events that a vendor first refused and then accepted after a crash
+            or a replay, that it failed so often that the gateway may have given them up, and events
+            without a response.
         perhaps: by destination, events that came while it was removed and put back; they may or
             may not arrive there.
     """
@@ -140,6 +144,7 @@ def judge(
         ended = accepted.keys() | letters.keys()
         late = set(disordered(accepted))
         late -= vendor.refused | vendor.unwelcome | vendor.unanswered | set(unsure)
+        late -= {mark for mark in late if vendor.failed[mark] >= FEWEST_ATTEMPTS}
         verdict.counts[vendor.name] = Count(
             routed=len(acknowledged),
             delivered=sum(1 for mark in must if mark in accepted),

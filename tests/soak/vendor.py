@@ -66,6 +66,8 @@ class Vendor:
         unanswered: accepted events to which the vendor gave no response in time.
         disliked: requests by the behaviour of a disliked event in them.
         unwelcome: those events; when retried or replayed they are out of order.
+        failed: how often each event was answered and not accepted; the gateway gives up some that
+            fail while others succeed, and a replay brings them out of order.
         attempts: every request, if *traced*.
         pace: minimum and maximum seconds of a slow response.
         answering: accepted requests without a response so far.
@@ -85,6 +87,7 @@ class Vendor:
         self.unanswered: set[EventMark] = set()
         self.disliked: Counter[str] = Counter()
         self.unwelcome: set[EventMark] = set()
+        self.failed: Counter[EventMark] = Counter()
         self.answering = self.most = 0
         self.pace = SLOW
         self.port = 0
@@ -174,6 +177,8 @@ class Vendor:
         accepts = chosen in ACCEPTING
         if accepts:
             self._accept(marks)
+        else:
+            self.failed.update(marks)
         if accepts and self._overslept():
             self.unanswered.update(marks)
         began = time.monotonic()
