@@ -4,7 +4,8 @@ import base64
 import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, final
 from urllib.parse import quote, unquote_plus
 
 import msgspec
@@ -15,6 +16,8 @@ from multidict import CIMultiDict, MultiMapping
 from gateway.event import EPOCH
 
 NO_HEADERS: Mapping[str, str] = {}
+SHORT_HEADER = 256
+"""Characters up to which what an ``authorization`` header says is remembered."""
 REQUEST_ID = "x-gateway-request-id"
 """Response header that names the request, for traces."""
 TRACE_CONTEXT = frozenset({"traceparent", "tracestate"})
@@ -98,6 +101,7 @@ def in_form(text: str, values: Mapping[str, str]) -> str:
     return "&".join(parts)
 
 
+@final
 class Response(msgspec.Struct, frozen=True, gc=False):
     """A response of the gateway or of a vendor."""
 
@@ -129,7 +133,12 @@ def basic(request: Request) -> Basic | None:
     The user ends at the first colon (RFC 7617, section 2); without a colon there is no password.
     Text that is not UTF-8 is not valid.
     """
-    scheme, _, packed = request.headers.get("authorization", "").partition(" ")
+    header = request.headers.get("authorization", "")
+    return _known_basic(header) if len(header) <= SHORT_HEADER else _basic(header)
+
+
+def _basic(header: str) -> Basic | None:
+    scheme, _, packed = header.partition(" ")
     if scheme.lower() != "basic" or not packed.strip():
         return None
     try:
@@ -138,6 +147,10 @@ def basic(request: Request) -> Basic | None:
         return None
     user, _, password = text.partition(":")
     return Basic(user, password)
+
+
+_known_basic = lru_cache(256)(_basic)
+"""Most senders use the same key for all their requests."""
 
 
 def as_basic(user: str, password: str = "") -> str:

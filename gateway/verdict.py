@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,16 +13,19 @@ import orjson
 from gateway.http import Response
 
 
+@final
 class Declined(msgspec.Struct, frozen=True):
     """The destination's format cannot express this event; ``reason`` says why."""
 
     reason: str
 
 
+@final
 class Delivered(msgspec.Struct, frozen=True):
     """The vendor accepted the event."""
 
 
+@final
 class RetryLater(msgspec.Struct, frozen=True):
     """The vendor may accept the event later: it stays in the spool.
 
@@ -37,6 +40,7 @@ class RetryLater(msgspec.Struct, frozen=True):
     cause: str = "server"
 
 
+@final
 class Refused(msgspec.Struct, frozen=True):
     """The vendor will never accept the event: it becomes a dead letter."""
 

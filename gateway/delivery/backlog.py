@@ -175,7 +175,8 @@ class BacklogReader:
         if not self._loaded:
             return
         numbers = entry.targets[self._name]
-        going = self._going(entry, numbers)
+        behind = self._is_behind
+        going = self._going(entry, numbers, behind=behind)
         if len(going) < len(numbers):
             left = numbers
             if going:
@@ -184,10 +185,10 @@ class BacklogReader:
             users = tuple([entry.user(number) for number in left])
             self._leave(UnreadEntry(seq, entry.source, entry.vendor, left, users))
             self.request_more()
+            behind = True
         if going:
-            ahead = self._is_behind
-            self._open(seq, going, ahead=ahead)
-            self._admit(seq, entry, going, events, ahead=ahead)
+            self._open(seq, going, ahead=behind)
+            self._admit(seq, entry, going, events, ahead=behind)
 
     def _leave(self, entry: UnreadEntry) -> None:
         """Leave deliveries in the log, and index them if there is room and no tail before them."""
@@ -202,40 +203,36 @@ class BacklogReader:
         """Return whether deliveries in the log have no job yet; each event asks several times."""
         return self._unread.count > 0 or self._tail.after < self._tail.upto
 
-    def _going(self, entry: Entry, numbers: Sequence[int]) -> Sequence[int]:
+    def _going(self, entry: Entry, numbers: Sequence[int], *, behind: bool) -> Sequence[int]:
         """Return the deliveries of a new entry that become jobs at once."""
-        if not self._takes_live(entry.source):
+        if self._queue.closed:
+            return ()
+        sources = len(self._unread.sources) if behind else 0
+        if self._in_flight.room(entry.source, sources) <= 0:
             return ()
         if len(numbers) == 1:
-            return numbers if self._may_overtake(entry.user(numbers[0])) else ()
+            return numbers if self._may_overtake(entry.user(numbers[0]), behind=behind) else ()
         users = [entry.user(number) for number in numbers]
         if len(set(users)) == 1 and self._whole(entry.vendor):
-            return numbers if self._may_overtake(users[0]) else ()
+            return numbers if self._may_overtake(users[0], behind=behind) else ()
         room: dict[int, int] = {NOBODY: len(numbers)}
         going = []
         for number, user in zip(numbers, users, strict=True):
             if user not in room:
-                room[user] = self._queue.room_for(user) if self._may_overtake(user) else 0
+                may = self._may_overtake(user, behind=behind)
+                room[user] = self._queue.room_for(user) if may else 0
             if room[user] > 0:
                 room[user] -= 1
                 going.append(number)
         return going
 
-    def _may_overtake(self, user: int) -> bool:
+    def _may_overtake(self, user: int, *, behind: bool) -> bool:
         """Return whether a new event of the user may overtake all unread deliveries."""
         if user == NOBODY:
             return True
         if self._queue.room_for(user) <= 0 or user in self._loading:
             return False
-        if not self._is_behind:
-            return True
-        return not (self._unread.holds(user) or self._tail.may_have(user))
-
-    def _takes_live(self, source: str) -> bool:
-        if self._queue.closed:
-            return False
-        sources = len(self._unread.sources) if self._unread.count else 0
-        return self._in_flight.room(source, sources) > 0
+        return not (behind and (self._unread.holds(user) or self._tail.may_have(user)))
 
     def prompt(self) -> bool:
         """Return whether a new entry would become jobs that can be sent at once."""

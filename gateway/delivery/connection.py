@@ -222,16 +222,16 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; those behind the body are left out."""
-        if self._head_complete or self._error:
-            return
-        self._fields.append((name, value))
-        if b"\0" in value:
-            self._error = "NUL in a header"
-        elif len(self._fields) > MAX_HEADERS:
-            self._error = f"more than {MAX_HEADERS} headers"
+        if not self._head_complete:
+            self._fields.append((name, value))
+            if b"\0" in value:
+                self._error = self._error or "NUL in a header"
 
     def on_headers_complete(self) -> None:
         """Note the status, how the body is framed, and the headers that somebody may need."""
+        fields = self._fields
+        if len(fields) > MAX_HEADERS:
+            self._error = self._error or f"more than {MAX_HEADERS} headers"
         if self._surplus or self._error:
             return
         status = self._parser.get_status_code()
@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
         if self._head:
             self._head.clear()
         kept: dict[str, str] = {}
-        for name, value in self._fields:
+        for name, value in fields:
             known = _READ.get(name.lower())
             if known == "content-length":
                 self._sized = True

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, final
 
 import msgspec
 import structlog
@@ -21,15 +21,17 @@ REMEMBERED_ATTEMPTS = 100
 """Number of latest attempts that a delivery keeps; a vendor down for a week causes thousands."""
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One delivery of an event to one destination.
 
     Attributes:
         mark: its place in the log.
+        entry: the request that it belongs to.
         event: as accepted. A further delivery of the same event to the same destination has other
             ids, because it is another message.
         steps: the steps of its route; None if the event is sent as it came.
         siblings: number of events of its request.
+        attempts: the latest ones.
         waiting: it is a waiting delivery in the spool, so its outcome must be recorded there.
         parked: it waits there for an earlier event of its user, not for its own next attempt.
         unbuildable: why this process cannot make it now; another one may have the configuration.
@@ -39,60 +41,36 @@ class Job:
         had_trouble: an attempt failed before, or it was a dead letter and is replayed.
         ahead: it overtakes others of the log, so its outcome is recorded separately.
         size: roughly its bytes in memory: its share of the request.
+        user: the key that orders deliveries; empty if the event identifies no user.
         user_hash: the hash of its user, as in `gateway.spool.Entry.users`; 0 if unknown.
     """
 
-    __slots__ = (
-        "ahead",
-        "attempts",
-        "entry",
-        "event",
-        "forwarded",
-        "had_trouble",
-        "mark",
-        "parked",
-        "sent",
-        "siblings",
-        "size",
-        "steps",
-        "unbatched",
-        "unbuildable",
-        "user",
-        "user_hash",
-        "waiting",
-    )  # fmt: skip
+    mark: DeliveryRef
+    entry: Entry
+    event: Event
+    siblings: int = 1
+    steps: StepChain | None = None
+    attempts: tuple[Attempt, ...] = ()
+    waiting: bool = False
+    parked: bool = False
+    had_trouble: bool = False
+    ahead: bool = False
+    user: str = ""
+    user_hash: int = 0
+    size: int = 0
+    unbatched: bool = False
+    sent: Request | None = None
+    forwarded: bool = False
+    unbuildable: str = ""
 
-    def __init__(  # noqa: PLR0913 - all properties of a delivery
-        self,
-        mark: DeliveryRef,
-        entry: Entry,
-        event: Event,
-        *,
-        siblings: int = 1,
-        steps: StepChain | None = None,
-        attempts: tuple[Attempt, ...] = (),
-        waiting: bool = False,
-        parked: bool = False,
-        troubled: bool = False,
-        ahead: bool = False,
-    ) -> None:
-        self.mark = mark
-        self.entry = entry
-        self.event = event if mark.copy == 0 else _further(event, mark.copy)
-        self.steps = steps
+    def __post_init__(self) -> None:
+        """Set what follows from the other attributes."""
+        mark, entry, event = self.mark, self.entry, self.event
+        if mark.copy:
+            self.event = _further(event, mark.copy)
         self.user = event.user_key
         self.user_hash = entry.user(mark.index)
-        self.attempts = attempts
-        self.waiting = waiting
-        self.parked = parked
-        self.siblings = siblings
-        self.size = len(entry.request.body) // siblings
-        self.unbatched = False
-        self.unbuildable = ""
-        self.sent: Request | None = None
-        self.forwarded = False
-        self.had_trouble = troubled
-        self.ahead = ahead
+        self.size = len(entry.request.body) // self.siblings
 
     @property
     def outgoing_event(self) -> Event:
@@ -102,11 +80,6 @@ class Job:
             Unrenderable: a step failed.
         """
         return self.event if self.steps is None else self.steps.apply(self.event)
-
-    @property
-    def in_order(self) -> bool:
-        """Return whether the cursor alone records its success."""
-        return not (self.waiting or self.ahead)
 
     @property
     def isolated(self) -> bool:
@@ -163,23 +136,25 @@ def build_job(  # noqa: PLR0913 - all parts of a delivery
         raise Unrenderable(
             "the stored request no longer contains this event; the plugin has changed"
         )
+    steps = None
     route = entry.route(destination, mark.index) if entry.routes else ""
-    steps = steps_of(route) if route else None
-    if route and steps is None:
+    if route and (steps := steps_of(route)) is None:
         raise Unrenderable(
             f"route {route!r}, whose steps apply to this event, no longer exists or has no steps; "
             f"add it again, then replay the dead letter"
         )
+    if later is None:
+        return Job(mark, entry, events[number], len(events), steps, ahead=ahead)
     return Job(
         mark,
         entry,
         events[number],
-        siblings=len(events),
-        steps=steps,
-        attempts=later.attempts if later else (),
-        waiting=later is not None,
-        parked=later is not None and later.parked,
-        troubled=later is not None and bool(later.reason or later.attempts),
+        len(events),
+        steps,
+        later.attempts,
+        waiting=True,
+        parked=later.parked,
+        had_trouble=bool(later.reason or later.attempts),
         ahead=ahead,
     )
 
@@ -196,6 +171,7 @@ def steady_time() -> float:
     return _ORIGIN + time.monotonic()
 
 
+@final
 class Shadowed(msgspec.Struct, frozen=True):
     """A shadow destination handled the event; nothing was sent."""
 

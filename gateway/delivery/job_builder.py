@@ -61,10 +61,9 @@ class JobBuilder:
         Where several processes share the log, whoever accepted the event may have a newer
         configuration. Then the job waits: once in any case, and for as long as they differ.
         """
+        destination, steps_of = self._destination, self._steps_of
         try:
-            return build_job(
-                mark, entry, self._destination, events, self._steps_of, later=later, ahead=ahead
-            )
+            return build_job(mark, entry, destination, events, steps_of, later=later, ahead=ahead)
         except Unrenderable as error:
             if self._configs_differ is not None and (later is None or self._configs_differ()):
                 return _unbuildable(mark, entry, events, str(error), later)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 
+import msgspec
 import structlog
 
 from gateway.delivery.job import Completion
@@ -31,16 +32,14 @@ RETRY_INTERVAL = 1.0
 log = structlog.get_logger()
 
 
-class _Entry:
+class _Entry(msgspec.Struct):
     """An entry that the cursor has not passed, and the outcomes of its deliveries so far."""
 
-    __slots__ = ("before", "ended", "left")
-
-    def __init__(self, before: int, left: int) -> None:
-        self.before = before
-        """Number of deliveries opened before its own."""
-        self.left = left
-        self.ended: list[Completion] = []
+    before: int
+    """Number of deliveries opened before its own."""
+    left: int
+    """Number of deliveries without an outcome."""
+    ended: list[Completion] = []
 
 
 class ProgressTracker:
@@ -109,14 +108,12 @@ class ProgressTracker:
 
     def open(self, seq: int, deliveries: int) -> None:
         """Open *deliveries* of the entry at *seq*, in the order of the log."""
-        self.newest = max(self.newest, seq)
-        entry = self._open.get(seq)
-        if entry is None:
-            order = self._order
-            if order and seq < order[-1]:  # an earlier read of it failed
-                insort(order, seq)
-            else:
-                order.append(seq)
+        if seq > self.newest:
+            self.newest = seq
+            self._order.append(seq)
+            self._open[seq] = _Entry(self._opened, deliveries)
+        elif (entry := self._open.get(seq)) is None:  # an earlier read of it failed
+            insort(self._order, seq)
             self._open[seq] = _Entry(self._opened, deliveries)
         else:
             entry.left += deliveries
@@ -126,23 +123,24 @@ class ProgressTracker:
     def close(self, seq: int, ended: Completion | None = None) -> None:
         """Close one delivery with its outcome; without *ended* it is an exception."""
         entry = self._open[seq]
-        entry.left -= 1
+        left = entry.left = entry.left - 1
         self._left -= 1
         if ended is not None:
             entry.ended.append(ended)
-        if not entry.left and seq == self._order[0]:
+        if not left and seq == self._order[0]:
             self._pass_closed()
         if self._timer is None:
             self._soon()
 
     def _pass_closed(self) -> None:
         """Move the first entries, as far as they are finished, from the open to the closed."""
-        while self._order and not self._open[self._order[0]].left:
-            first = self._order.popleft()
-            again = self._closed and first < self._closed[-1][0]
-            self._closed.append((first, self._open.pop(first)))
+        order, entries, closed = self._order, self._open, self._closed
+        while order and not entries[order[0]].left:
+            first = order.popleft()
+            again = closed and first < closed[-1][0]
+            closed.append((first, entries.pop(first)))
             if again:
-                self._closed = deque(sorted(self._closed, key=itemgetter(0)))
+                closed = self._closed = deque(sorted(closed, key=itemgetter(0)))
 
     def open_ahead(self, seq: int) -> None:
         """Open a delivery of the entry at *seq* that overtakes others."""
@@ -169,6 +167,8 @@ class ProgressTracker:
 
         An older delivery, or another one of the same entry, is in flight.
         """
+        if not self._order and not self._ahead_seqs:
+            return 0
         count = 0
         if self._order:
             count = self._opened - self._open[self._order[0]].before - self._left

@@ -42,7 +42,6 @@ class UserOrder:
     def __init__(self) -> None:
         self._active: dict[str, deque[Job] | None] = {}
         self._blocked: dict[str, int] = {}
-        self._jobs: dict[int, int] = {}
 
     def load(self, blocked: dict[str, int]) -> None:
         """Set the number of waiting deliveries in the spool, by user."""
@@ -65,30 +64,17 @@ class UserOrder:
         else:
             self._blocked.pop(user, None)
 
-    def jobs(self, user: int) -> int:
-        """Return the number of jobs of the user with this hash."""
-        return self._jobs.get(user, 0)
-
-    def count(self, user: int, more: int) -> None:
-        """Count *more* jobs of the user with this hash."""
-        if user:
-            jobs = self._jobs.get(user, 0) + more
-            if jobs:
-                self._jobs[user] = jobs
-            else:
-                del self._jobs[user]
-
     def acquire(self, job: Job) -> bool:
         """Return whether *job* may be sent now; otherwise keep it until `release` returns it."""
-        user = job.user
+        user, active = job.user, self._active
         if not user:
             return True
-        if user not in self._active:
-            self._active[user] = None
+        if user not in active:
+            active[user] = None
             return True
-        queue = self._active[user]
+        queue = active[user]
         if queue is None:
-            queue = self._active[user] = deque()
+            queue = active[user] = deque()
         queue.append(job)
         return False
 
@@ -98,13 +84,11 @@ class UserOrder:
 
     def release(self, user: str) -> Job | None:
         """Return the user's next job after the one before is settled; None if there is none."""
-        if not user:
+        queue = self._active.pop(user, None)
+        if not queue:
             return None
-        queue = self._active.get(user)
-        if queue:
-            return queue.popleft()
-        self._active.pop(user, None)
-        return None
+        self._active[user] = queue
+        return queue.popleft()
 
     def has_followers(self, user: str) -> bool:
         """Return whether further jobs of the user wait for the one in flight."""
@@ -156,6 +140,8 @@ class InFlight:
     def __init__(self, users: UserOrder) -> None:
         self._users = users
         self._jobs = 0
+        self.of_user: dict[int, int] = {}
+        """The number of jobs of each user, by the hash of the user."""
         self._shares: dict[str, _Share] = {}
         self._fresh: dict[Job, None] = {}
         """Those of the log, in its order."""
@@ -174,11 +160,13 @@ class InFlight:
     def room(self, source: str, sources: int) -> int:
         """Return how many more jobs a source may have if *sources* sources have a backlog."""
         share = self._shares.get(source)
-        sources = max(sources, len(self._shares) + (share is None)) * self.sharers
-        most = max(SOURCE_JOBS, WINDOW_JOBS // sources)
         if share is None:
-            return most
-        return 0 if share.size > WINDOW // sources else most - share.jobs
+            sources = max(sources, len(self._shares) + 1) * self.sharers
+            return max(SOURCE_JOBS, WINDOW_JOBS // sources)
+        sources = max(sources, len(self._shares)) * self.sharers
+        if share.size > WINDOW // sources:
+            return 0
+        return max(SOURCE_JOBS, WINDOW_JOBS // sources) - share.jobs
 
     @property
     def waiting(self) -> int:
@@ -200,14 +188,15 @@ class InFlight:
 
     def take(self, job: Job) -> None:
         """Add *job*, from the log or restored."""
-        source = job.entry.source
+        source, user = job.entry.source, job.user_hash
         share = self._shares.get(source)
         if share is None:
             share = self._shares[source] = _Share()
         self._jobs += 1
         share.jobs += 1
         share.size += job.size
-        self._users.count(job.user_hash, 1)
+        if user:
+            self.of_user[user] = self.of_user.get(user, 0) + 1
         if job.ahead:
             self._ahead[job.mark] = job
         elif not job.waiting:
@@ -215,13 +204,17 @@ class InFlight:
 
     def release(self, job: Job) -> None:
         """Remove *job*."""
-        share = self._shares[job.entry.source]
+        source, user = job.entry.source, job.user_hash
+        share = self._shares[source]
         self._jobs -= 1
         share.jobs -= 1
         share.size -= job.size
         if not share.jobs:
-            del self._shares[job.entry.source]
-        self._users.count(job.user_hash, -1)
+            del self._shares[source]
+        if user:
+            left = self.of_user.pop(user) - 1
+            if left:
+                self.of_user[user] = left
         self._fresh.pop(job, None)
         if self._ahead:
             self._ahead.pop(job.mark, None)
@@ -312,8 +305,9 @@ class InFlight:
 
     def is_evicted(self, job: Job) -> bool:
         """Return whether the spool evicted *job*; if so, set its ``had_trouble``."""
-        mark = job.mark
-        evicted = mark in self._evicted if job.waiting else mark.seq <= self._evicted_to
+        if not job.waiting and job.mark.seq > self._evicted_to:
+            return False
+        evicted = not job.waiting or job.mark in self._evicted
         if evicted:
             job.had_trouble = True
         return evicted
@@ -340,8 +334,9 @@ class JobQueue:
         self.in_flight = InFlight(self.users)
         self.closed = False
         """Whether no more jobs are taken, because the worker is paused or stops."""
+        self.ready = 0
+        """Number of jobs that may be sent now."""
         self._wake = wake
-        self._ready = 0
         self._flows: dict[str, deque[Job]] = {}
         """Jobs that may be sent, by source, `RETRIES` and `ISOLATED`, in the order of turns."""
         self._most_isolated = max(1, concurrency // ISOLATED_SHARE)
@@ -349,10 +344,6 @@ class JobQueue:
         self._met: set[int] = set()
         """Users whose event the vendor answered; once it is full, it becomes `_met_before`."""
         self._met_before: set[int] = set()
-
-    def __len__(self) -> int:
-        """Return the number of jobs that may be sent now."""
-        return self._ready
 
     @property
     def fresh(self) -> int:
@@ -367,7 +358,7 @@ class JobQueue:
 
     def room_for(self, user: int) -> int:
         """Return how many more jobs the user with this hash may have."""
-        return USER_JOBS - self.users.jobs(user)
+        return USER_JOBS - self.in_flight.of_user.get(user, 0)
 
     def add(self, job: Job) -> None:
         """Queue *job*; it may be sent when the earlier events of its user are settled."""
@@ -376,14 +367,14 @@ class JobQueue:
             self._push(job)
 
     def _push(self, job: Job) -> None:
-        flow = job.entry.source
+        flow, flows = job.entry.source, self._flows
         if job.attempts:
             flow = ISOLATED if job.isolated else RETRIES
-        jobs = self._flows.get(flow)
-        if jobs is None:
-            jobs = self._flows[flow] = deque()
-        jobs.append(job)
-        self._ready += 1
+        if flow in flows:
+            flows[flow].append(job)
+        else:
+            flows[flow] = deque((job,))
+        self.ready += 1
         self._wake()
 
     def pop(self, *, probe: bool = False) -> Job | None:
@@ -401,7 +392,7 @@ class JobQueue:
                 self._isolated_out.add(job.mark)
             if jobs:
                 self._flows[flow] = jobs
-            self._ready -= 1
+            self.ready -= 1
             return job
         return None
 
@@ -415,20 +406,20 @@ class JobQueue:
 
     def passed(self, job: Job) -> None:
         """Record that the vendor answered an attempt of *job*."""
-        if not job.user_hash:
-            return
-        self._met.add(job.user_hash)
-        if len(self._met) >= MET:
-            self._met, self._met_before = set(), self._met
+        user, met = job.user_hash, self._met
+        if user:
+            met.add(user)
+            if len(met) >= MET:
+                self._met, self._met_before = set(), met
 
     def tried(self, job: Job) -> None:
         """Record the end of an attempt of *job*, which had attempts before."""
         self._isolated_out.discard(job.mark)
 
-    def release(self, job: Job) -> None:
-        """Allow the user's next job to be sent."""
-        following = self.users.release(job.user)
-        if following is not None:
+    def remove(self, job: Job, *, leave: bool = True) -> None:
+        """Remove *job*, which ended; with *leave* the user's next job may be sent."""
+        self.in_flight.release(job)
+        if leave and (following := self.users.release(job.user)) is not None:
             self._push(following)
 
 

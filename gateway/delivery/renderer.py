@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import structlog
 from msgspec import Struct
@@ -31,6 +31,7 @@ FIELD = "field"
 log = structlog.get_logger()
 
 
+@final
 class PreparedRequest(Struct, frozen=True):
     """A request that is ready to be sent."""
 
@@ -41,6 +42,7 @@ class PreparedRequest(Struct, frozen=True):
     """Whether it is the received request, with only the key replaced."""
 
 
+@final
 class RenderFailure(Struct, frozen=True):
     """The first of the jobs cannot be rendered."""
 
@@ -146,7 +148,7 @@ class Renderer:
             return RenderFailure(str(error), "unrenderable")
         except Exception as error:  # noqa: BLE001 - any exception costs only this event
             return self._failed(error)
-        if isinstance(request, Declined):
+        if type(request) is Declined:
             return RenderFailure(request.reason, None)
         if self.client_input is not None:
             return PreparedRequest(with_client_key(request, first.entry.request, self.client_input))

@@ -109,7 +109,7 @@ class Sender:
         *on_result* is called once with the result: before the return if nothing can be sent.
         """
         prepared = self.rendering.prepare(jobs)
-        if isinstance(prepared, RenderFailure):
+        if type(prepared) is RenderFailure:
             self.answers.resolve(jobs[:1], None)
             on_result(_unsent(prepared))
         else:
@@ -130,7 +130,7 @@ class Sender:
 
     def _post(self, jobs: Sequence[Job], prepared: PreparedRequest, on_result: OnResult) -> None:
         request, forwarded = prepared.request, prepared.forwarded
-        for job in jobs[: prepared.covers]:
+        for job in jobs if len(jobs) == 1 else jobs[: prepared.covers]:
             job.sent, job.forwarded = request, forwarded
         asked = forwarded and self.answers.asked(jobs[0])
         posted = _Posted(jobs, prepared, on_result, asked, time.time(), time.monotonic())
@@ -156,17 +156,17 @@ class Sender:
         ended = time.monotonic()
         jobs, covers, latency = posted.jobs, posted.prepared.covers, ended - posted.began
         job = jobs[0]
-        if isinstance(end, TransportError):
+        if type(end) is not Response:
             self.answers.resolve(jobs[:covers], None)
             said = self.rendering.redactor(job).text_short(str(end))
             attempt = Attempt(posted.at, None, latency, said)
             return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
         verdict = self._judge(end if end.status < _REDIRECTION else self._redacted(end, job))
-        final = posted.asked and not end.truncated and not isinstance(verdict, RetryLater)
+        final = posted.asked and not end.truncated and type(verdict) is not RetryLater
         if self.answers.waiting:
             self.answers.resolve(jobs[:covers], end if final else None)
         said = ""
-        if isinstance(verdict, Delivered):
+        if type(verdict) is Delivered:
             if not posted.prepared.forwarded and self.losses.is_due(ended):
                 self.losses.offer(partial(getattr, job, "outgoing_event"))
         else:
@@ -199,8 +199,9 @@ class Sender:
 
     def _judge(self, response: Response) -> Verdict:
         output = self.rendering.output
+        asks = response.status >= _REDIRECTION or "retry-after" in response.headers
         try:
-            verdict = output.verdict(response, datetime.now(UTC))
+            verdict = output.verdict(response, datetime.now(UTC) if asks else None)
         except Exception as error:
             log.exception("plugin_failed", vendor=output.name, step="verdict")
             return Refused(f"HTTP {response.status}, but the plugin failed to judge it: {error!r}")

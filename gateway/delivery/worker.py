@@ -184,21 +184,22 @@ class Worker:
 
     def take(self) -> Job | None:
         """Return the next job to begin; None if there is none, or none may begin now."""
-        if self.tracker.stalled or self.tracker.unrecorded >= UNRECORDED:
+        queue, tracker = self.queue, self.tracker
+        if tracker.stalled or tracker.unrecorded >= UNRECORDED:
             return None  # the next record wakes the pump
-        while not self.queue.closed and len(self.queue):
+        while queue.ready and not queue.closed:
             wait = self._wait()
             if wait:
                 self._pump.wake_after(wait)
                 return None
-            job = self.queue.pop(probe=self.breaker.state == "half_open")
+            job = queue.pop(probe=self.breaker.state == "half_open")
             if job is None:  # the limit of isolated attempts is reached
                 self.breaker.cancel_probe()
                 return None
-            if not self.queue.in_flight.is_evicted(job):
+            if not queue.in_flight.is_evicted(job):
                 return job
             self.breaker.cancel_probe()
-            self.queue.tried(job)
+            queue.tried(job)
             self._finish(job)
         self.backlog.request_more()
         return None
@@ -329,7 +330,7 @@ class Worker:
         All that can fail happens before anything is recorded.
         """
         verdict, attempt = outcome.verdict, outcome.attempt
-        if isinstance(verdict, RetryLater):
+        if type(verdict) is RetryLater:
             return self._retry(job, verdict, attempt), None
         if attempt is None:
             self.breaker.cancel_probe()
@@ -338,18 +339,18 @@ class Worker:
             self._on_response(job)
         evicted = self.queue.in_flight.is_evicted(job)
         ended: Completion | None = None
-        if isinstance(verdict, Refused):
+        if type(verdict) is Refused:
             if not evicted:
                 self.dead_letters.write(job, outcome.cause, verdict.reason, attempt)
         else:
             completion = ENDS[type(verdict)]
-            if job.in_order and not evicted:
+            if job.waiting or job.ahead or evicted:
+                self.tracker.completed(job.mark, completion)
+            else:  # the cursor alone records it
                 self.tracker.delivered(job.mark)
                 ended = completion
-            else:
-                self.tracker.completed(job.mark, completion)
             self._count(job, verdict, completion, attempt)
-        if not isinstance(verdict, Shadowed):
+        if type(verdict) is not Shadowed:
             self._observer.settled(job.event, self.name, verdict)
         return False, ended
 
@@ -444,23 +445,22 @@ class Worker:
 
     def _finish(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Remove *job*, which is settled, and continue with its user's next event."""
+        queue = self.queue
         if job.waiting:
-            self.queue.in_flight.settle(job.mark)
+            queue.in_flight.settle(job.mark)
         self._release(job, ended, leave=leave)
         if self.tracker.completed_ahead >= AHEAD:
             self._spill(AHEAD)
-        if self.queue.users.blocked(job.user):
+        if queue.users.blocked(job.user):
             self.backlog.waiting.continue_user(job.user)
 
     def _release(self, job: Job, ended: Completion | None = None, *, leave: bool = True) -> None:
         """Remove *job*."""
         try:
-            self.queue.in_flight.release(job)
             if job.ahead:
                 self.tracker.close_ahead(job.mark.seq)
             elif not job.waiting:
                 self.tracker.close(job.mark.seq, ended)
         finally:  # the user's next event must go on in any case
-            if leave:
-                self.queue.release(job)
+            self.queue.remove(job, leave=leave)
         self.backlog.freed(job.user_hash)

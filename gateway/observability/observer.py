@@ -281,9 +281,10 @@ class DestinationObserver:
         if attempt is not None:
             counts.statuses[attempt.status] += 1
             counts.attempt_seconds.observe(attempt.latency)
-        if outcome == "delivered":
-            waited = time.time() - job.entry.request.received_at.timestamp()
-            counts.delivery_seconds.observe(waited)
+            if outcome == "delivered":
+                ended = attempt.at + attempt.latency
+                waited = ended - job.entry.request.received_at.timestamp()
+                counts.delivery_seconds.observe(waited)
         if outcome not in FAILED:
             if observed.delivery_lines.take():
                 self._say(job, outcome, reason, attempt)

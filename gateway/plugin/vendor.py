@@ -277,7 +277,7 @@ class Output(Vendor):
             Unrenderable: the event lacks a value that the vendor requires: a dead letter.
         """
         call = self.select(event)
-        if isinstance(call, Declined):
+        if type(call) is Declined:
             return call
         same = event.origin == self.name
         payload = call.table.writer(call.event, same)

@@ -94,7 +94,7 @@ class GrowlyticsOutput(Output):
         if event.origin == self.name:
             event = _as_sent(event)
         known = self._identified(event)
-        if isinstance(known, Declined):
+        if type(known) is Declined:
             return known
         if event.type == "identify":
             return OutgoingCall("POST /rest-api/customer", CUSTOMER, with_flags(known, "mobile"))
@@ -128,7 +128,7 @@ class GrowlyticsOutput(Output):
             Unrenderable: a value cannot be written as JSON.
         """
         call = self.select(event)
-        if isinstance(call, Declined):
+        if type(call) is Declined:
             return call
         payload = call.table.writer(call.event, False)  # noqa: FBT003 - names are no leftovers here
         try:

@@ -108,7 +108,7 @@ class TracardiOutput(Output):
         if known.session_id is None and event.type == "identify":
             return Declined(NOBODY)
         said = self._said(known)
-        if isinstance(said, Declined):
+        if type(said) is Declined:
             return said
         table, prepared = said
         endpoint = PROFILE_LESS if loose or known.session_id is None else TRACK
@@ -121,7 +121,7 @@ class TracardiOutput(Output):
             Unrenderable: a value cannot be written as JSON.
         """
         call = self.select(event)
-        if isinstance(call, Declined):
+        if type(call) is Declined:
             return call
         same = event.origin == self.name
         payload = call.table.writer(call.event, same)

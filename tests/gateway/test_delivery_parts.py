@@ -415,7 +415,7 @@ def test_an_isolated_event_frees_its_share_whatever_its_attempts_say() -> None:
             taken.tried(failed)
         assert not taken.isolated
         queue.tried(taken)
-    assert not len(queue)
+    assert not queue.ready
 
 
 def test_a_probe_prefers_new_events() -> None:

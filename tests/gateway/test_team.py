@@ -182,7 +182,7 @@ async def test_concurrency_holds_over_all_shards_and_they_take_turns(
     for shard in range(SHARDS):
         await on.append(shard, *(f"{shard}{n}" for n in range(4)))
     on.start()
-    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 10)
+    await until(lambda: sum(worker.queue.ready for worker in on.team.workers.values()) == 10)
     sent: list[str] = []
     while len(sent) < 12:
         await on.vendor.got(min(CONCURRENCY, 12 - len(sent)))
@@ -202,7 +202,7 @@ async def test_the_rate_holds_over_all_shards(parts: Callable[..., Parts]) -> No
     for shard in range(SHARDS):
         await on.append(shard, f"{shard}0")
     assert len(await on.vendor.got(2)) == 2
-    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 1)
+    await until(lambda: sum(worker.queue.ready for worker in on.team.workers.values()) == 1)
     assert len(on.vendor.waiting) == 2
 
 
@@ -247,7 +247,7 @@ async def test_the_circuit_opens_for_all_shards(parts: Callable[..., Parts]) -> 
         on.vendor.answer(500)
     assert on.team.status().circuit == "open"
     await on.append(1, "good")
-    await until(lambda: len(on.team.workers[1].queue) == 1)
+    await until(lambda: on.team.workers[1].queue.ready == 1)
     assert on.vendor.waiting == []
 
 
@@ -379,7 +379,7 @@ async def test_a_shard_that_is_added_while_the_team_runs_is_delivered(
     await on.append(0, "a", "b", "c", "d")
     assert await on.vendor.got(2) == ["a", "b"]
     on.team.add(on.shards[1])
-    await until(lambda: len(on.team.workers[1].queue) == 1)
+    await until(lambda: on.team.workers[1].queue.ready == 1)
     await on.append(1, "comes")
     sent: list[str] = []
     while len(sent) < 6:
@@ -514,7 +514,7 @@ async def test_attempts_wait_for_the_lease(parts: Callable[..., Parts], shards: 
     await on.vendor.got(1)
     leased = False
     await on.append(0, "second")
-    await until(lambda: len(on.team.workers[0].queue) == 1)
+    await until(lambda: on.team.workers[0].queue.ready == 1)
     on.vendor.answer()
     await settled(on, 0, 1)
     assert on.vendor.waiting == []
