@@ -74,8 +74,9 @@ class NestedTable(Protocol):
     def writer(self) -> Writer:
         """Return the function that writes the struct of the table."""
 
-    def build(self, payload: dict[str, Any]) -> Any:
-        """Return the struct of *payload*."""
+    @property
+    def build(self) -> Callable[[Any], Any]:
+        """Return the function that reads a payload as the struct of the table."""
 
     def flat(self) -> "Iterator[Row]":
         """Yield every row, including those of nested tables."""

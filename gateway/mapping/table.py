@@ -109,7 +109,6 @@ class Table:
         """Generate readers and writer anew when they are needed; tables in this one may differ."""
         self._readers: dict[tuple[str, ...], Reader] = {}
         self._around_readers: dict[tuple[str, ...], tuple[Reader, tuple[str, ...]]] = {}
-        self._build: Reader | None = None
         vars(self).pop("writer", None)
 
     def read(
@@ -179,13 +178,13 @@ class Table:
             events += [_with_leftovers(event, rest, key) for event in found]
         return events
 
-    def build(self, payload: Any) -> Any:
-        """Return *payload* as the struct of the table; unmapped fields are in its ``extra``."""
-        if self._build is None:
-            self._build = compile_struct_reader(
-                self.wire.__name__, self._all, self.into, strict=self.strict
-            )
-        return self._build(payload)
+    @cached_property
+    def build(self) -> Reader:
+        """Return the function that reads a payload; it is generated when it is first asked for.
+
+        It returns the struct of the table, with unmapped fields in its ``extra``.
+        """
+        return compile_struct_reader(self.wire.__name__, self._all, self.into, strict=self.strict)
 
     def write(self, event: Any, *, same: bool = False) -> dict[str, Any]:
         """Return the payload of *event*.
