@@ -3,8 +3,9 @@
 Run as ``python -m tests.bench.fan_out``; ``make bench`` includes it.
 
 Each case has something to compare with: the floor program, or the gateway in another case. The two
-run on one core, load and sinks on the other, and take turns. The figure is the median of the
-rounds' ratios of CPU time per event, since rates change with whatever else the machine does.
+have as many requests under way to a sink. They run on one core, load and sinks on the other, and
+take turns. The figure is the median of the rounds' ratios of CPU time per event, since rates change
+with whatever else the machine does.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from rich.table import Table
 from gateway.admin.auth import CSRF_HEADER
 from tests.bench import orders
 from tests.bench.console import free_address
+from tests.bench.floor import IN_FLIGHT
 from tests.bench.gateways import CONNECTIONS, QUIET, until_quiet
 from tests.bench.load import load
 from tests.bench.processes import CORE, cpu, off_core, started
@@ -122,7 +124,7 @@ def configuration(folder: Path, case: Case, sinks: Sequence[int], admin: str) ->
     text += 'respond = "upstream"\nrespond_timeout = "10s"\n' if case.reply else ""
     for vendor, port in zip(case.vendors, sinks, strict=True):
         text += f'[destinations.{vendor}]\nvendor = "{vendor}"\n{SETTINGS[vendor]}\n'
-        text += f'url = "{scheme}://127.0.0.1:{port}"\n'
+        text += f'url = "{scheme}://127.0.0.1:{port}"\nconcurrency = {IN_FLIGHT}\n'
     text += f"[[routes]]\nto = {list(case.vendors)!r}\n".replace("'", '"')
     text += f'name = "all"\n{case.route}\n{case.more}'
     if admin:

@@ -23,7 +23,7 @@ import uvloop
 from aiohttp import web
 
 IN_FLIGHT = 64
-"""Requests under way to a sink."""
+"""Requests under way to a sink; in the gateway, too."""
 PURGE = 5000
 """Rows that are deleted together."""
 OK = b'{"success":true}'
