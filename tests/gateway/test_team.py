@@ -213,7 +213,7 @@ async def test_concurrency_is_divided_like_the_shards(parts: Callable[..., Parts
     for shard in range(SHARDS):
         await on.append(shard, *(f"{shard}{n}" for n in range(9)))
     await on.begin()
-    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 24)
+    await until(lambda: sum(worker.queue.ready for worker in on.team.workers.values()) == 24)
     assert len(on.vendor.waiting) == 3
     part = 0.1
     on.team.abandon(2)
@@ -233,7 +233,7 @@ async def test_the_rate_is_divided_like_the_shards(parts: Callable[..., Parts]) 
     for shard in range(SHARDS):
         await on.append(shard, f"{shard}0")
     assert len(await on.vendor.got(2)) == 2
-    await until(lambda: sum(len(worker.queue) for worker in on.team.workers.values()) == 1)
+    await until(lambda: sum(worker.queue.ready for worker in on.team.workers.values()) == 1)
     assert on.team.limiter.wait_time(time.monotonic()) > 1 / 0.001
 
 
