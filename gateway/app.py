@@ -138,6 +138,7 @@ class Gateway:
             SpoolError: the spool cannot be used.
         """
         self.spool.run_shards(self)
+        self.spool.follow_pauses(self._pause_teams)
         self.spool.spares(self.observer.recorder.give_up_file)
         try:
             await self._take_up()
@@ -242,6 +243,12 @@ class Gateway:
         if old.drains:
             with contextlib.suppress(SpoolError):  # deliveries are then retried at their due times
                 await team.drain()
+
+    def _pause_teams(self, paused: frozenset[str]) -> None:
+        """Pause and resume as another gateway was told to."""
+        for name, team in self.teams.items():
+            if team.paused != (name in paused):
+                team.pause(paused=name in paused)
 
     async def stop_team(self, name: str) -> None:
         """Finish a destination's attempts in progress, and deliver no more."""

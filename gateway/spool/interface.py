@@ -380,6 +380,13 @@ class Spool(Intake, SpoolAdmin, Protocol):
         """Return what tells whether attempts may begin now; None if they always may."""
         ...
 
+    def follow_pauses(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call *listener* on the loop with all paused destinations when another process changes it.
+
+        It may be called without a change, too. Call this before `open`.
+        """
+        ...
+
     @property
     def configs_differ(self) -> Callable[[], bool] | None:
         """Return what tells whether another process has another configuration; None if alone."""

@@ -80,6 +80,23 @@ def test_others_are_told_what_decides_how_events_are_delivered(tmp_path: Path) -
     assert all(digests)
 
 
+async def test_a_destination_is_paused_as_another_gateway_was_told_to(tmp_path: Path) -> None:
+    """What is paused elsewhere is paused here, and goes on when it does there."""
+    path, registry = tmp_path / "gateway.toml", load_plugins()
+    spool = 'url = "nats://127.0.0.1:9"\npatience = "100ms"'
+    path.write_text(config(str(tmp_path), {"chrts": 9, "tracardi": 9}, spool=spool))
+    gateway = Gateway(load(path, registry), registry)
+    assert isinstance(gateway.spool, JetStreamSpool)
+    await gateway.start()
+    for name, destination in gateway.config.destinations.items():
+        gateway.start_team(gateway.make_team(name, destination), paused=False)
+    for told in ({"chrts", "gone"}, {"tracardi"}, set[str]()):
+        gateway.spool._on_paused(frozenset(told))
+        paused = {name for name, team in gateway.teams.items() if team.paused}
+        assert paused == told - {"gone"}
+    await gateway.stop()
+
+
 def test_every_gateway_computes_the_same_digest(tmp_path: Path) -> None:
     """The digest of one file is the same in another process, whatever is configured."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -106,7 +106,8 @@ class ShardOwners:
             left -= answers.keys()
             if left and time.monotonic() >= until:
                 names = ", ".join(map(str, sorted(left)))
-                raise SpoolError(f"try again: no gateway owns shard {names} now")
+                why = self._connection.health() or f"no gateway owns shard {names} now"
+                raise SpoolError(f"try again: {why}")
             if left:
                 await asyncio.sleep(_LOOK)
         return answers

@@ -1,8 +1,11 @@
 """The destinations that operators paused: one message for the whole cluster."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.spool.jetstream.connection import NatsConnection
+from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.messages import WrongSequence
 
@@ -24,6 +27,16 @@ class PausedDestinations:
     async def names(self) -> frozenset[str]:
         """Return the destinations that are paused."""
         return (await self._read())[1]
+
+    def follow(self, listener: Callable[[frozenset[str]], None]) -> Follower:
+        """Return what tells, once started, which destinations are paused, at each change."""
+        return Follower(
+            self._connection,
+            self._layout.config_stream,
+            self._layout.paused,
+            1,
+            lambda message: listener(_decode(message.data)),
+        )
 
     async def pause(self, destination: str, *, paused: bool) -> None:
         """Store whether a destination is paused."""

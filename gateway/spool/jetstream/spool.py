@@ -14,6 +14,7 @@ from gateway.spool.interface import ShardRunner
 from gateway.spool.jetstream.backlog import ClusterBacklog
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
+from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
@@ -82,6 +83,8 @@ class JetStreamSpool(ClusterOperations):
         self._membership: Membership
         self._owners: ShardOwners
         self._watch: StreamWatch
+        self._on_paused: Callable[[frozenset[str]], None] = lambda _: None
+        self._paused: Follower
         self._ending: asyncio.Task[None] | None = None
         self._open = False
         self._digest = ""
@@ -98,6 +101,10 @@ class JetStreamSpool(ClusterOperations):
         """Tell *runner* of each shard, now and later; before `open` (see ``Spool.run_shards``)."""
         self._runner = runner
 
+    def follow_pauses(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call *listener* when any gateway pauses or resumes (see ``Spool.follow_pauses``)."""
+        self._on_paused = listener
+
     async def open(self) -> None:
         """Connect, make the streams if there are none, and take part in the cluster.
 
@@ -110,6 +117,8 @@ class JetStreamSpool(ClusterOperations):
             await self._connection.close()
             raise
         self._membership.start()
+        self._paused = self._pauses.follow(self._on_paused)
+        self._paused.start()
         self._open = True
 
     async def _join(self) -> None:
@@ -155,6 +164,7 @@ class JetStreamSpool(ClusterOperations):
         self._open = False
         await self._writer.close()
         await self._watch.stop()
+        await self._paused.stop()
         if self._ending:
             await self._ending
         await self._membership.leave()

@@ -247,6 +247,9 @@ class SqliteSpool:
     def leased(self) -> None:
         """Return None: no other process can own the shard."""
 
+    def follow_pauses(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Do nothing: no other process pauses destinations."""
+
     @property
     def configs_differ(self) -> None:
         """Return None: no other process delivers."""

@@ -76,6 +76,17 @@ async def test_a_shard_without_owner_makes_no_sum(
         await asking.owners.ask(AskDepths())
 
 
+async def test_without_a_connection_the_reason_is_that(
+    node: OpenNode, connection: FaultyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps owners unknown is named, not that they are unknown."""
+    monkeypatch.setattr(owners, "OWNER_LIMIT", 0.0)
+    asking = await node("one")
+    await connection.close()
+    with pytest.raises(SpoolError, match=r"try again: .*: no connection to NATS"):
+        await asking.owners.ask(AskDepths())
+
+
 async def test_a_new_owner_answers_what_a_dead_one_was_asked(
     node: OpenNode, claimed: ClaimShard, connection: FaultyConnection, layout: Layout
 ) -> None:
