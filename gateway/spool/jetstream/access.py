@@ -6,6 +6,7 @@ import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import ParseResult
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, RawCredentials, Srv
 from nats.aio.transport import TcpTransport
@@ -22,11 +23,43 @@ CLOSING = 1.0
 TLS_MISSING = "the server does not ask for TLS"
 
 
+class _TlsProtocol(asyncio.StreamReaderProtocol):
+    """Lets TLS end when the server ends it; the library's own leaves a warning in the log."""
+
+    def eof_received(self) -> bool:
+        """Note the end, and let the connection close."""
+        super().eof_received()
+        return False
+
+
 class _Transport(TcpTransport):
-    """A connection whose end is not waited for without limit.
+    """A connection that ends quietly, and whose end is not waited for without limit.
 
     The library waits for the connection under a failed handshake of TLS, which nobody ends.
     """
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        """Go on through TLS with the server's name in *uri*."""
+        bare = self._bare_io_writer
+        if bare is None:
+            raise ConnectionError("not connected")
+        loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(buffer_size)
+        protocol = _TlsProtocol(reader)
+        name = uri if isinstance(uri, str) else uri.hostname
+        async with asyncio.timeout(connect_timeout):
+            transport = await loop.start_tls(
+                bare.transport, protocol, ssl_context, server_hostname=name
+            )
+        if transport is None:
+            raise ConnectionError("closed within the handshake of TLS")
+        self._io_reader = reader
+        self._io_writer = asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def wait_closed(self) -> None:
         """Wait for the end of the connection."""

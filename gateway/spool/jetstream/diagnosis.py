@@ -22,6 +22,7 @@ OLDEST = (2, 12, 1)
 """The first version of the server with all that the gateway needs, such as atomic batches."""
 _WAIT = 2.0
 """Seconds for one answer."""
+_TRIES = 5
 _VIOLATION = re.compile(
     r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
 )
@@ -86,16 +87,24 @@ async def _reach_all(spool: SpoolConfig, access: NatsAccess, found: Diagnosis) -
 
 
 async def _reach(address: str, access: NatsAccess) -> _ServerInfo | str:
-    """Return what a server tells of itself, or why it cannot be used."""
-    errors: list[Exception] = []
-    try:
-        async with _client(address, access, errors) as client:
-            at = client.connected_server_version
-            version = (at.major, at.minor, at.patch)
-            return _ServerInfo(address, version, int(client.max_payload))
-    except (Error, OSError, TimeoutError, ValueError) as error:
-        last = errors[-1] if errors else error
-        return f"[spool] url: {address}: {_why_not(last)}"
+    """Return what a server tells of itself, or why it cannot be used.
+
+    A server that refuses the gateway may close the connection before its reason is read: it is
+    asked again.
+    """
+    error: Exception = TimeoutError()
+    for _ in range(_TRIES):
+        errors: list[Exception] = []
+        try:
+            async with _client(address, access, errors) as client:
+                at = client.connected_server_version
+                version = (at.major, at.minor, at.patch)
+                return _ServerInfo(address, version, int(client.max_payload))
+        except (Error, OSError, TimeoutError, ValueError) as found:
+            error = errors[-1] if errors else found
+        if not isinstance(error, ConnectionResetError):
+            break
+    return f"[spool] url: {address}: {_why_not(error)}"
 
 
 def _why_not(error: Exception) -> str:
@@ -136,6 +145,7 @@ async def _client(
                 error_cb=note,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
+                reconnect_time_wait=0,
                 connect_timeout=2,
                 **access.options(),
             )

@@ -116,8 +116,10 @@ async def test_wrong_credentials_are_told(tmp_path: Path) -> None:
     assert "another-secret" not in problem
 
 
-async def test_tls_that_fails_is_told(tmp_path: Path, certificate_authority: trustme.CA) -> None:
-    """An unknown authority, a missing certificate, and a server without TLS are told apart."""
+async def test_tls_that_fails_is_told(
+    tmp_path: Path, certificate_authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unknown authority, a missing certificate, and no TLS are told apart; the log is quiet."""
     access = by_certificate(tmp_path, certificate_authority)
     ca = tmp_path / "ca.pem"
     with one_server(tmp_path / "servers", access=access) as servers:
@@ -133,6 +135,7 @@ async def test_tls_that_fails_is_told(tmp_path: Path, certificate_authority: tru
     assert unknown.problems[0].endswith("); name its authority in ca")
     assert "if the servers want a certificate, name it in cert and key" in nobody.problems[0]
     assert (known.problems, known.remarks) == ([], [])
+    assert not caplog.records
     assert "the server does not ask for TLS; configure tls there" in plain.problems[0]
 
 
