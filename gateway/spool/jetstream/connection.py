@@ -412,7 +412,12 @@ class NatsConnection:
         return self._client
 
     async def _note(self, error: Exception) -> None:
-        """Keep the reason for `health`; the client goes on by itself."""
+        """Keep the reason for `health`; the client goes on by itself.
+
+        A server that refuses the gateway may close before its reason is read: the one before stays.
+        """
+        if self._client is None and self._error and isinstance(error, ConnectionResetError):
+            return
         self._error = error
 
     async def _on_closed(self) -> None:
