@@ -1,7 +1,9 @@
 """Erasing somebody's events from the spool's file."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import apsw
 import orjson
@@ -225,3 +227,84 @@ async def test_entries_handed_over_before_are_not_changed(tmp_path: Path) -> Non
         )  # fmt: skip
         assert blank.entry.request.client is None
         assert "shop=1" not in blank.entry.request.url
+
+
+class Workers:
+    """What the workers of some destinations know, by destination: open and waiting deliveries."""
+
+    def __init__(self, *names: str) -> None:
+        self.open: dict[str, dict[DeliveryRef, str]] = {name: {} for name in names}
+        self.waiting: dict[str, dict[DeliveryRef, str]] = {name: {} for name in names}
+        self.delivered = Counter[str]()
+        self.last = 0
+
+    def take(self, seq: int, users: Sequence[str], entry_: Entry) -> None:
+        """Add the deliveries of a new entry."""
+        self.last = seq
+        for name, numbers in entry_.targets.items():
+            self.open[name].update({DeliveryRef(seq, n): users[n] for n in numbers})
+
+    def report(self, name: str, random: Random) -> Progress:
+        """End, postpone or give up some deliveries at random; return the report."""
+        ends: dict[str, list[DeliveryRef]] = {"done": [], "later": [], "dead": []}
+        opened, waits = self.open[name], self.waiting[name]
+        for mark in list(opened):
+            if random.random() < 0.4:
+                user = opened.pop(mark)
+                ends[kind := random.choice(["done", "later", "dead"])].append(mark)
+                if kind == "later":
+                    waits[mark] = user
+        for mark in list(waits):
+            if mark not in ends["later"] and random.random() < 0.3:
+                del waits[mark]
+                ends[random.choice(["done", "dead"])].append(mark)
+        self.delivered[name] += len(ends["done"])
+        return Progress(
+            min((mark.seq for mark in opened), default=self.last + 1) - 1,
+            [later(mark.seq, mark.index) for mark in ends["later"]],
+            ends["done"],
+            [failed(mark.seq, mark.index) for mark in ends["dead"]],
+            delivered=self.delivered[name],
+        )
+
+    def forget(self, user: str) -> None:
+        """Forget the deliveries of a user, as new workers do that read the store."""
+        for known in (*self.open.values(), *self.waiting.values()):
+            for mark in [mark for mark, owner in known.items() if owner == user]:
+                del known[mark]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_state_the_others_are_not_touched(seed: int, tmp_path: Path) -> None:
+    """In any state, an erasure takes one person's deliveries, and the accounts stay right."""
+    random = Random(seed)  # noqa: S311 - no secret depends on it
+    workers, people = Workers("a", "b"), ["anna", "bert", "carl"]
+    for _ in range(2):  # the second time after a restart
+        async with opened_spool(tmp_path, destinations=("a", "b")) as spool:
+            for step in range(30):
+                users = [random.choice(people) for _ in range(random.randint(1, 3))]
+                every = tuple(range(len(users)))
+                some = {name: every for name in ("a", "b") if random.random() < 0.8}
+                if some:
+                    one = replace(sent(f"r{seed}-{step}", *users), targets=some)
+                    workers.take(await append(spool, one), users, one)
+                if random.random() < 0.7:
+                    name = random.choice(["a", "b"])
+                    await spool.settle(name, workers.report(name, random))
+                if step % 10 == 7:
+                    gone = random.choice(people)
+                    await erase(spool, gone)
+                    workers.forget(gone)
+                    await balanced(spool)
+                for name in ("a", "b"):
+                    unread = {
+                        DeliveryRef(seq, n)
+                        for seq, numbers in await pending(spool, name)
+                        for n in numbers
+                    }
+                    assert unread == workers.open[name].keys()
+                    resting = await spool.retrying(name, 1e12, 1000)
+                    assert {one.mark for one in resting} == workers.waiting[name].keys()
+            before = await spool.balances()
+        async with opened_spool(tmp_path, destinations=("a", "b")) as spool:
+            assert await spool.balances() == before
