@@ -195,8 +195,8 @@ def _opening(vendor: str) -> tuple[str, str]:
 
 def rosetta(registry: PluginRegistry) -> str:
     """Return how each vendor spells each field of the event, in Markdown."""
-    titles = [_opening(vendor)[0] for vendor in registry.inputs]
-    known = {vendor: _spellings(found.endpoints) for vendor, found in registry.inputs.items()}
+    titles = [_opening(vendor)[0] for vendor in registry.formats]
+    known = {name: _spellings(registry.inputs[name].endpoints) for name in registry.formats}
     grouped: dict[str, list[tuple[str, ...]]] = {GROUPS[""]: []}
     for leaf in leaves(Event):
         if leaf not in NEVER:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.config import Config, DestinationConfig, SourceConfig
 from gateway.config.changes import ConfigChanges, delivery_digest, diff_configs
+from gateway.config.inputs import source_input, stored_inputs
 from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
 from gateway.config.proxy import proxy_of
@@ -39,7 +40,7 @@ from gateway.observability.health_monitor import HealthMonitor
 from gateway.observability.observer import Observer, record_settings
 from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
-from gateway.plugin.vendor import Input, Output
+from gateway.plugin.vendor import Output
 from gateway.redact import Redactor
 from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
@@ -104,7 +105,7 @@ class Gateway:
         self.replies: dict[str, UpstreamReply] = {}
         self.monitor = HealthMonitor(self)
         self.alerting = AlertWatcher(self)
-        self._inputs: dict[str, Input] = {name: cls() for name, cls in registry.inputs.items()}
+        self._inputs = stored_inputs(config, registry)
         self.observer = Observer(
             config, record_settings(config, self.router, self._inputs), self.spool.clock.sure_of_day
         )
@@ -395,6 +396,7 @@ class Gateway:
     def activate(self, config: Config, router: Router) -> None:
         """Use another configuration for all later requests."""
         self.config = config
+        self._inputs = stored_inputs(config, self.registry)
         self._tell_config()
         self.sources = self.make_source_index(config)
         self.router = router
@@ -459,7 +461,7 @@ class Gateway:
             if keyed is not None:
                 exchange = RelayKeyExchange(
                     self.registry.outputs[keyed.vendor](keyed.settings),
-                    self.registry.inputs[source.vendor](),
+                    source_input(config, self.registry, name),
                     served(source, self.registry),
                     [one.get_secret_value() for one in source.secrets],
                 )
@@ -470,7 +472,7 @@ class Gateway:
         waits = source.respond == "upstream" and not config.spool.url
         return Source(
             name,
-            self.registry.inputs[source.vendor](),
+            source_input(config, self.registry, name),
             None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
             source.mount,
             source.hosts,
@@ -485,6 +487,7 @@ class Gateway:
             traced=bool(config.trace.otlp_url),
             browser_headers=source.browser_headers,
             max_events=server.max_events,
+            networks=source.networks,
         )
 
     def not_ready_reason(self) -> str | None:

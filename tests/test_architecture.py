@@ -46,9 +46,9 @@ event errors sqlite log_limit sighup empty_modules __init__
 """The order of the ground's modules."""
 
 PURE = frozenset({
-    "base64", "collections", "dataclasses", "datetime", "functools", "gateway", "hashlib", "hmac",
-    "json", "math", "msgspec", "orjson", "plugins", "pydantic", "re", "string", "typing",
-    "urllib", "uuid",
+    "base64", "collections", "contextlib", "dataclasses", "datetime", "functools", "gateway",
+    "hashlib", "hmac", "json", "math", "msgspec", "orjson", "plugins", "pydantic", "re", "string",
+    "typing", "urllib", "uuid",
 })  # fmt: skip
 IMPURE_NAMES = frozenset({"now", "utcnow", "today", "uuid1", "uuid4", "getenv", "environ", "open"})
 PUBLIC = frozenset({"gateway.plugin", "gateway.plugin.spec", "gateway.sandbox"})

@@ -21,6 +21,7 @@ from gateway.admin.trace_view import (
     rows_of,
     taken_apart,
 )
+from gateway.config.inputs import source_input
 from gateway.event import as_json
 from gateway.event_diff import MISSING, diff_events
 from gateway.explain import DeliveryExplanation, EventExplanation, Explainer, ExplainRequest
@@ -127,7 +128,7 @@ async def list_entrances(context: AdminContext) -> PlaygroundSources:
     host, port = config.server.address
     found = []
     for name, source in config.sources.items():
-        reads = context.gateway.registry.inputs[source.vendor]
+        reads = source_input(config, context.gateway.registry, name)
         example = reads.example
         tried = Example(
             f"{example.method} {example.path}",

@@ -45,7 +45,7 @@ def init(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         raise click.ClickException(f"{path} already exists; name another file with -c")
     registry = load_plugins()
     try:
-        inputs = _chosen("--from", "Which vendors' formats come in?", inputs, list(registry.inputs))
+        inputs = _chosen("--from", "Which vendors' formats come in?", inputs, registry.formats)
         outputs = _chosen("--to", "Which vendors get the events?", outputs, list(registry.outputs))
     except click.Abort:
         click.echo(err=True)

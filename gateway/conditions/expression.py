@@ -9,6 +9,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.conditions.analysis import (
+    OF_EVENTS,
     ConditionAnalysis,
     Diagnostic,
     ExpressionAnalysis,
@@ -97,6 +98,13 @@ def as_json_value(value: Any) -> Any:
     return value
 
 
+def known_names(names: Mapping[str, type]) -> KnownNames:
+    """Return the names of an expression by the classes of their values; none means the event."""
+    if not names:
+        return OF_EVENTS
+    return KnownNames(event=False, others={name: _kinds(one) for name, one in names.items()})
+
+
 def _kinds(of: type) -> Types:
     return ANY if of is object else OF_CLASS[of]
 
@@ -118,7 +126,7 @@ class NamedExpression:
     """The class of its result: `bool` or `str`."""
 
     def __init__(self, text: str) -> None:
-        known = KnownNames(event=False, others={n: _kinds(c) for n, c in self.names.items()})
+        known = known_names(self.names)
         kind = ConditionAnalysis if self.gives is bool else ExpressionAnalysis
         analysis, gives = kind(text, known), _kinds(self.gives)
         problems = list(analysis.problems)
@@ -131,6 +139,18 @@ class NamedExpression:
         self.doubts = tuple(placed(text, remark) for remark in analysis.doubts)
         """What is probably a mistake in it."""
         self._execute = cel.compile(text).execute
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are written the same, so that a reload changes nothing."""
+        return type(other) is type(self) and other.text == self.text
+
+    def __hash__(self) -> int:
+        """Return a hash of how it is written."""
+        return hash(repr(self.text))
+
+    def __repr__(self) -> str:
+        """Return how it is written, the same in every process."""
+        return f"{type(self).__name__}({self.text!r})"
 
     def compute(self, values: Mapping[str, Any]) -> Computed:
         """Return the result for the *values* of its names."""

@@ -5,8 +5,8 @@ plain ``=``. Every other value is itself. A missing value leaves its key, or its
 out. Numbers and text stay as they came; times become ISO 8601.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -16,9 +16,10 @@ from gateway.conditions.analysis import (
     ConditionAnalysis,
     Diagnostic,
     ExpressionAnalysis,
+    KnownNames,
     placed,
 )
-from gateway.conditions.expression import MARK
+from gateway.conditions.expression import MARK, known_names
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.template_compiler import (
     FieldUse,
@@ -27,13 +28,17 @@ from gateway.conditions.template_compiler import (
     literal,
     structural_parts,
 )
-from gateway.event import Event
+from gateway.conditions.types import FLAG
+from gateway.event_fields import EACH, UnknownField, find_field
 
 
 class ValueAnalysis(ExpressionAnalysis):
     """The analysis of an expression whose result becomes part of a payload."""
 
     gives_value = True
+
+    def __init__(self, text: str, names: KnownNames = OF_EVENTS) -> None:
+        super().__init__(text, names)
 
     def conclude(self, node: CelNode) -> None:
         """Allow parts of the event as a whole where they are only copied."""
@@ -63,35 +68,61 @@ class Template:
 
     Attributes:
         raw: as given.
+        analyses: of its expressions.
         doubts: what is probably a mistake in it.
         uses: the fields of the event that its value has.
-        constant: whether it has no expression, so that `build` returns the same for every event.
-        build: returns the value for an event; None if it is missing. It raises `Unrenderable` where
-            an expression fails.
+        constant: whether it has no expression, so that `build` always returns the same.
+        build: returns the value for an event, or for the values of `names` in their order; None if
+            it is missing. It raises `Unrenderable` where an expression fails.
     """
+
+    names: ClassVar[Mapping[str, type]] = {}
+    """The names that its expressions use, each with the class of its value (`object` for any); if
+    empty, they use ``event``."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
         analyses: dict[str, ExpressionAnalysis] = {}
         problems, doubts = [], []
         for where, text in expressions(raw):
-            analysis = analyses[text] = ValueAnalysis(text)
+            analysis = analyses[text] = ValueAnalysis(text, known_names(self.names))
             said = f"{where}, " if where else ""
             problems += [f"{said}{_placed(text, remark)}" for remark in analysis.problems]
             doubts += [f"{said}{_placed(text, remark)}" for remark in analysis.doubts]
+        self.analyses = tuple(analyses.values())
+        self.check(problems, doubts)
         if problems:
             raise ValueError("\n".join(problems))
         self.doubts = tuple(doubts)
         self.constant = not analyses
         self.uses: tuple[FieldUse, ...] = ()
-        self.build: Callable[[Event], Any]
+        self.build: Callable[..., Any]
         if self.constant:
             plain = literal(raw)
-            self.build = lambda _: plain
+            self.build = lambda *_: plain
         else:
-            compiler = TemplateCompiler(analyses)
+            compiler = TemplateCompiler(analyses, tuple(self.names) or ("event",))
             self.build = compiler.function(raw)
             self.uses = tuple(dict.fromkeys(compiler.uses))
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are written the same, so that a reload changes nothing."""
+        return type(other) is type(self) and other.raw == self.raw
+
+    def __hash__(self) -> int:
+        """Return a hash of how it is written."""
+        return hash(repr(self.raw))
+
+    def __repr__(self) -> str:
+        """Return how it is written, the same in every process."""
+        return f"{type(self).__name__}({self.raw!r})"
+
+    def check(self, problems: list[str], doubts: list[str]) -> None:
+        """Add what else is wrong or doubtful about the value."""
+
+    def is_condition(self) -> bool:
+        """Return whether its expressions may be true or false."""
+        return all(analysis.kinds & FLAG for analysis in self.analyses)
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -100,6 +131,38 @@ class Template:
         """Return how pydantic reads it: any value of the configuration."""
         del source, handler
         return core_schema.no_info_plain_validator_function(cls)
+
+
+class EventTable(Template):
+    """A table with fields of the neutral event, whose values may be expressions over `names`."""
+
+    def check(self, problems: list[str], doubts: list[str]) -> None:
+        """Add unknown fields, and free ones that are probably misspelt."""
+        if not isinstance(self.raw, dict):
+            problems.append('must be a table, such as { name = "Order Completed" }')
+            return
+        for path in _paths(self.raw, ()):
+            if path == ("type",):
+                continue
+            try:
+                hint = find_field(path).hint
+            except UnknownField as error:
+                problems.append(str(error))
+            else:
+                doubts += [f"{'.'.join(path)}: {hint}"] if hint else []
+
+
+def _paths(raw: dict[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the fields in a table, of lists and of values of its own."""
+    for key, one in raw.items():
+        if isinstance(one, dict) and one:
+            yield from _paths(one, (*above, key))
+        elif isinstance(one, list):
+            for member in one:
+                if isinstance(member, dict):
+                    yield from _paths(member, (*above, key, EACH))
+        else:
+            yield (*above, key)
 
 
 class EventCondition:
@@ -119,6 +182,18 @@ class EventCondition:
         self.text = text
         self.doubts = tuple(placed(text, remark) for remark in analysis.doubts)
         """What is probably a mistake in it."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are written the same, so that a reload changes nothing."""
+        return type(other) is type(self) and other.text == self.text
+
+    def __hash__(self) -> int:
+        """Return a hash of how it is written."""
+        return hash(repr(self.text))
+
+    def __repr__(self) -> str:
+        """Return how it is written, the same in every process."""
+        return f"{type(self).__name__}({self.text!r})"
 
     @classmethod
     def __get_pydantic_core_schema__(

@@ -114,27 +114,30 @@ class TemplateCompiler:
 
     Args:
         analyses: of its expressions; none has a problem.
+        arguments: the names that its expressions use, in the order in which the values are passed.
 
     Attributes:
         uses: the fields that it has used so far.
     """
 
-    def __init__(self, analyses: Analyses) -> None:
+    def __init__(self, analyses: Analyses, arguments: Sequence[str] = ("event",)) -> None:
+        self._arguments = arguments
         self.uses: list[FieldUse] = []
         self._analyses = analyses
         self._lines: list[str] = []
         self._depth = 1
         self._numbers = itertools.count(1)
         self._names: dict[str, Any] = {
-            "iso": ISO8601.encode, "member": _member, "item": _item,
-            "members": _members, "as_table": _as_table,
+            "_iso": ISO8601.encode, "_member": _member, "_item": _item,
+            "_members": _members, "_as_table": _as_table,
         }  # fmt: skip
 
-    def function(self, raw: Any) -> Callable[[Event], Any]:
-        """Return the function that builds the value of *raw* from an event."""
+    def function(self, raw: Any) -> Callable[..., Any]:
+        """Return the function that builds the value of *raw* from the arguments."""
         result = self._value(raw, "")
-        lines = ["def build(event):", *self._lines, f"    return {result}"]
-        built: Callable[[Event], Any] = define("build", lines, self._names, "template")
+        head = f"def build({', '.join(self._arguments)}):"
+        lines = [head, *self._lines, f"    return {result}"]
+        built: Callable[..., Any] = define("build", lines, self._names, "template")
         return built
 
     def _emit(self, line: str) -> None:
@@ -158,7 +161,8 @@ class TemplateCompiler:
             analysis = self._analyses[text]
             if analysis.node is None:
                 raise ValueError(f"{text} is no expression")
-            return self._node(analysis.node, _Scope(text, analysis, {}), path)
+            named = {one: _Reference(one, "", exact=False) for one in analysis.names.others}
+            return self._node(analysis.node, _Scope(text, analysis, named), path)
         if not any(expressions(raw)):
             return self._keep(literal(raw))
         if isinstance(raw, dict):
@@ -256,7 +260,7 @@ class TemplateCompiler:
         if reference is not None and reference.many:
             return reference
         if reference is not None:
-            name = self._assign(f"members({reference.name})")
+            name = self._assign(f"_members({reference.name})")
             return reference._replace(name=name, exact=False)
         if node.macro and node.name == "filter":
             return self._filtered(node, scope)
@@ -293,13 +297,13 @@ class TemplateCompiler:
         if inner is None:
             return None
         if isinstance(key, int):
-            name = self._assign(f"item({inner.name}, {key})")
+            name = self._assign(f"_item({inner.name}, {key})")
             return inner._replace(name=name, path=f"{inner.path}[{key}]", many=False)
         return self._member_of(inner, str(key))
 
     def _member_of(self, inner: _Reference, key: str) -> _Reference:
         if inner.struct is None or inner.many:
-            name = self._assign(f"member({inner.name}, {key!r})")
+            name = self._assign(f"_member({inner.name}, {key!r})")
             return _Reference(name, inner.path, exact=False)
         there = "" if inner.path.endswith("[]") else f"None if {inner.name} is None else "
         if key in _struct_fields(inner.struct) and key != "extra":
@@ -338,8 +342,8 @@ class TemplateCompiler:
         if reference.path:
             self.uses.append(FieldUse(path, reference.path, reference.exact))
         if datetime in reference.kinds:
-            return self._assign(f"None if {name} is None else iso({name})")
-        return self._assign(f"as_table({name})") if reference.kinds == {dict} else name
+            return self._assign(f"None if {name} is None else _iso({name})")
+        return self._assign(f"_as_table({name})") if reference.kinds == {dict} else name
 
     def _computed(self, node: CelNode, scope: _Scope, path: str | None) -> str:
         """Return the variable with what the library computes for *node*.

@@ -27,8 +27,8 @@ def delivery_digest(config: Config, plugins: Iterable[str]) -> str:
         config: the configuration.
         plugins: the names of all vendors.
     """
-    parts = _plain((sorted(plugins), config.routes, config.destinations))
-    return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+    parts = (sorted(plugins), config.routes, config.destinations, config.source_settings)
+    return blake2b(repr(_plain(parts)).encode(), digest_size=8).hexdigest()
 
 
 def _plain(value: object) -> object:

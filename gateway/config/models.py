@@ -207,6 +207,9 @@ class SourceConfig(ConfigTable):
     """The host names that the source serves. Default: all."""
     dedup: Duration | None = Field(default=None, gt=0)
     """Drop an event if its message id was seen within this time."""
+    networks: Annotated[tuple[str, ...], BeforeValidator(types.networks)] = ()
+    """The networks from which requests are accepted, such as the addresses that a sender of
+    webhooks publishes: `["3.18.12.63/32"]`. Behind a proxy see `trusted_proxies`. Default: all."""
     origins: Annotated[tuple[str, ...] | Literal["*"] | None, BeforeValidator(types.origins)] = None
     """The origins whose pages may call the source from browsers, such as
     `["https://shop.example"]`, with cookies; `"*"` allows every page, without cookies; `[]` allows
@@ -379,6 +382,8 @@ class Config:
     """None if no alerts are sent."""
     plans: Mapping[str, TrackingPlan] = field(default_factory=dict)
     """The tracking plans by the name of their source; sources without one are left out."""
+    source_settings: Mapping[str, ConfigTable] = field(default_factory=dict)
+    """The settings of sources whose vendor has any (`Input.Config`), by the name of the source."""
     tests: tuple[RouteTest, ...] = ()
     """The tests that `gateway test` runs."""
     suppression: SuppressionConfig | None = None

@@ -62,6 +62,11 @@ def reference(registry: PluginRegistry) -> str:
     parts += _section("#### `[tests.expect.DESTINATION]`", ExpectedRequestConfig)
     for word, step in STEPS.items():
         parts += _section(f"#### A step of `[[routes]]` or of a list in `[steps]`: `{word}`", step)
+    for vendor, reads in registry.inputs.items():
+        if reads.Config is not None:
+            title = f'#### `[sources.NAME]` with `vendor = "{vendor}"`'
+            parts += _section(title, reads.Config, described=False)
+            parts += _nested(reads.Config, "sources.NAME")
     for vendor, output in registry.outputs.items():
         title = f'#### `[destinations.NAME]` with `vendor = "{vendor}"`'
         parts += _section(title, output.Config, described=False)
@@ -120,6 +125,8 @@ def _words(annotation: Any) -> list[str]:
     """Return the allowed kinds of values, one word each; None is left out."""
     if annotation in _KINDS:
         return [_KINDS[annotation]]
+    if isinstance(annotation, type) and issubclass(annotation, Template):
+        return [_KINDS[Template]]
     if isinstance(annotation, type) and issubclass(annotation, NamedExpression):
         return ["expression"]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -42,7 +42,7 @@ SIMPLE: Mapping[Any, Json] = {
     str: TEXT, Path: TEXT, SecretStr: TEXT, HeaderValue: TEXT,
     int: {"type": "integer"}, float: {"type": "number"}, bool: {"type": "boolean"},
     Any: {}, Schema: {"anyOf": [{"type": "object"}, {"type": "boolean"}, TEXT]},
-    StepConfig: {"$ref": "#/definitions/step"}, Template: {}, EventCondition: TEXT,
+    StepConfig: {"$ref": "#/definitions/step"}, EventCondition: TEXT,
 }  # fmt: skip
 
 
@@ -105,16 +105,23 @@ def _ways(annotation: Any) -> Iterator[Json]:
             yield from _ways(member)
     elif origin is Literal:
         yield {"enum": list(members)}
+    elif isinstance(annotation, type) and (found := _way_of_class(annotation)) is not None:
+        yield found
     elif origin in {tuple, list}:
         yield {"type": "array", "items": _member(members[0])}
     elif origin in {dict, Mapping}:
         yield {"type": "object", "additionalProperties": _member(members[1])}
-    elif isinstance(annotation, type) and issubclass(annotation, NamedExpression):
-        yield TEXT
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield _table(annotation)
     else:
         raise TypeError(f"no JSON Schema for the annotation {annotation!r}; add it to SIMPLE")
+
+
+def _way_of_class(annotation: type) -> Json | None:
+    """Return the schema of a class of values: an expression, a value with some, a table."""
+    if issubclass(annotation, NamedExpression):
+        return TEXT
+    if issubclass(annotation, Template):
+        return {}
+    return _table(annotation) if issubclass(annotation, BaseModel) else None
 
 
 def _member(annotation: Any) -> Json:
@@ -225,6 +232,9 @@ def _table(model: type[BaseModel]) -> Json:
 def _source(registry: PluginRegistry) -> Json:
     table = _table(SourceConfig)
     table["properties"]["vendor"] |= _one_of(registry.inputs)
+    for reads in registry.inputs.values():
+        keys = documented_keys(reads.Config) if reads.Config is not None else {}
+        table["properties"] |= {key: key_schema(field) for key, field in keys.items()}
     return table
 
 

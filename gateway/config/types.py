@@ -254,7 +254,7 @@ def networks(value: object) -> object:
         ValueError: an item is not a network.
     """
     if not isinstance(value, list | tuple):
-        raise ValueError('must be a list of networks; write trusted_proxies = ["10.0.0.0/8"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
+        raise ValueError('must be a list of networks, such as ["10.0.0.0/8"]')  # noqa: TRY004 - pydantic turns a ValueError into a finding
     return tuple(_network(one) for one in value)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.config import Config
+from gateway.config.inputs import source_input
 from gateway.config.models import destinations_of
 from gateway.errors import Fault, Rejected, UnknownName
 from gateway.event import Event
@@ -55,7 +56,7 @@ class DryRunIngest:
         self._sources = {
             name: Source(
                 name,
-                registry.inputs[source.vendor](),
+                source_input(config, registry, name),
                 None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
                 source.mount,
                 source.hosts,

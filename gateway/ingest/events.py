@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
+from gateway.config.inputs import stored_input
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
 from gateway.http import ClientInfo, Request
@@ -114,12 +115,13 @@ def parse_stored(entry: Entry, inputs: Mapping[str, Input]) -> list[Event]:
 
     Args:
         entry: the stored entry.
-        inputs: the inputs of all vendors, by name.
+        inputs: as `gateway.config.inputs.stored_inputs` returns them.
 
     Raises:
         Rejected: the plugin rejects the request.
     """
-    events = with_client(inputs[entry.vendor].parse(entry.request), entry.request)
+    reads = stored_input(inputs, entry.vendor, entry.source) or inputs[entry.vendor]
+    events = with_client(reads.parse(entry.request), entry.request)
     if not entry.dropped:
         return events
     return [without_fields(event, entry.dropped.get(n, ())) for n, event in enumerate(events)]

@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol
 import structlog
 from aiohttp import web
 from aiohttp.hdrs import ORIGIN
+from msgspec.structs import replace
 
 from gateway.errors import TRY_AGAIN, Fault, RefusalCause, Rejected, SpoolError, Unavailable
 from gateway.event import Event
@@ -200,6 +201,8 @@ class Receiver:
         try:
             if wrong or connection_of(http).refusal:
                 _refuse_head(None if wrong else connection_of(http).refusal)
+            if source.networks and not found.by_key:
+                source.check_address(source.client_identifier.address(http))
             if source.translates(request.method, found.path):
                 return await self._ingest(http, found, arrival)
             arrival.relayed = True
@@ -244,6 +247,8 @@ class Receiver:
         if not self._services.accepting:
             raise Unavailable("shutting down; try again", RefusalCause.NOT_ACCEPTING)
         source = arrival.source
+        if found.by_key and source.networks:
+            source.check_address(source.client_identifier.address(http))
         if arrival.private:
             if (suppression := self._services.suppression) is None or not suppression.refuses:
                 return reads.accept(stored, events)
@@ -271,7 +276,7 @@ class Receiver:
         stored = arrival.stored = source.to_stored(request, body)
         payload = reads.decode(stored)
         if reads.credential_in_body:
-            arrival.key = reads.credential(request, payload)
+            arrival.key = reads.credential(replace(request, body=body), payload)
             source = arrival.source = found.for_key(arrival.key)
             if found.by_key:
                 stored = source.to_stored(request, body)

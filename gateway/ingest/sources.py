@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from multidict import istr
 
 from gateway.errors import Fault, Rejected
 from gateway.http import REQUEST_ID, TRACE_CONTEXT, Request, Response, header_text
-from gateway.ingest.client import ClientIdentifier
+from gateway.ingest.client import ClientIdentifier, parse_ip
 from gateway.ingest.cors import TRACING, Cors, Origins
 from gateway.ingest.relay import Relay
 from gateway.ingest.responses import header_lines
@@ -44,6 +45,7 @@ class Source:
         browser_headers: further headers that pages of other origins may send.
         max_events: most events in one request.
         secrets: the second keys that it accepts; empty leaves the check to the vendor.
+        networks: from which requests are accepted; empty for all.
     """
 
     def __init__(  # noqa: PLR0913 - all settings of a source
@@ -65,12 +67,14 @@ class Source:
         browser_headers: Iterable[str] = (),
         max_events: int | None = None,
         secrets: Iterable[str] = (),
+        networks: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.input = reads
         self._key_names = {} if keys is None else {k: f"keys[{n}]" for n, k in enumerate(keys)}
         self.keys = None if keys is None else frozenset(self._key_names)
         self._secrets = frozenset(secrets)
+        self.networks = tuple(ip_network(network) for network in networks)
         self.mount = mount
         self.hosts = frozenset(hosts)
         self.dedup = dedup
@@ -130,6 +134,16 @@ class Source:
         if self.allowed(path):
             return Rejected("$", f"{method} is not allowed here", Fault.METHOD)
         return Rejected("$", "no such endpoint", Fault.NOT_FOUND)
+
+    def check_address(self, address: str) -> None:
+        """Check that this source accepts requests from an IP address.
+
+        Raises:
+            Rejected: it is in none of the networks, or not known.
+        """
+        found = parse_ip(address)
+        if found is None or not any(found in network for network in self.networks):
+            raise Rejected("$", "requests from this address are not accepted", Fault.FORBIDDEN)
 
     def check_key(self, key: str | None) -> None:
         """Check that this source accepts *key*.

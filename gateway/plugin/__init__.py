@@ -6,7 +6,7 @@ emulated servers (`gateway.sandbox`). docs/add-a-vendor.md shows how to write a 
 
 from gateway.conditions.expression import NamedExpression, TextExpression
 from gateway.conditions.first_match import FirstMatch
-from gateway.conditions.template import EventCondition, Template
+from gateway.conditions.template import EventCondition, EventTable, Template
 from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import (
     EPOCH,
@@ -127,6 +127,7 @@ __all__ = [
     "Event",
     "EventCondition",
     "EventMapping",
+    "EventTable",
     "Fault",
     "FirstMatch",
     "FreeFormSettings",

@@ -1,5 +1,6 @@
 """The base class of all tables of the configuration, those of plugins included."""
 
+from collections.abc import Iterator
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -12,6 +13,13 @@ class ConfigTable(BaseModel):
     """Base of all tables: frozen; unknown keys are errors; errors do not show values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield what is allowed but probably a mistake, as warnings.
+
+        Each is the path of a setting, such as ``("requests", 0, "body")``, and a sentence.
+        """
+        yield from ()
 
     @field_validator("*", mode="before")
     @classmethod

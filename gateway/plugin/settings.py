@@ -1,7 +1,7 @@
 """Settings of a destination that all vendors share, including event naming."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import SecretStr, field_validator
@@ -73,13 +73,6 @@ class Settings(ConfigTable):
 
     url: str
     """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
-
-    def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Yield what is allowed but probably a mistake, as warnings.
-
-        Each is the path of a setting, such as ``("requests", 0, "body")``, and a sentence.
-        """
-        yield from ()
 
     @field_validator("url")
     @classmethod

@@ -9,7 +9,7 @@ docs/architecture.md for the order of calls.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from gateway.mapping import ISO8601, EventMapping, Loss, Stamp, Table, restore_l
 from gateway.mapping.losses import losses
 from gateway.mapping.payload import is_object, replace_values
 from gateway.plugin.authorization import Authorization
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.context_properties import Include, Included, compile_include
 from gateway.plugin.settings import Settings, convention_of
 from gateway.verdict import Declined, Verdict, verdict_by_status
@@ -67,7 +68,7 @@ class Vendor(ABC):
     configured: ClassVar[bool] = False
     """Whether the configuration describes the format, so that the plugin has no tables of its
     own."""
-    endpoints: ClassVar[Mapping[str, EventMapping]]
+    endpoints: Mapping[str, EventMapping]
     """Each endpoint, such as ``"POST /track"``, with the table or switch of its body. If several
     can write an event, the first does. Use `Endpoints` where paths hold values."""
 
@@ -75,6 +76,9 @@ class Vendor(ABC):
 class Input(Vendor):
     """Reads a vendor's requests, and responds as the vendor does."""
 
+    Config: ClassVar[type[ConfigTable] | None] = None
+    """The settings of a source beside those of every source; None if it has none. With settings,
+    the class is called with an instance of it and with the keys of the source."""
     example: ClassVar[Request]
     """A request from the vendor's document, for people to try, with a made-up credential."""
     unsupported: ClassVar[frozenset[str]] = frozenset()
@@ -82,7 +86,7 @@ class Input(Vendor):
     where paths hold values."""
     credential_in_body: ClassVar[bool] = False
     """Whether the credential is in the body, so that the body is decoded to check it."""
-    stored_headers: ClassVar[frozenset[str]] = frozenset({"content-type", "user-agent"})
+    stored_headers: frozenset[str] = frozenset({"content-type", "user-agent"})
     """Lower-case names of the headers that are stored with a request."""
     browsers_allowed: ClassVar[bool] = False
     """Whether the vendor's clients run in browsers on any site. A source then accepts every origin
@@ -92,10 +96,10 @@ class Input(Vendor):
     vendor's clients and of its credential."""
     timing_header: ClassVar[str] = ""
     """A response header in which the vendor says how many seconds a request took; or empty."""
-    credential_headers: ClassVar[frozenset[str]] = frozenset()
+    credential_headers: frozenset[str] = frozenset()
     """Lower-case names of the headers that hold credentials. They are stored only if a destination
     forwards the client's key, and are redacted wherever a request is shown."""
-    credential_keys: ClassVar[tuple[str, ...]] = ()
+    credential_keys: tuple[str, ...] = ()
     """Dotted paths of credentials in a body, such as ``"source.id"``. Those without a dot are names
     in a query, too."""
     secret_keys: ClassVar[tuple[str, ...]] = ()
@@ -109,6 +113,14 @@ class Input(Vendor):
     prefixes: ClassVar[tuple[str, ...]] = ()
     """Beginnings of all of the vendor's paths. If several vendors share an address, they say whose
     an unknown path is."""
+
+    def __init__(self, config: Any = None, keys: Iterable[str] = ()) -> None:
+        self.config = config
+        self.keys = tuple(keys)
+
+    def keys_problem(self) -> str:
+        """Return why the source's keys cannot work with its settings; empty if they can."""
+        return ""
 
     @classmethod
     def documented_reads(cls) -> tuple[str, ...]:
@@ -131,7 +143,7 @@ class Input(Vendor):
         """Return the credential of *request*, or None if it has none.
 
         Args:
-            request: as received, with all headers.
+            request: as received, with all headers; without its body unless `credential_in_body`.
             payload: the decoded body, any JSON value; None unless `credential_in_body`.
         """
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -52,7 +52,7 @@ def observing_output(
     class Reader(Output):
         name = vendor
         docs = ""
-        endpoints: ClassVar[Mapping[str, EventMapping]] = {}
+        endpoints: Mapping[str, EventMapping] = {}
         Config = Settings
 
         def headers(self) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from gateway.config.inputs import stored_input
 from gateway.delivery.job import Job
 from gateway.errors import Fault, Rejected
 from gateway.event import Event
@@ -187,7 +188,7 @@ class RecordSettings(NamedTuple):
 
     Attributes:
         router: explains the decisions about an event.
-        inputs: the vendors' inputs, by name.
+        inputs: those that read stored requests (`gateway.config.inputs.stored_inputs`).
         redactor: hides every configured credential.
         keys: the key's name of each source that has only one key.
         headers: the headers that each destination adds, with credentials hidden.
@@ -293,7 +294,7 @@ class RecordBuilder:
             entry: the entry in the spool.
             events: the wanted events, by index.
         """
-        reads = self.setting.inputs.get(entry.vendor)
+        reads = stored_input(self.setting.inputs, entry.vendor, entry.source)
         redactor = self._redactor_of(entry)
         numbers = (event_index(n) for ns in entry.targets.values() for n in ns)
         received = RequestRecord(
@@ -321,7 +322,8 @@ class RecordBuilder:
         if known is None:
             if len(self._of_entries) >= REMEMBERED:
                 self._of_entries.clear()
-            known = self._redactor(entry.request, self.setting.inputs.get(entry.vendor))
+            reads = stored_input(self.setting.inputs, entry.vendor, entry.source)
+            known = self._redactor(entry.request, reads)
             self._of_entries[entry.id] = known
         return known
 

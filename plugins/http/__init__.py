@@ -1,8 +1,15 @@
 """Any HTTP API, described by the configuration (RFC 9110)."""
 
 from gateway.plugin import hookimpl
+from plugins.http.input import HttpInput
 from plugins.http.output import HttpOutput
 from plugins.http.sandbox import HttpSandbox
+
+
+@hookimpl
+def register_inputs() -> list[type[HttpInput]]:
+    """Offer the input."""
+    return [HttpInput]
 
 
 @hookimpl

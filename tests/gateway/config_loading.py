@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pluggy
 import pytest
@@ -24,7 +24,7 @@ class AcmeInput(Input):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: ClassVar[Mapping[str, EventMapping]] = {}
+    endpoints: Mapping[str, EventMapping] = {}
     unsupported = frozenset({"POST /acme/events", "GET /acme/profile"})
 
     def credential(self, request: Request, payload: Any) -> str | None:
@@ -48,7 +48,7 @@ class AcmeOutput(Output):
 
     name = "acme"
     docs = "https://acme.example/docs"
-    endpoints: ClassVar[Mapping[str, EventMapping]] = {}
+    endpoints: Mapping[str, EventMapping] = {}
 
     class Config(Settings):
         """Settings of every type."""

@@ -13,7 +13,7 @@ from gateway.config.loader.load import load
 from gateway.plugin.registry import load_plugins
 from tests.example_plugins.acme import acme
 
-VENDORS = sorted(load_plugins().inputs)
+VENDORS = load_plugins().formats
 OUTPUTS = sorted(load_plugins().outputs)
 
 

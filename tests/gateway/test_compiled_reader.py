@@ -42,12 +42,12 @@ from tests.gateway import table_interpreter
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
-    **{name: ROOT / "vendors" / name for name in load_plugins().inputs},
+    **{name: ROOT / "vendors" / name for name in load_plugins().formats},
     "acme": ROOT / "example_plugins" / "acme" / "samples",
     "amplitude": ROOT / "example_plugins" / "amplitude" / "samples",
 }
 INPUTS: dict[str, Input] = {
-    **{name: reads() for name, reads in load_plugins().inputs.items()},
+    **{name: load_plugins().inputs[name]() for name in load_plugins().formats},
     "acme": AcmeInput(),
     "amplitude": AmplitudeInput(),
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.changes import delivery_digest
 from gateway.config.loader.load import load
 from gateway.config.models import redactor_of
 from gateway.errors import ConfigError
@@ -110,3 +111,93 @@ header = "x-signature"
     with pytest.raises(ConfigError, match="cannot read the secret in /nowhere"):
         load(written(tmp_path, text.replace(f"{tmp_path}/secret", "/nowhere")), load_plugins(),
              {"KEY": "x"})  # fmt: skip
+
+
+ANY = 'keys = "any"\n[[sources.hook.requests]]\npath = "/a"'
+SOURCE = """
+[[routes]]
+to = ["any"]
+
+[destinations.any]
+vendor = "http"
+url = "https://any.example"
+
+[sources.hook]
+vendor = "http"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('keys = ["k-12345678"]\n[[sources.hook.requests]]\npath = "/a"',
+         "[sources.hook] keys: are of no use: POST /a has no verify; add verify"),
+        ('keys = "any"\nverify = { bearer = true }\n[[sources.hook.requests]]\npath = "/a"',
+         '[sources.hook] keys: must be a list: POST /a has a verify, which "any" does not'),
+        ('keys = "any"', "[sources.hook] requests: missing; add it"),
+        (f'{ANY}\n[sources.hook.requests.event]\nname = "x"\nuser = "=payload.u"',
+         "[[sources.hook.requests]] #1 event: there is no field user; did you mean user_id?"),
+        ('keys = "any"\nurls = "x"\n[[sources.hook.requests]]\npath = "/a"',
+         "[sources.hook] urls: unknown key"),
+        ('keys = "any"\nnetworks = ["x"]\n[[sources.hook.requests]]\npath = "/a"',
+         "[sources.hook] networks: has 'x', which is not a network"),
+        (f'{ANY}\n[sources.two]\nvendor = "http"\n{ANY.replace("hook", "two")}',
+         "[sources.two] keys: conflicts with [sources.hook]: both serve /a"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_source_is_reported(tmp_path: Path, text: str, problem: str) -> None:
+    """A mistake in the rules of a source has its place and a remedy, like one in a destination."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(SOURCE + text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, load_plugins(), {})
+    (only,) = caught.value.problems
+    assert problem in only
+
+
+EVERYTHING = """
+retry = "status == 409"
+batch_size = 5
+[destinations.crm.auth.hmac]
+secret = "s-12345678"
+header = "x-signature"
+payload = "=timestamp + body"
+[[destinations.crm.requests]]
+when = 'event.type == "track"'
+path = ["u", "=event.user_id"]
+query = { a = "=event.id" }
+body = [{ n = "=event.name", t = 1 }]
+[sources.hook]
+vendor = "http"
+keys = "any"
+[[sources.hook.requests]]
+path = "/a"
+when = "payload.x == 1.0"
+each = "=payload.items"
+event = { name = "=item.n" }
+answer = { body = "=payload.y" }
+"""
+CHANGES = {
+    "409": "410", "timestamp + body": "body + timestamp", '"track"': '"page"',
+    "event.user_id": "event.name", "event.id": "event.name", "t = 1": "t = 2",
+    "payload.x": "payload.z", "payload.items": "payload.z", "item.n": "item.z",
+    "payload.y": "payload.z",
+}  # fmt: skip
+"""Parts of `EVERYTHING`, each with another one."""
+
+
+def test_the_same_text_is_the_same_configuration(tmp_path: Path) -> None:
+    """A reload of an unchanged file changes no destination, and nodes of a cluster agree on it."""
+    path, registry = written(tmp_path, EVERYTHING), load_plugins()
+    one, two = load(path, registry, {}), load(path, registry, {})
+    assert one.destinations == two.destinations
+    assert one.source_settings == two.source_settings
+    assert " at 0x" not in repr((one.destinations, one.source_settings))
+    assert delivery_digest(one, registry.vendors) == delivery_digest(two, registry.vendors)
+    for old, new in CHANGES.items():
+        other = load(written(tmp_path, EVERYTHING.replace(old, new)), registry, {})
+        before, after = (one.destinations, one.source_settings), (
+            other.destinations, other.source_settings,
+        )  # fmt: skip
+        assert before != after, old
+        assert delivery_digest(other, registry.vendors) != delivery_digest(one, registry.vendors)

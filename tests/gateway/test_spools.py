@@ -88,8 +88,8 @@ async def test_a_destination_is_paused_as_another_gateway_was_told_to(tmp_path: 
     gateway = Gateway(load(path, registry), registry)
     assert isinstance(gateway.spool, JetStreamSpool)
     await gateway.start()
-    for name, destination in gateway.config.destinations.items():
-        gateway.start_team(gateway.make_team(name, destination), paused=False)
+    for name, to in gateway.config.destinations.items():
+        gateway.start_team(gateway.make_team(name, to), paused=False)
     for told in ({"chrts", "gone"}, {"tracardi"}, set[str]()):
         gateway.spool._on_paused(frozenset(told))
         paused = {name for name, team in gateway.teams.items() if team.paused}

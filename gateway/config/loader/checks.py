@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from gateway.config.inputs import make_input
 from gateway.config.loader.references import is_secret
 from gateway.config.loader.report import ConfigReport
 from gateway.config.models import (
@@ -24,6 +25,7 @@ from gateway.config.models import (
 from gateway.config.operations import AlertsConfig, TraceConfig
 from gateway.config.steps import Consent
 from gateway.config.types import address_problem
+from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.quantities import shown
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import Output
@@ -45,6 +47,7 @@ def check_trace(trace: TraceConfig, report: ConfigReport) -> None:
 
 def check_sources(
     sources: Mapping[str, SourceConfig],
+    settings: Mapping[str, ConfigTable],
     server: ServerConfig | None,
     registry: PluginRegistry,
     report: ConfigReport,
@@ -62,7 +65,9 @@ def check_sources(
     for (one, first), (other, second) in itertools.combinations(sources.items(), 2):
         if not _same_hosts(first, second):
             continue
-        shared = _paths(first, registry) & _paths(second, registry)
+        shared = _paths(first, registry, settings.get(one)) & _paths(
+            second, registry, settings.get(other)
+        )
         why = _indistinct(first, second)
         if shared and why is not None:
             what = (
@@ -135,10 +140,12 @@ def check_server(server: ServerConfig, report: ConfigReport) -> None:
         report.warning("server", "proxy_header", what)
 
 
-def _paths(source: SourceConfig, registry: PluginRegistry) -> set[str]:
-    reads = registry.inputs.get(source.vendor)
-    if reads is None:
+def _paths(
+    source: SourceConfig, registry: PluginRegistry, settings: ConfigTable | None
+) -> set[str]:
+    if source.vendor not in registry.inputs:
         return set()
+    reads = make_input(registry, source, settings)
     endpoints = {*reads.endpoints, *reads.unsupported}
     return {source.mount + endpoint.partition(" ")[2] for endpoint in endpoints}
 

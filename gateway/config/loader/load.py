@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from gateway.config.docstrings import documented_keys
+from gateway.config.inputs import make_input
 from gateway.config.loader.admin_checks import check_admin
 from gateway.config.loader.checks import (
     RelayChecks,
@@ -49,7 +50,6 @@ from gateway.config.types import NAME, address_problem
 from gateway.errors import ConfigError, PluginError
 from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.registry import PluginRegistry
-from gateway.plugin.settings import Settings
 from gateway.redact import Redactor
 from gateway.suggestions import did_you_mean
 
@@ -217,6 +217,8 @@ class _Reading:
         self._report = report
         self._plans = PlanReader(report)
         self._egress = EgressReader(references, report)
+        self._settings: dict[str, ConfigTable] = {}
+        """Settings of sources, by name."""
 
     def config(self, path: Path) -> Config:
         """Return the configuration.
@@ -249,7 +251,7 @@ class _Reading:
         tests = tuple(test_reader.cases(remembers=remembers))
         if server:
             check_server(server, self._report)
-        check_sources(sources, server, self._registry, self._report)
+        check_sources(sources, self._settings, server, self._registry, self._report)
         check_cluster_sources(spool or SpoolConfig(), sources, self._report)
         relay_checks = RelayChecks(sources, destinations, routes, raw_destinations, self._report)
         relay_checks.check(server, self._registry)
@@ -262,7 +264,7 @@ class _Reading:
         return Config(
             path, server or ServerConfig(), spool or SpoolConfig(), sources, destinations,
             tuple(routes), consent or ConsentConfig(), trace or TraceConfig(), log or LogConfig(),
-            files, admin, alerts, self._plans.plans, tests, suppression, suppressed,
+            files, admin, alerts, self._plans.plans, self._settings, tests, suppression, suppressed,
             self._report.warnings,
         )  # fmt: skip
 
@@ -342,11 +344,34 @@ class _Reading:
             raw["keys"] = [self._references.secret(key, table, "keys") for key in keys]
         if "proxy" in raw:
             raw["proxy"] = self._references.secret(raw["proxy"], table, "proxy")
-        source = _valid(SourceConfig, raw, table, self._report)
+        own = self._source_settings(name, raw, table)
+        source = _valid(
+            SourceConfig, {k: v for k, v in raw.items() if k not in own}, table, self._report
+        )
         if source:
+            settings = self._settings.get(name)
+            if settings is not None:
+                wrong = make_input(self._registry, source, settings).keys_problem()
+                if wrong:
+                    self._report.problem(table, "keys", wrong)
             source = self._egress.relay(source, table)
             self._plans.read(name, source, self._gathered.owner("sources", name))
         return source
+
+    def _source_settings(self, name: str, raw: Raw, table: str) -> Collection[str]:
+        """Read the settings of a source whose vendor has any; return their keys."""
+        reads = self._registry.inputs.get(str(raw.get("vendor")))
+        if reads is None or reads.Config is None:
+            return ()
+        model = reads.Config
+        keys = {*keys_of(model)}
+        own = {key: value for key, value in raw.items() if key in keys}
+        self._references.secrets(own, model, table)
+        settings = _valid(model, own, table, self._report)
+        if settings is not None:
+            self._settings[name] = settings
+            self._warn(settings, table)
+        return keys
 
     def _destination(
         self, name: str, raw: Raw, spool: SpoolConfig | None
@@ -390,7 +415,7 @@ class _Reading:
         check_headers(destination, table, self._registry, self._report)
         return self._egress.apply(destination, table)
 
-    def _warn(self, settings: Settings, table: str) -> None:
+    def _warn(self, settings: ConfigTable, table: str) -> None:
         """Report what is probably a mistake in the vendor's settings."""
         for path, what in settings.remarks():
             *above, key = (str(one + 1) if isinstance(one, int) else one for one in path)
