@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.admin import (
     access,
+    activity_view,
     dead_letters,
     destinations,
     health,
@@ -98,6 +99,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *status.ENDPOINTS,
     *destinations.ENDPOINTS,
     *overview.HISTORY_ENDPOINTS,
+    *activity_view.ENDPOINTS,
     *traces.ENDPOINTS,
     *traces.REQUEST_ENDPOINTS,
     *dead_letters.ENDPOINTS,

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.admin.activity import ActivityFile, ActivityLog
 from gateway.admin.audit import AuditEntry, AuditLog
 from gateway.admin.sampler import ActivitySampler
 from gateway.app import Gateway
@@ -234,6 +235,7 @@ class AdminContext:
         reloading: reloads its configuration.
         started: Unix seconds at which the gateway started.
         series: samples of the last hour.
+        activity: the minutes of the last day.
         streams: the open streams.
         audit: the record of what operators do.
     """
@@ -242,7 +244,8 @@ class AdminContext:
         self.gateway = gateway
         self.reloading = reloading
         self.started = time.time()
-        self.series = ActivitySampler(gateway)
+        self.activity = ActivityLog(ActivityFile(gateway.config.spool.path / "activity.db"))
+        self.series = ActivitySampler(gateway, self.activity)
         self.streams = EventStreams()
         self.audit = AuditLog(gateway.config.spool.path, self._audit_retention)
 

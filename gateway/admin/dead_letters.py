@@ -1,7 +1,8 @@
 """Endpoints for dead letters: list, group, show, replay and delete them."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -11,14 +12,16 @@ from msgspec.structs import replace
 
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Limit, Number, Offset, Seconds, Text, endpoint
+from gateway.errors import Rejected
 from gateway.observability.redacted_request import (
     RedactedRequest,
     redact_received,
     redact_sent,
     redact_texts,
 )
+from gateway.observability.replays import ReplayedDelivery
 from gateway.spool import Attempt, Cause, DeadLetterFilter, DeadLetterGroup
-from gateway.spool.dead_letters import DeadLetterSummary, summarize
+from gateway.spool.dead_letters import DeadLetter, DeadLetterSummary, summarize
 from gateway.trace.delivery_status import MOST as MOST_TOLD
 from gateway.trace.delivery_status import SpoolRecords, asks, delivery_states
 from gateway.trace.records import EventRecord, Trace
@@ -102,6 +105,10 @@ class DeadLetterSelection(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     ids: Ids | UnsetType = UNSET
     filter: DeadLetterQuery | UnsetType = UNSET
     after: Offset = 0
+    limit: Annotated[int, Meta(ge=1, le=MOST)] = MOST
+    """How many a call with a filter handles at most; fewer make a slower replay."""
+    replay: Number | UnsetType = UNSET
+    """The replay that this call goes on with, as the call before returned it."""
 
 
 EITHER = Meta(extra_json_schema={"oneOf": [{"required": ["ids"]}, {"required": ["filter"]}]})
@@ -113,6 +120,17 @@ class DeadLettersMoved(msgspec.Struct, frozen=True):
     moved: int
     next: int | None
     """``after`` of the next call; null if none is left."""
+    replay: int | None
+    """The number under which the outcomes are counted; null for a deletion."""
+
+
+class ReplayProgress(msgspec.Struct, frozen=True):
+    """What has become of replayed dead letters so far; the rest waits."""
+
+    delivered: int
+    declined: int
+    dead: int
+    """Those that are dead letters again."""
 
 
 @endpoint("GET", "/dead-letters")
@@ -121,7 +139,7 @@ async def list_dead_letters(context: AdminContext, query: Listing) -> DeadLetter
     which = await _checked(context, query)
     found = await context.gateway.spool.dead_letters(which, query.after, query.limit)
     following = found[-1].id if len(found) == query.limit else None
-    return DeadLetterPage([summarize(dead, context.hide) for dead in found], following)
+    return DeadLetterPage([_summary(context, dead) for dead in found], following)
 
 
 @endpoint("GET", "/dead-letter-groups")
@@ -140,7 +158,7 @@ async def show_dead_letter(context: AdminContext, number: Number) -> DeadLetterD
     reads = context.gateway.registry.inputs.get(dead.entry.vendor)
     came, went = redact_received(dead.entry.request, reads), redact_sent(dead.rendered)
     return DeadLetterDetail(
-        summarize(dead, context.hide),
+        _summary(context, dead),
         redact_texts(came, context.hide),
         None if went is None else redact_texts(went, context.hide),
         tuple(
@@ -164,9 +182,35 @@ async def replay_dead_letters(
 
     Their requests are parsed again, so changes of plugins and keys take effect.
     """
-    return await _move(
-        context, body, context.gateway.spool.replay_dead_letters, "dead_letters_replayed"
-    )
+    replays, spool = context.gateway.observer.replays, context.gateway.spool
+    replay = replays.begin() if isinstance(body.replay, UnsetType) else body.replay
+    if replays.outcomes(replay) is None:
+        raise ApiProblem(400, f"body: there is no replay {replay}; leave it out to begin one")
+
+    async def move(ids: list[int]) -> int:
+        letters = [await spool.dead_letter(number) for number in ids]
+        replays.follow(replay, [_followed(one) for one in letters if one is not None])
+        return await spool.replay_dead_letters(ids)
+
+    return await _move(context, body, move, "dead_letters_replayed", replay)
+
+
+def _followed(dead: DeadLetter) -> ReplayedDelivery:
+    """Return the delivery that a replay makes of a dead letter."""
+    copy = f"-{dead.mark.copy}" if dead.mark.copy else ""
+    return ReplayedDelivery(dead.destination, f"{dead.entry.id}-{dead.index}{copy}")
+
+
+@endpoint("GET", "/dead-letters/replays/{number}", refuses={404: "There is no such replay."})
+async def show_replay(context: AdminContext, number: Number) -> ReplayProgress:
+    """Show what has become of replayed dead letters.
+
+    The last 100 replays since the start are known.
+    """
+    ends = context.gateway.observer.replays.outcomes(number)
+    if ends is None:
+        raise ApiProblem(404, f"there is no replay {number}, or it is no longer known")
+    return ReplayProgress(ends["delivered"], ends["declined"], ends["dead_letter"])
 
 
 @endpoint("POST", "/dead-letters/delete", detail=_count)
@@ -175,12 +219,16 @@ async def delete_dead_letters(
 ) -> DeadLettersMoved:
     """Delete dead letters."""
     return await _move(
-        context, body, context.gateway.spool.delete_dead_letters, "dead_letters_deleted"
+        context, body, context.gateway.spool.delete_dead_letters, "dead_letters_deleted", None
     )
 
 
 async def _move(
-    context: AdminContext, which: DeadLetterSelection, act: Any, event: str
+    context: AdminContext,
+    which: DeadLetterSelection,
+    act: Callable[[list[int]], Awaitable[int]],
+    event: str,
+    replay: int | None,
 ) -> DeadLettersMoved:
     if (which.ids is UNSET) == (which.filter is UNSET):
         raise ApiProblem(400, "body: give either ids or filter")
@@ -189,12 +237,13 @@ async def _move(
         ids = which.ids
     else:
         assert isinstance(which.filter, DeadLetterQuery)  # noqa: S101 - one of the two is given
-        ids = await _page(context, await _checked(context, which.filter), which.after)
-        following = ids[-1] if len(ids) == MOST else None
+        query = await _checked(context, which.filter)
+        ids = await _page(context, query, which.after, which.limit)
+        following = ids[-1] if len(ids) == which.limit else None
     moved = await act(ids) if ids else 0
     if moved:
         log.info(event, dead_letters=moved)
-    return DeadLettersMoved(moved, following)
+    return DeadLettersMoved(moved, following, replay)
 
 
 async def _checked(context: AdminContext, query: DeadLetterQuery) -> DeadLetterFilter:
@@ -208,11 +257,24 @@ async def _checked(context: AdminContext, query: DeadLetterQuery) -> DeadLetterF
     return which
 
 
-async def _page(context: AdminContext, which: DeadLetterFilter, after: int) -> list[int]:
+def _summary(context: AdminContext, dead: DeadLetter) -> DeadLetterSummary:
+    """Return the summary; an event that was evicted unread is parsed for its name and user."""
+    if not dead.event_name:
+        with suppress(Rejected):
+            events = context.gateway.parse(dead.entry)
+            if dead.index < len(events):
+                event = events[dead.index]
+                dead = replace(dead, event_name=event.name or event.type, user=event.user_key)
+    return summarize(dead, context.hide)
+
+
+async def _page(
+    context: AdminContext, which: DeadLetterFilter, after: int, limit: int
+) -> list[int]:
     now = time.time()
     until = now if which.until is None else min(now, which.until)
     which = replace(which, until=until)
-    return [dead.id for dead in await context.gateway.spool.dead_letters(which, after, MOST)]
+    return [dead.id for dead in await context.gateway.spool.dead_letters(which, after, limit)]
 
 
 async def spool_records(
@@ -224,7 +286,7 @@ async def spool_records(
     if not await spool.dead_letters(DeadLetterFilter(request=trace.request), limit=1):
         return SpoolRecords((), stands)
     letters = [
-        summarize(dead, context.hide)
+        _summary(context, dead)
         for which in asks(trace, events)
         for dead in await spool.dead_letters(which, limit=MOST_TOLD)
     ]
@@ -236,5 +298,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     list_dead_letter_groups,
     show_dead_letter,
     replay_dead_letters,
+    show_replay,
     delete_dead_letters,
 )

@@ -63,6 +63,10 @@ class Overview(msgspec.Struct, frozen=True):
 
     now: float
     """Unix seconds of the gateway's clock."""
+    started: float
+    """Unix seconds at which the gateway started."""
+    stored: int
+    """Requests written since the spool was created."""
     health: GatewayHealth
     """The states of all parts, and problems, the worst first."""
     sources: list[SourceState]
@@ -94,7 +98,15 @@ async def show_overview(context: AdminContext) -> Overview:
         for name, source in config.sources.items()
     ]
     health = await gateway.monitor.read()
-    return Overview(now, health, sources, routes_of(context), destinations)
+    return Overview(
+        now=now,
+        started=context.started,
+        stored=max((shard.position() for shard in gateway.spool.shards), default=0),
+        health=health,
+        sources=sources,
+        routes=routes_of(context),
+        destinations=destinations,
+    )
 
 
 def routes_of(context: AdminContext) -> list[RouteState]:

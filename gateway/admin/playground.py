@@ -21,13 +21,14 @@ from gateway.admin.trace_view import (
     rows_of,
     taken_apart,
 )
+from gateway.config import SourceConfig
 from gateway.config.inputs import source_input
 from gateway.event import as_json
 from gateway.event_diff import MISSING, diff_events
 from gateway.explain import DeliveryExplanation, EventExplanation, Explainer, ExplainRequest
 from gateway.http import Response
 from gateway.mapping import EventMapping
-from gateway.plugin.vendor import JSON
+from gateway.plugin.vendor import JSON, Input
 from gateway.redact import HIDDEN, hides
 from gateway.routing.steps import StepResult
 from gateway.spool.dead_letters import Hide
@@ -69,6 +70,10 @@ def _hidden(value: Any, hide: Hide) -> Any:
     return value
 
 
+PLACEHOLDER = "YOUR_KEY"
+"""What an example has in place of a key, since no page shows one."""
+
+
 class Example(msgspec.Struct, frozen=True):
     """A request from the vendor's documentation."""
 
@@ -87,6 +92,8 @@ class PlaygroundSource(msgspec.Struct, frozen=True):
     """Its URL on the gateway's own machine."""
     endpoints: list[str]
     example: Example
+    key_missing: bool
+    """The example has `YOUR_KEY` where one of the source's keys must be."""
 
 
 class PlaygroundSources(msgspec.Struct, frozen=True):
@@ -129,15 +136,26 @@ async def list_entrances(context: AdminContext) -> PlaygroundSources:
     found = []
     for name, source in config.sources.items():
         reads = source_input(config, context.gateway.registry, name)
-        example = reads.example
-        tried = Example(
-            f"{example.method} {example.path}",
-            {**JSON, **example.headers},
-            example.body.decode(),
-        )
+        tried = example_of(reads, source)
         url = f"http://{host or 'localhost'}:{port}{source.mount}"
-        found.append(PlaygroundSource(name, source.vendor, url, list(reads.endpoints), tried))
+        missing = source.keys != "any"
+        found.append(
+            PlaygroundSource(name, source.vendor, url, list(reads.endpoints), tried, missing)
+        )
     return PlaygroundSources(found)
+
+
+def example_of(reads: Input, source: SourceConfig) -> Example:
+    """Return the vendor's example for a source, with a placeholder for the key if it needs one."""
+    example = reads.example
+    headers, body = {**JSON, **example.headers}, example.body.decode()
+    key = None if source.keys == "any" else reads.credential(example, reads.decode(example))
+    if key:
+        headers = {name: value.replace(key, PLACEHOLDER) for name, value in headers.items()}
+        body = body.replace(key, PLACEHOLDER)
+    if source.hosts:
+        headers["host"] = source.hosts[0]
+    return Example(f"{example.method} {example.path}", headers, body)
 
 
 @endpoint(

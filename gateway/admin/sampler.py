@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from gateway.admin.activity import ActivityLog
 from gateway.app import Gateway
 from gateway.errors import SpoolError
 from gateway.observability.counters import Counters
@@ -66,10 +67,17 @@ class DestinationSample(msgspec.Struct, frozen=True):
 
 
 class ActivitySampler:
-    """Takes samples while the gateway runs."""
+    """Takes samples while the gateway runs.
 
-    def __init__(self, gateway: Gateway) -> None:
+    Args:
+        gateway: the gateway.
+        activity: gets what happened in each minute.
+    """
+
+    def __init__(self, gateway: Gateway, activity: ActivityLog) -> None:
         self._gateway = gateway
+        self._activity = activity
+        self._recording = asyncio.Lock()
         self._at = time.monotonic()
         self._before = CounterTotals({}, {}, {}, {}, {}, {})
         self.sources: dict[str, deque[SourceSample]] = _rings()
@@ -78,12 +86,22 @@ class ActivitySampler:
 
     async def run(self) -> None:
         """Take samples until cancelled."""
-        while True:
-            await asyncio.sleep(EVERY)
-            try:
-                await self.sample()
-            except SpoolError as error:
-                log.debug("sampling_failed", error=str(error))
+        try:
+            while True:
+                await asyncio.sleep(EVERY)
+                await self.record()
+                try:
+                    await self.sample()
+                except SpoolError as error:
+                    log.debug("sampling_failed", error=str(error))
+        finally:
+            await self.record()
+
+    async def record(self) -> None:
+        """Record what happened since the last time in the minutes of the last day."""
+        async with self._recording:
+            gateway = self._gateway
+            await self._activity.record(gateway.observer.counts, gateway.spool.given_up())
 
     async def sample(self) -> None:
         """Take a sample.

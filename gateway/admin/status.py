@@ -1,9 +1,11 @@
 """Endpoints for the gateway's state and its configuration: show, check and reload it."""
 
 import asyncio
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -12,11 +14,20 @@ from msgspec import Meta
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from gateway.admin.config_text import (
+    ConfigChange,
+    ConfigFile,
+    ConfigFinding,
+    changes,
+    placed,
+    read_files,
+    secret_keys,
+)
 from gateway.admin.context import AdminContext
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.config import Config
 from gateway.config.loader.load import load
-from gateway.config.models import TABLES, keys_of
+from gateway.config.models import TABLES, keys_of, redactor_of
 from gateway.errors import ConfigError
 from gateway.plugin.quantities import Quantity, QuantityKind, shown
 from gateway.redact import HIDDEN, without_password
@@ -67,6 +78,8 @@ log = structlog.get_logger()
 class Status(msgspec.Struct, frozen=True):
     """Whether the gateway is ready, and when it started."""
 
+    name: str
+    """What operators call the gateway."""
     version: str
     ready: bool
     not_ready_reason: str
@@ -118,11 +131,16 @@ class RunningConfig(msgspec.Struct, frozen=True):
 class ConfigCheck(msgspec.Struct, frozen=True):
     """The result of `gateway check` for the present file."""
 
-    problems: list[str]
+    problems: list[ConfigFinding]
     """Why it is invalid; empty if it is valid."""
-    warnings: list[str]
+    warnings: list[ConfigFinding]
     differs: bool
     """It differs from the configuration in effect."""
+    changes: list[ConfigChange]
+    """What differs; empty if the file is invalid. Credentials are hidden, so a change of one shows
+    in ``differs`` only."""
+    files: list[ConfigFile]
+    """The file, and the files that it includes."""
 
 
 class ReloadResult(msgspec.Struct, frozen=True):
@@ -142,6 +160,7 @@ async def show_status(context: AdminContext) -> Status:
     gateway = context.gateway
     reason = gateway.not_ready_reason()
     return Status(
+        name=gateway.config.server.name or socket.gethostname(),
         version=version("cdp-gateway"),
         ready=reason is None,
         not_ready_reason=reason or "",
@@ -185,12 +204,28 @@ async def show_config(context: AdminContext) -> RunningConfig:
 @endpoint("GET", "/config/check")
 async def check_config(context: AdminContext) -> ConfigCheck:
     """Check the present configuration file without applying it."""
+    return await asyncio.to_thread(_checked, context)
+
+
+def _checked(context: AdminContext) -> ConfigCheck:
     config, registry = context.gateway.config, context.gateway.registry
+    keys, redactor = secret_keys(registry), context.gateway.observer.redactor
+    paths: Sequence[Path] = list(dict.fromkeys([config.path, *config.files.read]))
     try:
-        found = await asyncio.to_thread(load, config.path, registry, listen=config.server.listen)
+        found = load(config.path, registry, listen=config.server.listen)
     except ConfigError as error:
-        return ConfigCheck(error.problems, [], differs=True)
-    return ConfigCheck([], list(found.warnings), differs=found != config)
+        problems = [placed(text, paths) for text in error.problems]
+        return ConfigCheck(
+            problems, [], differs=True, changes=[], files=read_files(paths, redactor, keys)
+        )
+    paths = found.files.read
+    return ConfigCheck(
+        problems=[],
+        warnings=[placed(text, paths) for text in found.warnings],
+        differs=found != config,
+        changes=list(changes(tables(config), tables(found))),
+        files=read_files(paths, redactor.combined_with(redactor_of(found)), keys),
+    )
 
 
 def _changes(_: Mapping[str, Any], answer: ReloadResult) -> str:

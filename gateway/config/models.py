@@ -142,6 +142,8 @@ class ServerConfig(ConfigTable):
     listen: Annotated[str, BeforeValidator(listening)] = "127.0.0.1:8080"
     """Host and port to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for all
     addresses of the machine."""
+    name: str = ""
+    """What operators call this gateway; the console shows it. Default: the name of the machine."""
     max_body: Size = Field(default=MIB, gt=0)
     """The largest accepted request body, both as sent and after decompression."""
     drain_timeout: Duration = 10.0

@@ -27,7 +27,7 @@ from gateway.spool import QueueDepth
 
 SAMPLE_INTERVAL = 5.0
 """Seconds between two samples of the counters; a look at the health is one too."""
-FRESH = 0.5
+FRESH = 0.25
 """Seconds for which a snapshot is used again."""
 PATIENCE = 2.0
 """Seconds to wait for the spool, since a disk may hang."""

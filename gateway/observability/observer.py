@@ -20,6 +20,7 @@ from gateway.ingest.arrival import RequestContext, is_sampled
 from gateway.log_limit import LogLimit
 from gateway.observability.counters import Counters
 from gateway.observability.log import redaction
+from gateway.observability.replays import ReplayOutcomes
 from gateway.person import Person
 from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
@@ -66,6 +67,7 @@ class Observer:
         traces: the stored traces.
         recorder: writes traces.
         successes: chooses the requests that are traced.
+        replays: follows replayed dead letters.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Observer:
         path = trace.file(config.spool.path)
         self.counts = Counters()
         self.hub = LiveFeed()
+        self.replays = ReplayOutcomes()
         self.traces = StoredTraces(path)
         self._file = TraceFile(path, trace.retention, trace.max_bytes, clock)
         self.recorder = Recorder(
@@ -285,6 +288,8 @@ class DestinationObserver:
                 ended = attempt.at + attempt.latency
                 waited = ended - job.entry.request.received_at.timestamp()
                 counts.delivery_seconds.observe(waited)
+        if observed.replays.follows() and outcome != "retry":
+            observed.replays.ended(self._to[0], job.event.id, outcome)
         if outcome not in FAILED:
             if observed.delivery_lines.take():
                 self._say(job, outcome, reason, attempt)

@@ -59,6 +59,7 @@ ALL_DEAD_LETTERS = DeadLetterFilter()
 MAX_PATTERN_CHARS = 200
 """Characters of a reason that count for grouping."""
 _NUMBERS = re.compile(r"\d+")
+_REPLAYED = re.compile(r"replayed, was [a-z]+: ")
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True):
@@ -89,8 +90,11 @@ AT_ONCE = 0.0
 
 
 def replay_reason(cause: str, reason: str) -> str:
-    """Return the reason of a replayed delivery, given those of its dead letter."""
-    return f"replayed, was {cause}: {reason}"
+    """Return the reason of a replayed delivery, given those of its dead letter.
+
+    It names one replay only, however often the delivery was replayed.
+    """
+    return f"replayed, was {cause}: {_REPLAYED.sub('', reason)}"
 
 
 Hide = Callable[[str], str]

@@ -1,20 +1,29 @@
 """The console in a real browser, on a gateway that delivers."""
 
 import asyncio
+import re
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import expect
 
-from gateway.verdict import Delivered
 from tests.console.browser import visiting
 from tests.console.demo_shop import demo_shop, post, view, write_traces
 from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.configs import PROMPT_RETRIES
 from tests.e2e.running import PATIENCE
 
 pytestmark = pytest.mark.xdist_group("console")
+
+
+async def lines(admin: Admin, path: str) -> list[dict[str, Any]]:
+    """Return the traces at *path*."""
+    found: list[dict[str, Any]] = (await admin.get(path))["lines"]
+    return found
 
 
 async def an_event(admin: Admin) -> str:
@@ -102,6 +111,41 @@ async def test_an_event_is_shown_side_by_side(tmp_path: Path) -> None:
         await expect(page.locator("#page")).not_to_contain_text("0d42fd8b713d0752776ca589cc0056")
 
 
+async def test_destinations_are_paused_in_the_list(tmp_path: Path) -> None:
+    """Each row has the state with its cause, the figures of the window, and the actions."""
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("destinations")
+        ads = page.locator("#row-ads")
+        await expect(ads).to_contain_text("stopped")
+        await expect(ads).to_contain_text("tracardi answers ads with errors")
+        await expect(page.locator("#row-recommendations")).to_contain_text("healthy")
+        await expect(page.locator("#row-crm .spark")).to_be_visible()
+        await page.locator("#row-mail").get_by_role("button", name="Pause").click()
+        await expect(page.locator("#row-mail")).to_contain_text("mail is paused by an operator")
+        await page.locator("#row-mail").get_by_role("button", name="Resume").click()
+        await expect(page.locator("#row-mail")).to_contain_text("healthy")
+        await page.get_by_role("button", name="24 hours").click()
+        await page.reload()
+        chosen = page.get_by_role("button", name="24 hours")
+        await expect(chosen).to_have_attribute("aria-pressed", "true")
+
+
+async def test_a_narrow_screen_needs_no_sideways_scrolling(tmp_path: Path) -> None:
+    """At 390 pixels a page is as wide as the screen, and rows are cards with their heads."""
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+        await visit.page.set_viewport_size({"width": 390, "height": 844})
+        places = ["overview", "destinations", "events", "dead-letters", "config"]
+        for place in [*places, f"events/{await an_event(admin)}"]:
+            await visit.open(place)
+            await visit.page.wait_for_load_state("networkidle")
+            assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390, place
+            for row in await visit.page.locator("tbody tr").all():
+                card = await row.bounding_box()
+                assert card is not None
+                assert card["height"] < 360, place
+
+
 async def test_a_destination_is_paused_and_resumed(tmp_path: Path) -> None:
     """The buttons pause and resume a destination, and the page reports it."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
@@ -112,16 +156,17 @@ async def test_a_destination_is_paused_and_resumed(tmp_path: Path) -> None:
         await expect(page.locator("#toasts")).to_contain_text("mail is paused")
         assert (await admin.get("/destinations/mail"))["state"] == "paused"
         await page.get_by_role("button", name="Resume").click()
-        await expect(page.get_by_role("button", name="Retry all now")).to_be_visible()
+        await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         assert (await admin.get("/destinations/mail"))["state"] == "delivering"
 
 
 async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
-    """A group opens to its dead letters; a selection is replayed, then all the rest."""
+    """A replay asks first, shows what became of it, and takes a selection or a whole group."""
     await fill(tmp_path / "spool", 120)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
-        page, watch = visit.page, admin.running.watch
+        page = visit.page
+        dialog, moving = page.get_by_role("dialog"), page.locator(".moving")
         await visit.open("dead-letters")
         await expect(page.locator("tbody tr")).to_have_count(4)
         await page.locator("tbody tr", has_text="no such field").first.get_by_role("link").click()
@@ -129,37 +174,105 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
         for number in (0, 1, 2):
             await page.locator("tbody input").nth(number).check()
         await page.get_by_role("button", name="Replay 3").click()
-        await expect(page.locator("#toasts")).to_contain_text("3 dead letters replayed")
-        await watch.until(lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 3)
+        await expect(dialog).to_contain_text("Replay 3 dead letters?")
+        await expect(dialog).to_contain_text("healthy")
+        assert await visit.flaws() == []
+        await dialog.get_by_role("button", name="Cancel").click()
+        assert len((await admin.get("/dead-letters?limit=500"))["dead_letters"]) == 120
+        await page.get_by_role("button", name="Replay 3").click()
+        await dialog.get_by_label("Rate").select_option("10")
+        await dialog.get_by_role("button", name="Replay").click()
+        await expect(moving).to_contain_text("3 replayed: 3 delivered")
         await expect(page.locator("tbody tr")).to_have_count(17)
         await page.get_by_role("link", name="Dead letters").first.click()
-        await page.get_by_role("button", name="Replay 117").click()
+        await page.get_by_label("Destination").select_option("mail")
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        await admin.running.fault(vendor="growlytics", status=422, count=1)
+        group = page.locator("tbody tr", has_text="no such field")
+        await group.get_by_role("button", name="Replay 20").click()
+        await dialog.get_by_role("button", name="Replay").click()
+        await expect(moving).to_contain_text("20 replayed: 19 delivered, 1 dead again")
+        await page.goto(f"{admin.url}/#dead-letters?user=nobody")
+        await expect(page.locator(".empty")).to_contain_text("No dead letters match these filters.")
+        await page.get_by_role("link", name="Show all").click()
+        await page.get_by_role("button", name="Delete 98").click()
+        await dialog.get_by_role("button", name="Delete").click()
         await expect(page.locator("#page")).to_contain_text("No dead letters.")
-        await watch.until(
-            lambda w: len([s for s in w.settled if isinstance(s[2], Delivered)]) == 120
-        )
         assert (await admin.get("/dead-letters"))["dead_letters"] == []
 
 
 async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:
-    """The running configuration is shown without credentials, with findings about the file."""
+    """The file is shown without credentials, with findings at their lines and the differences."""
     async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
         page = visit.page
         path = tmp_path / "gateway.toml"
         good = path.read_text()
         await visit.open("config")
-        await expect(page.locator(".findings")).to_contain_text(
-            "The file matches the running configuration."
-        )
+        findings = page.locator(".findings")
+        await expect(findings).to_contain_text("The file matches the running configuration.")
         await expect(page.locator("#page")).not_to_contain_text("growlytics-sandbox-key")
         path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"\nburst = 0'))
         await page.reload()
-        await expect(page.locator(".findings li.bad")).to_contain_text("[destinations.mail] burst")
+        await expect(page.locator(".toml li.bad")).to_contain_text("burst = 0")
+        await expect(page.locator(".toml li.bad")).to_contain_text("must be at least 1")
+        await findings.get_by_role("button", name="gateway.toml:").click()
+        await expect(page.locator(".toml li.bad")).to_be_focused()
+        assert await visit.flaws() == []
         path.write_text(good.replace('rate = "200/s"', 'rate = "300/s"'))
         await page.reload()
+        row = page.get_by_role("region", name="Differences").locator("tbody tr").first
+        await expect(row).to_contain_text("destinations.mail.rate200/s300/s")
         await page.get_by_role("button", name="Reload configuration").click()
         await expect(page.locator("#toasts")).to_contain_text("changed mail")
-        await expect(page.locator("#page")).to_contain_text("300/s")
+        await expect(findings).to_contain_text("The file matches the running configuration.")
+        await page.get_by_text("Running configuration, with all defaults").click()
+        await expect(page.locator(".running")).to_contain_text("300/s")
+
+
+async def test_vendors_are_searched(tmp_path: Path) -> None:
+    """A search finds vendors, endpoints and fields of all vendors."""
+    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("vendors")
+        field = page.get_by_role("searchbox")
+        await field.fill("pixel")
+        vendors = page.get_by_role("region", name="Vendors")
+        await expect(vendors.locator("tbody tr")).to_have_count(1)
+        await field.fill("transactionId")
+        fields = page.get_by_role("region", name="Fields")
+        await expect(fields.locator("tbody tr").first).to_contain_text("quartic")
+        await expect(fields.locator("tbody tr").first).to_contain_text("properties.order_id")
+        assert await visit.flaws() == []
+        await field.fill("nothing has this")
+        await expect(page.locator(".empty")).to_contain_text("Nothing has this text.")
+
+
+async def test_the_worst_delivery_comes_first(tmp_path: Path) -> None:
+    """Deliveries are ordered by severity, all within the page; retries are one line."""
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
+    setup = setup.replace('growlytics-canary"', f'growlytics-canary"\n{PROMPT_RETRIES}')
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        page = visit.page
+        await page.set_viewport_size({"width": 1440, "height": 900})
+        await admin.running.fault(vendor="growlytics", status=503, count=1000)
+        key = {"authorization": "Bearer api_chrts_test"}
+        await post(admin, "/event/track", {"uid": "u1", "name": "paid", "properties": {}}, key)
+        async with asyncio.timeout(PATIENCE):
+            while len(await lines(admin, "/traces?destination=mail")) < 5:
+                pass
+        (delivered,) = await lines(admin, "/traces?destination=crm")
+        await visit.open(f"events/{delivered['event']}")
+        panes = page.locator(".pane[tabindex]")
+        await expect(panes.first).to_contain_text("mail · growlytics")
+        await expect(panes.last).to_contain_text("crm · chrts")
+        assert await page.evaluate("document.querySelector('.panes').scrollWidth") <= 1440
+        attempts = panes.first.locator("details", has_text="attempts")
+        await expect(attempts.locator("summary")).to_have_text(
+            re.compile(r"^\d+ attempts, last .* ago$")
+        )
+        await attempts.locator("summary").click()
+        await expect(attempts.locator("li")).to_have_count(1)
+        await expect(attempts.locator("li")).to_contain_text("503")
 
 
 async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
@@ -174,9 +287,10 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
         assert await visit.flaws() == []
         await page.get_by_role("textbox", name="Token").fill(TOKEN)
         await page.get_by_role("button", name="Sign in").click()
-        await expect(page.locator("#source-shop")).to_be_visible()
+        first = page.get_by_role("region", name="Send a first event")
+        await expect(first).to_be_visible()
         await page.reload()
-        await expect(page.locator("#source-shop")).to_be_visible()
+        await expect(first).to_be_visible()
         assert await page.evaluate("document.cookie") == ""
         visit.complaints = [said for said in visit.complaints if "401" not in said]
 
@@ -263,7 +377,6 @@ async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
         page = visit.page
         for place, text in (
-            ("overview", "No events yet."),
             ("events", "No events yet."),
             ("dead-letters", "No dead letters."),
             ("destinations/crm", "No recent deliveries."),
@@ -275,10 +388,43 @@ async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
         await expect(page.locator(".empty h2")).to_contain_text("nobody")
         await page.get_by_role("link", name="Back to destinations").click()
         await expect(page.get_by_role("link", name="mail")).to_be_visible()
-        await visit.open("overview")
-        await page.get_by_role("link", name="playground", exact=True).click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Playground")
         visit.complaints = [said for said in visit.complaints if "404" not in said]
+
+
+async def run(admin: Admin, command: str) -> int:
+    """Send what a copied curl command sends; return the status."""
+    words = shlex.split(command.replace("http://127.0.0.1:0", admin.running.url))
+    after = {word: words[i + 1] for i, word in enumerate(words[:-1])}
+    headers = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
+    url = next(word for word in words if word.startswith("http"))
+    async with admin.running.client.post(url, data=after["-d"], headers=headers) as answer:
+        return answer.status
+
+
+async def test_a_first_event_is_sent_and_seen(tmp_path: Path) -> None:
+    """A new gateway shows a command for each source, and each request as it arrives."""
+    setup = SETUP.replace(f'token = "{TOKEN}"', "")
+    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        page = visit.page
+        await visit.open("overview")
+        first = page.get_by_role("region", name="Send a first event")
+        await expect(first).to_contain_text("Replace YOUR_KEY by one of the keys of [sources.shop]")
+        await expect(first.get_by_role("status")).to_have_text("live")
+        assert await visit.flaws() == []
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await first.get_by_role("button", name="Copy").click()
+        command = await page.evaluate("navigator.clipboard.readText()")
+        assert await run(admin, command) == 401
+        arrivals = first.locator(".arrivals li")
+        await expect(arrivals.first).to_contain_text("refused")
+        headline = page.locator(".attention li").first
+        await expect(headline).to_contain_text("shop refuses keys")
+        assert await run(admin, command.replace("YOUR_KEY", "api_chrts_test")) == 200
+        await expect(arrivals.filter(has_text="shop → crm")).to_contain_text("delivered")
+        assert await visit.flaws() == []
+        await first.get_by_role("button", name="Go to the overview").click()
+        await expect(page.get_by_role("region", name="Lately")).to_contain_text("1events accepted")
+        await expect(first).to_be_hidden()
 
 
 async def accepted(admin: Admin) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -16,6 +17,7 @@ from gateway.admin.context import MOST
 from gateway.admin.traces import SHOWN
 from gateway.config.operations import AdminConfig
 from gateway.spool import Balance
+from gateway.spool.dead_letters import replay_reason
 from gateway.trace.records import TraceLine
 from gateway.verdict import Delivered
 from tests.e2e.admin import AT, SETUP, TOKEN, Admin, administered, fill
@@ -37,6 +39,12 @@ async def send(admin: Admin, number: int) -> None:
     url = f"{admin.running.url}/event/track"
     async with admin.running.client.post(url, json=body, headers=headers) as answer:
         assert answer.status < 300, await answer.text()
+
+
+async def letters(admin: Admin) -> list[dict[str, Any]]:
+    """Return the dead letters."""
+    found: list[dict[str, Any]] = (await admin.get("/dead-letters"))["dead_letters"]
+    return found
 
 
 def delivered(watch: SettledEvents, destination: str) -> int:
@@ -260,6 +268,7 @@ async def test_a_replay_delivers_again(tmp_path: Path) -> None:
         assert await admin.post("/dead-letters/replay", {"ids": [1, 2]}) == {
             "moved": 2,
             "next": None,
+            "replay": 1,
         }
         body = {"filter": {"destination": "crm", "reason": "no product"}}
         assert (await admin.post("/dead-letters/replay", body))["moved"] == 3
@@ -286,6 +295,58 @@ async def test_a_filter_moves_in_portions(tmp_path: Path) -> None:
         assert moved == [200, 200, 50]
 
 
+async def test_a_replay_says_what_became_of_them(tmp_path: Path) -> None:
+    """A replay counts what was delivered and what is a dead letter again, over several calls."""
+    await fill(tmp_path / "spool", 9)
+    async with administered(tmp_path) as admin:
+        await admin.running.fault(vendor="chrts", status=422, count=2)
+        body: dict[str, Any] = {"filter": {"destination": "crm"}, "limit": 2}
+        moved = 0
+        following: int | None = 0
+        while following is not None:
+            found = await admin.post("/dead-letters/replay", body | {"after": following})
+            body["replay"], following = found["replay"], found["next"]
+            moved += found["moved"]
+        assert moved == 5
+        path = f"/dead-letters/replays/{body['replay']}"
+        async with asyncio.timeout(PATIENCE):
+            while sum((ends := await admin.get(path)).values()) < 5:  # noqa: ASYNC110 - a page polls
+                await asyncio.sleep(0.01)
+        assert ends == {"delivered": 3, "declined": 0, "dead": 2}
+        other = (await admin.post("/dead-letters/replay", {"ids": [2]}))["replay"]
+        assert other == body["replay"] + 1
+        assert (await admin.call("GET", "/api/v1/dead-letters/replays/99"))[0] == 404
+        wrong = {"ids": [4], "replay": 99}
+        status, problem = await admin.call("POST", "/api/v1/dead-letters/replay", wrong)
+        assert (status, "no replay 99" in problem["detail"]) == (400, True)
+
+
+def test_a_replayed_reason_does_not_nest() -> None:
+    """A delivery that is replayed and waits names the reason of its last dead letter only."""
+    assert replay_reason("refused", "HTTP 422") == "replayed, was refused: HTTP 422"
+    again = replay_reason("overflow", "too many pending; replayed, was refused: HTTP 422")
+    assert again == "replayed, was overflow: too many pending; HTTP 422"
+
+
+async def test_an_evicted_event_has_its_name_and_user(tmp_path: Path) -> None:
+    """A dead letter of an event that was never read has the event's name and its user."""
+    bounded = ONE.replace(
+        "api_chrts_canary", 'api_chrts_canary"\nmax_backlog = 1\non_full = "dead_letter'
+    )
+    async with administered(tmp_path, bounded) as admin:
+        await admin.post("/destinations/crm/pause")
+        for number in range(4):
+            await send(admin, number)
+        async with asyncio.timeout(PATIENCE):
+            while len(found := await letters(admin)) < 3:  # noqa: ASYNC110 - a page polls
+                await asyncio.sleep(0.01)
+        assert [(one["cause"], one["event_name"], one["user"]) for one in found] == [
+            ("overflow", "counted", f"u{number}") for number in range(3)
+        ]
+        detail = await admin.get(f"/dead-letters/{found[0]['id']}")
+        assert detail["dead_letter"]["user"] == "u0"
+
+
 async def test_no_credential_is_shown(tmp_path: Path) -> None:
     """No response of the API contains a credential of a client, of a destination or of the API."""
     await fill(tmp_path / "spool", 1)
@@ -309,15 +370,27 @@ async def test_a_reload_says_what_it_changed(tmp_path: Path) -> None:
         path = tmp_path / "gateway.toml"
         good = path.read_text()
         assert (await admin.get("/config/check"))["differs"] is False
+        mail_too = (await admin.get("/config"))["tables"]
+        crm_only = [mail_too["routes"][0] | {"to": ["crm"]}]
         path.write_text(good.replace('"crm", "mail"', '"crm"'))
         found = await admin.get("/config/check")
         assert found["differs"] is True
-        assert "no route leads to it" in found["warnings"][0]
+        (warning,) = found["warnings"]
+        assert "no route leads to it" in warning["text"]
+        (file,) = found["files"]
+        assert file["lines"][warning["line"] - 1] == "[destinations.mail]"
+        assert found["changes"] == [
+            {"path": "routes", "running": mail_too["routes"], "file": crm_only}
+        ]
         assert await admin.post("/config/reload") == {
             "added": [], "changed": [], "removed": [], "restart_required": []
         }  # fmt: skip
         path.write_text(good.replace('"mail"]', '"male"]').replace("api_key", "apikey"))
-        assert len((await admin.get("/config/check"))["problems"]) == 3
+        checked = await admin.get("/config/check")
+        assert len(checked["problems"]) == 3
+        (file,) = checked["files"]
+        lines = [file["lines"][one["line"] - 1] for one in checked["problems"]]
+        assert 'to = ["crm", "male"]' in lines
         status, said = await admin.call("POST", "/api/v1/config/reload")
         assert (status, len(said["problems"])) == (422, 3)
         path.write_text(good)
@@ -518,6 +591,24 @@ async def test_the_overview_says_what_needs_attention(tmp_path: Path) -> None:
             assert found[0]["detail"] == "HTTP 500"
             assert [one["destination"]["pending"] for one in overview["destinations"]] == [6, 0]
             assert "mail is paused by an operator" in found[1]["headline"]
+
+
+async def test_the_last_day_survives_a_restart(tmp_path: Path) -> None:
+    """The window has totals, points and delays, and goes on after a restart."""
+    for run in (1, 2):
+        async with administered(tmp_path) as admin:
+            for number in range(5):
+                await send(admin, number)
+            await admin.running.watch.until(lambda w: delivered(w, "crm") == 5)
+            found = await admin.get("/activity?window=24h")
+        if run == 1:
+            assert (found["interval"], len(found["accepted"])) == (900, 96)
+            assert sum(found["accepted"]) == found["sources"]["shop"]["accepted"] == 5
+            crm = found["destinations"]["crm"]
+            assert (crm["delivered"], crm["failed"], crm["failed_share"]) == (5, 0, 0)
+            assert crm["delivered_points"][-1] == 5
+            assert 0 < crm["delay_p50"] <= crm["delay_p95"] < PATIENCE
+    assert sum(found["accepted"]) == found["destinations"]["crm"]["delivered"] == 10
 
 
 async def test_the_last_hour_is_sampled(tmp_path: Path) -> None:

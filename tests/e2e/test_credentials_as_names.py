@@ -76,7 +76,8 @@ CREDENTIALS = tuple(
 EVENTS = len(CREDENTIALS)
 TROUBLED = "destinations/away"
 PATHS = (
-    "overview", "destinations", TROUBLED, "status", "spool", "config", "config/check",
+    "overview", "health", "activity", "destinations", TROUBLED, "status", "spool", "config",
+    "config/check",
     "history", "traces?limit=200", "traces?limit=200&failed=true", "dead-letters?limit=200",
     "dead-letter-groups", "vendors", "playground", "openapi.json", "/metrics", "/readyz",
 )  # fmt: skip

@@ -1,67 +1,117 @@
-// Dead letters: groups by reason, details, replay and deletion with progress.
+// Dead letters: filters, groups by reason, details; replay and delete them.
 
-import {get, post} from "./api.js";
-import {clock, count, duration, empty, fill, h, isOperator, moment, operation, table, toast} from "./dom.js";
+import {get} from "./api.js";
+import {badge, clock, count, duration, empty, fill, h, isOperator, moment, operation, table, tableRow} from "./dom.js";
+import {move} from "./replay.js";
 
 export const TITLE = "Dead letters";
 const PAGE = 100;
-const AT_ONCE = 50; // ids in one call, so that progress shows
+const GROUP_HEADS = ["Destination", "Cause", "Reason", "n Count", "n Latest (UTC)", "Actions"];
+const LETTER_HEADS = ["", "Id", "Event", "User", "Reason", "n Attempts", "Time (UTC)"];
+const CAUSES = ["refused", "expired", "unrenderable", "overflow"];
+const SINCE = {3600: "last hour", 86400: "last 24 hours", 604800: "last 7 days"};
+const FILTERS = ["destination", "cause", "event_name", "user", "reason", "newer"];
 
 export async function show(box, here, signal) {
   if (here.id) return showOne(box, here.id, signal);
   const {destination, cause, reason_pattern} = here.query;
-  return reason_pattern ? showGroup(box, {destination, cause, reason_pattern}, signal) : showGroups(box, {destination, cause}, signal);
-}
-
-async function showGroups(box, which, signal) {
-  const {groups} = await get("/dead-letter-groups", which, signal);
-  const total = groups.reduce((sum, group) => sum + group.count, 0);
-  const again = () => showGroups(box, which, signal);
-  fill(box, h("h1", {}, TITLE),
-    which.destination && h("p", {class: "soft"}, `Only ${which.destination}. `, h("a", {href: "#dead-letters"}, "Show all")),
-    total ? [tools({filter: clean(which)}, total, again, signal), table("Dead letters by reason", ["Destination", "Reason", "n Count", "n Latest (UTC)"], groups.map(groupRow))]
-      : empty("No dead letters.", "Events that a destination refuses, or that cannot be delivered after all attempts, appear here with the reason. You can replay or delete them."));
+  return reason_pattern ? showGroup(box, {destination, cause, reason_pattern}, signal) : showGroups(box, here.query, signal);
 }
 
 const clean = (which) => Object.fromEntries(Object.entries(which).filter(([, value]) => value));
 const address = (which) => `#dead-letters?${new URLSearchParams(clean(which))}`;
 
-function groupRow(group) {
+/** Returns the filter as the API takes it; how old is said by the moment of the question. */
+function asked({newer, ...which}) {
+  return clean({...which, since: newer && Date.now() / 1000 - Number(newer)});
+}
+
+async function showGroups(box, query, signal) {
+  const chosen = clean(Object.fromEntries(FILTERS.map((name) => [name, query[name]])));
+  const {destinations} = await get("/overview", {}, signal);
+  const filters = form(chosen, destinations.map((one) => one.destination.name));
+  const outcome = h("div");
+  const list = h("div");
+  const which = () => clean(Object.fromEntries(new FormData(filters)));
+  const refresh = async () => {
+    const {groups} = await get("/dead-letter-groups", asked(which()), signal);
+    const total = groups.reduce((sum, group) => sum + group.count, 0);
+    const names = [...new Set(groups.map((group) => group.destination))];
+    fill(list, total
+      ? [acts({filter: asked(which())}, total, names, outcome, refresh, signal), table("Dead letters by reason", GROUP_HEADS, groups.map((group) => groupRow(group, which(), outcome, refresh, signal)))]
+      : Object.keys(which()).length ? empty("No dead letters match these filters.", h("p", {}, h("a", {href: "#dead-letters"}, "Show all")))
+        : empty("No dead letters.", "Events that a destination refuses, or that cannot be delivered after all attempts, appear here with the reason. You can replay or delete them."));
+  };
+  filters.addEventListener("change", async () => {
+    history.replaceState(null, "", address(which()));
+    await refresh();
+  });
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  fill(box, h("h1", {}, TITLE), h("div", {class: "tools"}, filters), outcome, list);
+  await refresh();
+}
+
+function form(chosen, destinations) {
+  const select = (name, label, options) => h("label", {}, label, h("select", {name}, h("option", {value: ""}, "any"), options.map(([value, text]) => h("option", {value, selected: chosen[name] === value}, text))));
+  const text = (name, label, hint) => h("label", {}, label, h("input", {name, value: chosen[name] ?? "", placeholder: hint, size: "14", spellcheck: "false"}));
+  return h("form", {class: "filters"},
+    select("destination", "Destination", destinations.map((name) => [name, name])), select("cause", "Cause", CAUSES.map((name) => [name, name])),
+    text("event_name", "Event", "Product Viewed"), text("user", "User", "id"), text("reason", "Reason contains", "HTTP 422"),
+    select("newer", "Age", Object.entries(SINCE)));
+}
+
+function groupRow(group, filters, outcome, refresh, signal) {
   const {destination, cause, reason_pattern} = group;
+  const which = {filter: asked({...filters, destination, cause, reason_pattern})};
   return {props: {"data-row": ""}, cells: [
-    destination, [h("a", {href: address({destination, cause, reason_pattern})}, group.reason || "(no reason)"), h("span", {class: "soft"}, ` ${cause}`)],
+    destination, badge(cause, "bad"), h("a", {href: address({destination, cause, reason_pattern}), class: "reason"}, group.reason || "(no reason)"),
     count(group.count), h("span", {class: "when"}, moment(group.last).slice(0, 19)),
+    acts(which, group.count, [destination], outcome, refresh, signal, {class: "acts"}, false),
   ]};
+}
+
+/** Returns the buttons that replay or delete `number` dead letters. */
+function acts(which, number, destinations, outcome, done, signal, props = {class: "tools"}, main = true) {
+  const act = (verb, label, more) => operation(label, () => move(verb, which, number, destinations, outcome, done, signal), more);
+  return h("div", props, act("replay", `Replay ${count(number)}…`, {class: main ? "main" : null}), act("delete", `Delete ${count(number)}…`, {}));
 }
 
 async function showGroup(box, which, signal) {
   const chosen = new Map();
-  const bar = h("div", {class: "bar-of-acts"});
-  const body = h("div");
+  const [outcome, bar, body] = [h("div"), h("div", {class: "bar-of-acts"}), h("div")];
   const more = h("button", {type: "button", hidden: true}, "Show more");
-  const again = () => showGroup(box, which, signal);
   fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
-    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `Destination: ${which.destination ?? "all"} · cause: ${which.cause ?? "all"}${which.reason_pattern.includes("#") ? " · # stands for any number" : ""}`), bar, body, more);
-  let after = 0;
-  const list = table("Dead letters of this reason", ["", "Id", "Event", "User", "Reason", "n Attempts", "Time (UTC)"], []);
+    h("h1", {class: "long"}, which.reason_pattern), h("p", {class: "soft"}, `Destination: ${which.destination ?? "all"} · cause: ${which.cause ?? "all"}${which.reason_pattern.includes("#") ? " · # stands for any number" : ""}`), bar, outcome, body, more);
+  let [after, total, names] = [0, 0, []];
+  const list = table("Dead letters of this reason", LETTER_HEADS, []);
   const rows = list.querySelector("tbody");
-  const acts = () => fill(bar, chosen.size ? tools({ids: [...chosen.keys()]}, chosen.size, again, signal) : tools({filter: clean(which)}, null, again, signal));
+  const tools = () => fill(bar, chosen.size ? acts({ids: [...chosen.keys()]}, chosen.size, names, outcome, again, signal) : total > 0 && acts({filter: clean(which)}, total, names, outcome, again, signal));
   const all = h("input", {type: "checkbox", "aria-label": "Select all shown", onchange: () => {
     for (const field of rows.querySelectorAll("input")) {
       if (field.checked !== all.checked) field.click();
     }
   }});
-  list.querySelector("th").append(all);
+  if (isOperator()) list.querySelector("th").append(all);
   const load = async () => {
     const page = await get("/dead-letters", {...which, after, limit: PAGE}, signal);
     after = page.next;
     more.hidden = after === null;
-    rows.append(...page.dead_letters.map((letter) => letterRow(letter, chosen, acts)));
-    return page.dead_letters.length;
+    rows.append(...page.dead_letters.map((letter) => letterRow(letter, chosen, tools)));
+  };
+  const again = async () => {
+    const {groups} = await get("/dead-letter-groups", clean(which), signal);
+    total = groups.reduce((sum, group) => sum + group.count, 0);
+    names = groups.map((group) => group.destination);
+    chosen.clear();
+    all.checked = false;
+    after = 0;
+    rows.replaceChildren();
+    await load();
+    fill(body, rows.rows.length ? list : empty("No dead letters left with this reason.", h("p", {}, h("a", {href: "#dead-letters"}, "Show all dead letters"))));
+    tools();
   };
   more.addEventListener("click", load);
-  fill(body, await load() ? list : empty("No dead letters left with this reason.", h("p", {}, h("a", {href: "#dead-letters"}, "Show all dead letters"))));
-  acts();
+  await again();
 }
 
 function letterRow(letter, chosen, changed) {
@@ -72,49 +122,7 @@ function letterRow(letter, chosen, changed) {
   }});
   const cells = [isOperator() && field, h("a", {href: `#dead-letters/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
     h("span", {class: "why", title: letter.reason}, letter.reason), count(letter.attempts), clock(letter.at)];
-  return h("tr", {"data-row": ""}, cells.map((cell, i) => h("td", {class: i === 5 ? "n" : null}, cell)));
-}
-
-/** Returns the buttons that move dead letters: those of ids, or all of a filter. */
-function tools(which, number, done, signal) {
-  const box = h("div", {class: "tools"});
-  const label = (verb) => `${verb} ${number === null ? "all with this reason" : count(number)}`;
-  const act = (verb, word, props) => operation(label(verb === "replay" ? "Replay" : "Delete"), async () => {
-    if (verb === "delete" && !confirm(`Delete ${number === null ? "all dead letters with this reason" : `${count(number)} dead letter${number === 1 ? "" : "s"}`}? This cannot be undone.`)) return;
-    await move(box, verb, word, which, number, signal);
-    await done();
-  }, props);
-  return fill(box, act("replay", "replayed", {class: "main"}), act("delete", "deleted", {}));
-}
-
-async function move(box, verb, word, which, number, signal) {
-  const bar = h("progress", number === null ? {} : {max: number, value: 0});
-  const said = h("span", {role: "status"});
-  const stop = new AbortController();
-  fill(box, bar, said, h("button", {type: "button", onclick: () => stop.abort()}, "Stop"));
-  let moved = 0;
-  for await (const step of steps(verb, which)) {
-    moved += step;
-    bar.value = moved;
-    said.textContent = `${count(moved)} ${word}`;
-    if (stop.signal.aborted || signal.aborted) break;
-  }
-  toast(moved ? `${count(moved)} dead letter${moved === 1 ? "" : "s"} ${word}` : "There was nothing left to do");
-}
-
-async function* steps(verb, which) {
-  if (which.ids) {
-    for (let at = 0; at < which.ids.length; at += AT_ONCE) {
-      yield (await post(`/dead-letters/${verb}`, {ids: which.ids.slice(at, at + AT_ONCE)})).moved;
-    }
-    return;
-  }
-  const filter = {...which.filter, until: Date.now() / 1000};
-  for (let after = 0; after !== null;) {
-    const found = await post(`/dead-letters/${verb}`, {filter, after});
-    after = found.next;
-    yield found.moved;
-  }
+  return tableRow(LETTER_HEADS, cells, {"data-row": ""});
 }
 
 async function showOne(box, id, signal) {
@@ -124,8 +132,11 @@ async function showOne(box, id, signal) {
     ["Failed", `${moment(letter.at)}, cause: ${letter.cause}`], ["Reason", letter.reason], ["Event", letter.event_name], ["User", letter.user || "(none)"],
     ["Trace", h("a", {href: `#events/${encodeURIComponent(letter.event)}`, class: "id"}, letter.event)],
   ];
+  const outcome = h("div");
+  const bar = h("div");
+  fill(bar, acts({ids: [letter.id]}, 1, [letter.destination], outcome, () => fill(bar), signal));
   fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#dead-letters"}, TITLE), " / "),
-    h("h1", {}, `Dead letter ${letter.id}`), tools({ids: [letter.id]}, 1, () => { location.hash = "dead-letters"; }, signal),
+    h("h1", {}, `Dead letter ${letter.id}`), bar, outcome,
     h("dl", {class: "pairs"}, facts.map(([name, what]) => [h("dt", {}, name), h("dd", {}, what)])),
     h("div", {class: "panes"}, whole(`Received by source ${letter.source}`, received), sent ? whole("Last request sent", sent) : h("section", {class: "pane"}, h("h2", {}, "Nothing was sent"))),
     attempts.length > 0 && [h("h2", {}, "Attempts"), h("ol", {class: "attempts"}, attempts.map((one) => h("li", {}, h("time", {}, moment(one.at)), ` ${one.status ?? "no response"} in ${duration(one.latency)}`, one.response_excerpt && h("pre", {tabindex: "0"}, one.response_excerpt))))]);

@@ -2,7 +2,9 @@
 
 import {every, get, post} from "./api.js";
 import {chart} from "./chart.js";
-import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, operation, outcome, rate, table, toast} from "./dom.js";
+import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, operation, outcome, rate, sentence, stateBadge, table, toast} from "./dom.js";
+import {chosenWindow, windowChoice} from "./overview.js";
+import {sparkline} from "./spark.js";
 
 export const TITLE = "Destinations";
 const FRESH = 3000;
@@ -11,28 +13,39 @@ export async function show(box, here, signal) {
   return here.id ? showOne(box, here.id, signal) : showAll(box, signal);
 }
 
+const HEADS = ["Name", "Vendor", "State", "n Delivered", "n Failed", "n Delay, 95th pct.", "n Behind", "n Oldest", "n Dead letters", "Deliveries", "Actions"];
+
 async function showAll(box, signal) {
   const list = h("div");
   const spool = h("section", {class: "spool", "aria-label": "Spool"});
-  fill(box, h("h1", {}, TITLE), list, h("h2", {}, "Spool"), spool);
-  await every(FRESH, signal, async () => {
-    const [{destinations, now}, held] = await Promise.all([get("/overview", {}, signal), get("/spool", {}, signal)]);
-    const focused = document.activeElement?.closest("tr")?.id;
-    fill(list, table("Destinations", ["Name", "State", "n Delivered", "n Failed", "n Pending", "n Oldest", "n Dead letters"], destinations.map((one) => row(one, now))));
-    if (focused) document.getElementById(focused)?.querySelector("a").focus({preventScroll: true});
+  const refresh = async () => {
+    const [{destinations, health, now}, past, held] = await Promise.all([get("/overview", {}, signal), get("/activity", {window: chosenWindow()}, signal), get("/spool", {}, signal)]);
+    const states = Object.fromEntries(health.destinations.map((one) => [one.name, one]));
+    const [row, label] = [document.activeElement?.closest("tr")?.id, document.activeElement?.textContent];
+    fill(list, table("Destinations", HEADS, destinations.map(({destination: one}) => destinationRow(one, states[one.name], past.destinations[one.name], now, refresh))));
+    if (row) [...document.getElementById(row)?.querySelectorAll("a, button") ?? []].find((one) => one.textContent === label)?.focus({preventScroll: true});
     fill(spool, spoolState(held));
-  });
+  };
+  fill(box, h("h1", {}, TITLE), windowChoice(refresh), list, h("h2", {}, "Spool"), spool);
+  await every(FRESH, signal, refresh);
 }
 
-function row({destination: one, delivered_rate: arriving, failed_rate: failing}, now) {
+function destinationRow(one, state, past, now, refresh) {
+  const address = `#destinations/${encodeURIComponent(one.name)}`;
+  const share = past?.failed_share ?? null;
   return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
-    [h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name), h("span", {class: "soft"}, ` ${one.vendor}`)],
-    [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && h("span", {class: "why", title: one.reason}, one.reason)],
-    rate(arriving), failing > 0 ? h("span", {class: "bad"}, rate(failing)) : "0/s", count(one.pending),
-    one.oldest === null ? "" : duration(now - one.oldest),
+    h("a", {href: address}, one.name), one.vendor,
+    [state && stateBadge(state.state), one.shadow && badge("shadow", "calm"), state?.headline && h("span", {class: "why wide", title: state.detail || null}, state.headline),
+      state?.until && h("span", {class: "soft when"}, ` Next attempt in ${duration(Math.max(0, state.until - now))}.`)],
+    past ? compact(past.delivered) : "", share === null ? "" : h("span", {class: share > 0 ? "bad" : null}, percent(share)),
+    past?.delay_p95 == null ? "" : duration(past.delay_p95),
+    state?.behind >= 1 ? duration(state.behind) : "", one.oldest === null ? "" : duration(Math.max(0, now - one.oldest)),
     one.dead_letters ? h("a", {href: `#dead-letters?destination=${encodeURIComponent(one.name)}`}, count(one.dead_letters)) : "0",
+    past && sparkline(past.delivered_points, "good"), h("span", {class: "acts"}, actions(one, refresh)),
   ]};
 }
+
+const percent = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(share * 100)} %`);
 
 function spoolState(held) {
   const share = held.bytes / held.max_bytes;
@@ -57,8 +70,8 @@ async function showOne(box, name, signal) {
     h("h1", {}, name), acts, facts, h("div", {class: "charts"}, charts),
     h("h2", {}, "Recent deliveries"), attempts);
   const refresh = async () => {
-    const one = await get(`/destinations/${encodeURIComponent(name)}`, {}, signal);
-    fill(facts, factsOf(one));
+    const [one, health] = await Promise.all([get(`/destinations/${encodeURIComponent(name)}`, {}, signal), get("/health", {}, signal)]);
+    fill(facts, factsOf(one, health.destinations.find((state) => state.name === name), health.now));
     buttons(acts, one, refresh);
     return one;
   };
@@ -78,9 +91,11 @@ function draw([rates, latencies, backlog], samples) {
   backlog.update([at, samples.map((one) => one.backlog)]);
 }
 
-function factsOf(one) {
+function factsOf(one, state, now) {
   const facts = [
-    ["State", [outcome(one.state), one.shadow && badge("shadow", "calm"), one.reason && ` ${one.reason}`, one.refuses_reason && ` ${one.refuses_reason}`]], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
+    ["State", [state && stateBadge(state.state), one.shadow && badge("shadow", "calm"), state?.headline && h("b", {}, sentence(state.headline)), state?.cure && ` ${sentence(state.cure)}`, one.refuses_reason && ` ${sentence(one.refuses_reason)}`]],
+    state?.detail && ["The vendor said", h("code", {}, state.detail)],
+    state?.until && ["Next attempt", `in ${duration(Math.max(0, state.until - now))}, ${moment(state.until)}`], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Pending", `${count(Math.max(0, one.pending - one.retrying - one.parked))} new, ${count(one.retrying)} waiting to retry, ${count(one.parked)} parked behind an earlier event of the same user`],
     one.balance && ["Balance", balanceOf(one.balance)],
     one.oldest !== null && ["Oldest pending", moment(one.oldest)],
@@ -99,20 +114,26 @@ function balanceOf(held) {
     held.unaccounted !== 0 && h("span", {class: "bad"}, `; ${count(Math.abs(held.unaccounted))} ${held.unaccounted > 0 ? "unaccounted for" : "too many"}`)];
 }
 
-function buttons(box, one, refresh) {
+/** Returns the buttons for what an operator can do now. */
+function actions(one, refresh) {
   const act = (verb, label, done, props) => operation(label, async () => {
     await post(`/destinations/${encodeURIComponent(one.name)}/${verb}`);
     toast(`${one.name} ${done}`);
     await refresh();
-    box.querySelector("button")?.focus();
   }, props);
-  const wanted = one.state === "paused" ? "resume" : "pause,drain";
-  if (box.dataset.acts === wanted) return;
-  box.dataset.acts = wanted;
-  fill(box, one.state === "paused"
-    ? act("resume", "Resume", "is resumed", {class: "main"})
+  return one.state === "paused"
+    ? [act("resume", "Resume", "is resumed", {class: "main"})]
     : [act("pause", "Pause", "is paused. New events wait in the spool.", {}),
-      act("drain", "Retry all now", "retries everything pending", {title: "Sends everything pending at once, without waiting for retry times or an open circuit. The rate limit still applies."})]);
+      one.pending > 0 && act("drain", "Retry all now", "retries everything pending", {title: "Sends everything pending at once, without waiting for retry times or an open circuit. The rate limit still applies."})];
+}
+
+function buttons(box, one, refresh) {
+  const wanted = one.state === "paused" ? "resume" : one.pending > 0 ? "pause,drain" : "pause";
+  if (box.dataset.acts === wanted) return;
+  const held = box.contains(document.activeElement);
+  box.dataset.acts = wanted;
+  fill(box, actions(one, refresh));
+  if (held) box.querySelector("button")?.focus();
 }
 
 function recent(lines) {

@@ -87,7 +87,8 @@ export const TONES = {
 export const WORDS = {sent: "would be sent", shadowed: "shadow: compared, not sent", retry: "will retry", dead_letter: "dead letter", finished: "finished, not traced", open: "circuit open", half_open: "probing"};
 
 const STATES = {
-  healthy: "good", accepting: "good", behind: "warn", paused: "warn", filling: "warn",
+  healthy: "good", accepting: "good", behind: "warn", paused: "warn", filling: "warn", attention: "warn",
+  degraded: "bad", down: "bad",
   failing: "bad", refused: "bad", stopped: "bad", refusing: "bad",
 };
 
@@ -103,15 +104,19 @@ export function empty(title, ...what) {
   return h("div", {class: "empty"}, h("h2", {}, title), ...what.map((one) => (typeof one === "string" ? h("p", {}, one) : one)));
 }
 
-/** Returns a table; each row is a list of cells, or {cells, props}. */
+const label = (head) => head.replace(/^n /, "");
+
+/** Returns a row of a table with these heads; on a narrow screen each cell shows its head. */
+export function tableRow(heads, cells, props = {}) {
+  return h("tr", props, cells.map((cell, i) => h("td", {class: heads[i].startsWith("n ") ? "n" : null, "data-label": label(heads[i]) || null}, cell)));
+}
+
+/** Returns a table; each row is a list of cells, or {cells, props}. Heads of numbers begin with "n ". */
 export function table(caption, heads, rows, props = {}) {
   return h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": caption, ...props},
     h("table", {},
-      h("thead", {}, h("tr", {}, heads.map((head) => h("th", {scope: "col", class: /^(number|n) /.test(head) ? "n" : null}, head.replace(/^n /, ""))))),
-      h("tbody", {}, rows.map((row) => {
-        const {cells, props: own} = Array.isArray(row) ? {cells: row, props: {}} : row;
-        return h("tr", own, cells.map((cell, i) => h("td", {class: heads[i].startsWith("n ") ? "n" : null}, cell)));
-      }))));
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", {scope: "col", class: head.startsWith("n ") ? "n" : null}, label(head))))),
+      h("tbody", {}, rows.map((row) => (Array.isArray(row) ? tableRow(heads, row) : tableRow(heads, row.cells, row.props))))));
 }
 
 let toastTimer = 0;

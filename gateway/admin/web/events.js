@@ -1,7 +1,7 @@
 // Traces: the live tail, search, and one request from end to end.
 
 import {get, tail} from "./api.js";
-import {clock, duration, empty, fill, h, outcome, table} from "./dom.js";
+import {clock, duration, empty, fill, h, outcome, table, tableRow} from "./dom.js";
 import {requests} from "./request.js";
 
 export const TITLE = "Events";
@@ -96,7 +96,7 @@ function row(line) {
     line.status ?? "", line.seconds === null ? "" : duration(line.seconds),
     h("a", {href: `#events/${encodeURIComponent(id)}`, class: "id"}, id),
   ];
-  return h("tr", {class: line.kind, "data-row": ""}, cells.map((cell, i) => h("td", {class: HEADS[i].startsWith("n ") ? "n" : null}, cell)));
+  return tableRow(HEADS, cells, {class: line.kind, "data-row": ""});
 }
 
 /** Puts what happens on top, as often as the screen is drawn. */

@@ -1,7 +1,7 @@
 // The shell: which page is shown, the keyboard, light and dark.
 
-import {Problem, get} from "./api.js";
-import {empty, fill, h, sentence, toast} from "./dom.js";
+import {every, get, Problem} from "./api.js";
+import {badge, duration, empty, fill, h, sentence, stateBadge, toast} from "./dom.js";
 import * as audit from "./audit.js";
 import * as config from "./config.js";
 import * as deadLetters from "./dead-letters.js";
@@ -17,6 +17,7 @@ const KEYS = {
 };
 const page = document.querySelector("#page");
 const nav = document.querySelector("#nav");
+const INSTANCE = 3000;
 let leaving = new AbortController();
 
 for (const [name, one] of Object.entries(PAGES)) {
@@ -137,4 +138,16 @@ async function greet() {
   if (me.name) fill(document.querySelector("#me"), `${me.name} `, me.role === "viewer" && h("span", {class: "badge plain"}, me.role));
 }
 
+// The instance, on every page
+
+async function instance() {
+  const [status, health] = await Promise.all([get("/status"), get("/health")]);
+  document.querySelector("#state").dataset.state = health.state;
+  fill(document.querySelector("#state"), stateBadge(health.state), h("b", {}, status.name),
+    h("span", {class: "soft"}, ` ${status.version}, up ${duration(status.now - status.started)}`));
+}
+
 greet().then(show, (error) => fill(page, wrong(error)));
+every(INSTANCE, new AbortController().signal, () => instance().catch(() => {
+  document.querySelector("#state").replaceChildren(badge("no answer", "bad"));
+}));

@@ -1,63 +1,110 @@
-// The pipeline map: sources, routes, destinations; what needs attention first.
+// What needs attention, what happened lately, and the pipeline as a map: sources, routes, destinations.
 
 import {every, get} from "./api.js";
-import {badge, compact, draw, duration, empty, fill, h, rate, sentence, stateBadge} from "./dom.js";
+import {badge, compact, draw, duration, fill, h, rate, sentence, stateBadge} from "./dom.js";
+import {firstEvent} from "./first-event.js";
+import {sparkline} from "./spark.js";
 
 export const TITLE = "Overview";
-const FRESH = 2000;
+const FRESH = 700;
+const PAST_EVERY = 8; // times that the rest is refreshed
+const WINDOWS = {"15m": "15 min", "1h": "1 hour", "24h": "24 hours"};
+const WINDOW = "gateway-window";
 
 export async function show(box, here, signal) {
   const attention = h("section", {class: "attention", "aria-label": "Needs attention"});
+  const lately = h("section", {class: "lately", "aria-label": "Lately"});
   const lines = draw("svg", {class: "wires", "aria-hidden": "true"});
   const columns = ["Sources", "Routes", "Destinations"].map((name) => h("section", {"aria-label": name}, h("h2", {}, name), h("ul", {})));
   const house = h("div", {class: "house"}, lines, columns);
-  fill(box, h("h1", {class: "out"}, TITLE), attention, house);
+  const first = h("div", {hidden: true});
+  fill(box, h("h1", {class: "out"}, TITLE), attention, first, lately, house);
   let latest = null;
+  let times = 0;
   const again = () => latest && wire(house, lines, latest);
   const sizes = new ResizeObserver(again);
   sizes.observe(house);
   signal.addEventListener("abort", () => sizes.disconnect());
-  await every(FRESH, signal, async () => {
-    latest = await get("/overview", {}, signal);
-    fill(attention, told(latest));
+  const welcome = async (overview) => {
+    if (latest || overview.stored || overview.sources.some((one) => one.accepted)) return;
+    const listening = new AbortController();
+    signal.addEventListener("abort", () => listening.abort(), {once: true});
+    const done = () => { listening.abort(); first.hidden = true; lately.hidden = house.hidden = false; times = 0; };
+    fill(first, await firstEvent(done, listening.signal));
+    first.hidden = false;
+    lately.hidden = house.hidden = true;
+  };
+  const refresh = async () => {
+    const overview = await get("/overview", {}, signal);
+    await welcome(overview);
+    latest = overview;
+    keep(attention, told(latest, !first.hidden));
     const [sources, routes, exits] = columns.map((column) => column.querySelector("ul"));
     const byName = (list) => Object.fromEntries(list.map((one) => [one.name, one]));
     const [entrances, states] = [byName(latest.health.sources), byName(latest.health.destinations)];
     keep(sources, latest.sources.map((one) => source(one, entrances[one.name])));
     keep(routes, latest.routes.map(route));
     keep(exits, latest.destinations.map((one) => exit(one, states[one.destination.name], latest.now)));
+    if (!lately.hidden && times % PAST_EVERY === 0) await past(lately, signal);
+    times += 1;
     again();
-  });
+  };
+  await every(FRESH, signal, refresh);
 }
 
-/** Replaces the items of a list without taking the focus away from one that stays. */
+/** Returns the window of time that this browser has chosen. */
+export const chosenWindow = () => localStorage.getItem(WINDOW) ?? "1h";
+
+/** Returns buttons that choose the window, for all pages that show one. */
+export function windowChoice(changed) {
+  const buttons = Object.entries(WINDOWS).map(([name, label]) => h("button", {type: "button", "aria-pressed": String(name === chosenWindow()), onclick: () => {
+    localStorage.setItem(WINDOW, name);
+    for (const one of buttons) one.setAttribute("aria-pressed", String(one.textContent === label));
+    changed();
+  }}, label));
+  return h("div", {class: "choice", role: "group", "aria-label": "Window of time"}, buttons);
+}
+
+async function past(box, signal) {
+  const found = await get("/activity", {window: chosenWindow()}, signal);
+  if (!box.firstChild) fill(box, windowChoice(() => past(box, signal)), h("div", {class: "tiles"}));
+  const sum = (points) => points.reduce((total, one) => total + one, 0);
+  const tile = (name, what, points, tone) => h("figure", {class: "tile"}, h("figcaption", {}, name), h("b", {class: sum(points) && tone === "bad" ? "bad" : null}, compact(sum(points))), h("span", {class: "soft"}, what), sparkline(points, tone));
+  fill(box.lastChild,
+    tile("In", "events accepted", found.accepted, "accent"), tile("Out", "deliveries", found.delivered, "good"),
+    tile("Refused", "requests", found.refused, "bad"), tile("Dead", "deliveries given up", found.dead, "bad"),
+    h("figure", {class: "tile"}, h("figcaption", {}, "Delay"), h("b", {}, duration(found.delay_p50)), h("span", {class: "soft"}, "median"),
+      h("b", {}, duration(found.delay_p95)), h("span", {class: "soft"}, "95th percentile")));
+}
+
+/** Replaces the items of a list without taking the focus or an open detail away from one that stays. */
 function keep(list, items) {
   const focused = document.activeElement?.closest("li")?.id;
-  list.replaceChildren(...items);
+  const open = new Set([...list.querySelectorAll("li:has(> details[open])")].map((one) => one.id));
+  list.replaceChildren(...[items].flat(3).filter(Boolean));
+  for (const id of open) list.querySelector(`#${CSS.escape(id)} > details`)?.setAttribute("open", "");
   if (focused) list.querySelector(`#${CSS.escape(focused)} a`)?.focus({preventScroll: true});
 }
 
 const NOTES = 3; // of the configuration; the page about it has the rest
 
-function told({health, sources}) {
+function told({health, sources, started, now}, isFirst) {
   const notes = health.findings.filter((one) => one.level === "note");
   const shown = [...health.findings.filter((one) => one.level !== "note"), ...notes.slice(0, NOTES)];
-  if (shown.length) {
-    return [h("ul", {class: "findings"}, shown.map(finding)),
-      notes.length > NOTES && h("p", {class: "soft"}, h("a", {href: "#config"}, `${notes.length - NOTES} more configuration warnings`))];
-  }
-  if (sources.every((one) => one.accepted === 0)) {
-    return empty("No events yet.", h("p", {}, "Send an event to a source. The ", h("a", {href: "#playground"}, "playground"), " shows what would happen to it, and copies an example request as curl."));
-  }
+  const list = shown.length > 0 && h("ul", {class: "findings"}, shown.map((one) => finding(one, health)));
+  const rest = notes.length > NOTES && h("p", {class: "soft"}, h("a", {href: "#config"}, `${notes.length - NOTES} more configuration warnings`));
+  if (isFirst || health.state !== "healthy") return [list, rest];
+  const came = sources.some((one) => one.accepted);
   const unrouted = sources.reduce((sum, one) => sum + one.unrouted, 0);
-  return h("p", {class: "fine"}, unrouted
-    ? `All routed events are delivered or on their way. ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"} matched no route.`
-    : "All events are delivered or on their way.");
+  return [h("p", {class: came ? "fine" : "idle"},
+    came ? "All routed events are delivered or on their way." : `Nothing has come in since the gateway started ${duration(now - started)} ago. Its parts are healthy.`,
+    unrouted > 0 && ` ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"} matched no route.`), list, rest];
 }
 
-function finding(one) {
+function finding(one, health) {
+  const until = one.subject === "destination" && health.destinations.find(({name}) => name === one.name)?.until;
   return h("li", {class: one.level, "data-row": "", id: `finding-${one.subject}-${one.name}`},
-    h("a", {href: `#${one.page}`}, one.headline), one.cure && h("p", {}, sentence(one.cure)),
+    h("a", {href: `#${one.page}`}, one.headline), one.cure && h("p", {}, sentence(one.cure), until && h("span", {class: "when"}, ` Next attempt in ${duration(Math.max(0, until - health.now))}.`)),
     one.detail && h("details", {}, h("summary", {}, "What the vendor said"), h("pre", {tabindex: "0"}, one.detail)));
 }
 

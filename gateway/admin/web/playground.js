@@ -1,7 +1,8 @@
 // The playground: what would become of a request, without sending it.
 
 import {get, post} from "./api.js";
-import {empty, fill, h, toast} from "./dom.js";
+import {copy, curl} from "./curl.js";
+import {empty, fill, h} from "./dom.js";
 import {requestView} from "./request.js";
 
 export const TITLE = "Playground";
@@ -18,7 +19,7 @@ export async function show(box, here, signal) {
   const form = h("form", {class: "ask"},
     h("div", {class: "row"}, h("label", {for: "from"}, "Source"), field.source, h("label", {for: "path"}, "Endpoint"), field.path),
     h("label", {for: "body"}, "Body"), field.body, only,
-    h("div", {class: "tools"}, h("button", {type: "submit", class: "main"}, "Show every step"), h("button", {type: "button", onclick: () => copy(sources, form)}, "Copy as curl")));
+    h("div", {class: "tools"}, h("button", {type: "submit", class: "main"}, "Show every step"), h("button", {type: "button", onclick: () => copied(sources, form)}, "Copy as curl")));
   fill(box, h("h1", {}, TITLE), h("p", {class: "soft"}, "See what the running configuration would do with a request. Nothing is sent."), h("div", {class: "bench"}, form, result));
   const choose = () => {
     const one = sources.find(({name}) => name === field.source.value);
@@ -52,11 +53,7 @@ function refusal(told) {
   return empty("The request would be refused.", h("p", {}, told.refused_reason), told.response && h("p", {}, "Response to the sender: ", h("code", {}, `${told.response.status}`), " ", h("code", {}, told.response.body)));
 }
 
-async function copy(sources, form) {
+async function copied(sources, form) {
   const one = sources.find(({name}) => name === form.source.value);
-  const [method, path] = form.path.value.split(" ");
-  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const lines = [`curl -i -X ${method} ${quoted(one.url + path)}`, ...Object.entries(one.example.headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`), `-d ${quoted(form.body.value)}`];
-  await navigator.clipboard.writeText(lines.join(" \\\n  "));
-  toast("Copied. Replace the credential with a key of the source before you run it.");
+  await copy(curl(one, form.path.value, form.body.value), one.key_missing ? "Copied. Replace YOUR_KEY by a key of the source before you run it." : "Copied");
 }

@@ -21,9 +21,24 @@ export function requestView(one, happened = true) {
     one.omitted_events > 0 && h("p", {class: "soft"}, `${one.omitted_events} more events of this request are not shown. Search for one by its id.`));
 }
 
+const SEVERITY = ["dead_letter", "refused", "retry", "pending", "duplicate", "declined", "shadowed", "finished", "sent", "delivered"];
+
+/** Returns the deliveries in groups, the worst first; those that are alike and sent nothing are one group. */
+function grouped(deliveries) {
+  const groups = new Map();
+  const worst = [...deliveries].sort((one, other) => SEVERITY.indexOf(one.outcome) - SEVERITY.indexOf(other.outcome));
+  for (const one of worst) {
+    const plain = !one.sent && !one.dead_letter && !one.attempts.length;
+    const key = plain ? JSON.stringify([one.outcome, one.reason, one.next_step, one.route]) : `${one.destination} ${one.route}`;
+    groups.set(key, [...(groups.get(key) ?? []), one]);
+  }
+  return [...groups.values()];
+}
+
 function eventView(event, received) {
-  const exits = event.deliveries.map((one) => {
-    const made = delivery(one);
+  const groups = grouped(event.deliveries);
+  const exits = groups.map((group) => {
+    const made = delivery(group[0], group);
     made.tabIndex = -1;
     return made;
   });
@@ -38,11 +53,11 @@ function eventView(event, received) {
   return h("section", {class: "event", "aria-label": event.event},
     h("h2", {}, event.name, " ", h("span", {class: "soft id"}, event.event), event.duplicate && badge("duplicate, not delivered", "calm")),
     event.violations.length > 0 && h("ul", {class: "violations"}, event.violations.map((text) => h("li", {}, badge("violates the tracking plan", "warn"), text))),
-    ways(event, exits), decisions(event.decisions, event.steps), panes);
+    ways(event, groups, exits), decisions(event.decisions, event.steps), panes);
 }
 
 /** Returns how the event stands with each destination that a route leads to, in one line. */
-function ways({deliveries, decisions}, exits) {
+function ways({deliveries, decisions}, groups, exits) {
   const gone = new Set(deliveries.map((one) => one.destination));
   const others = new Map();
   for (const one of [...decisions.filter((said) => said.filtered), ...decisions]) {
@@ -53,7 +68,7 @@ function ways({deliveries, decisions}, exits) {
     pane.focus({preventScroll: true});
   };
   const items = [
-    ...deliveries.map((one, i) => h("button", {type: "button", onclick: () => reveal(exits[i])}, h("b", {}, one.destination), " ", outcome(one.outcome))),
+    ...groups.flatMap((group, i) => group.map((one) => h("button", {type: "button", onclick: () => reveal(exits[i])}, h("b", {}, one.destination), " ", outcome(one.outcome)))),
     ...[...others].map(([to, said]) => h("span", {title: said.filtered || said.reason}, h("b", {}, to), " ", said.filtered ? badge("filtered", "warn") : badge("not routed", "plain"))),
   ];
   return items.length > 0 && h("ul", {class: "ways", "aria-label": "Status at each destination"}, items.map((item) => h("li", {}, item)));
@@ -70,7 +85,27 @@ function pane(name, payload, gone, ...more) {
     h("details", {}, h("summary", {}, "Headers"), h("dl", {class: "pairs"}, Object.entries(payload.headers).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))));
 }
 
-function delivery(one) {
+/** Returns the attempts, folded: how many, when the last one was, and runs of the same answer as one line. */
+function attemptsOf({attempts}) {
+  if (!attempts.length) return null;
+  const runs = [];
+  for (const one of attempts) {
+    const last = runs.at(-1);
+    if (last && last.at(-1).status === one.status && last.at(-1).response_excerpt === one.response_excerpt) last.push(one);
+    else runs.push([one]);
+  }
+  const ago = duration(Math.max(0, Date.now() / 1000 - attempts.at(-1).at));
+  const name = attempts.length === 1 ? "1 attempt" : `${attempts.length} attempts, last ${ago} ago`;
+  const line = (run) => {
+    const [first, last] = [run[0], run.at(-1)];
+    const when = run.length > 1 ? [`${run.length} × `, clock(first.at), " to ", clock(last.at)] : clock(last.at);
+    return h("li", {}, when, ` ${last.status ?? "no response"} in ${duration(last.seconds)} `, outcome(last.outcome), last.response_excerpt && h("pre", {tabindex: "0"}, last.response_excerpt));
+  };
+  return h("details", {}, h("summary", {}, name), h("ol", {class: "attempts"}, runs.map(line)));
+}
+
+/** Returns what became of a delivery; `group` has all deliveries of which the same is to say. */
+function delivery(one, group) {
   const losses = new Map(one.losses.map((loss) => [loss.path, loss.kind]));
   const reasons = new Map(one.losses.map((loss) => [loss.path, loss.reason]));
   const head = [
@@ -82,9 +117,8 @@ function delivery(one) {
       one.omitted_changes > 0 && h("p", {class: "soft"}, `and ${one.omitted_changes} more`)),
     losses.size > 0 && h("div", {class: "losses"}, h("h4", {}, "Lost or changed at this destination"), h("ul", {}, [...losses].map(([path, kind]) => h("li", {"data-link": path, tabindex: "0", title: reasons.get(path) || null}, h("code", {}, path), reasons.get(path) && h("span", {class: "soft"}, reasons.get(path)), badge(kind, kind === "lost" ? "bad" : "warn"))))),
   ];
-  const tail = one.attempts.length > 0 && h("details", {open: one.outcome !== "delivered"}, h("summary", {}, one.attempts.length === 1 ? "1 attempt" : `${one.attempts.length} attempts`),
-    h("ol", {class: "attempts"}, one.attempts.map((attempt) => h("li", {}, clock(attempt.at), ` ${attempt.status ?? "no response"} in ${duration(attempt.seconds)} `, outcome(attempt.outcome), attempt.response_excerpt && h("pre", {tabindex: "0"}, attempt.response_excerpt)))));
-  const name = one.vendor ? `${one.destination} · ${one.vendor}` : one.destination;
+  const tail = attemptsOf(one);
+  const name = group.map(({destination, vendor}) => (vendor ? `${destination} · ${vendor}` : destination)).join(", ");
   if (one.sent) {
     const made = pane(name, one.sent, undefined, head);
     if (tail) made.append(tail);

@@ -1,0 +1,95 @@
+"""Configuration files for display, without credentials."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.admin.config_text import (
+    ConfigChange,
+    ConfigFinding,
+    changes,
+    placed,
+    read_files,
+    secret_keys,
+    shown_lines,
+)
+from gateway.plugin.registry import load_plugins
+from gateway.redact import Redactor
+
+KEYS = secret_keys(load_plugins())
+NOTHING = Redactor(None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[sources.shop]\nkeys = ["canary", # first\n  "canary"]',
+        "[sources]\nshop = { vendor = 'chrts', keys = ['canary'], secrets = [\"canary\"] }",
+        '[destinations.crm]\napi_key = "canary"\n# api_key = "canary"',
+        '[destinations.crm]\nheaders = { authorization = "Bearer canary", "x-b" = \'canary\' }',
+        "[destinations.crm.headers]\nauthorization = 'Bearer canary'",
+        '[destinations.crm]\nurl = "https://user:canary@crm.example"',
+        '[destinations.crm]\nshop_secret = """\ncanary"""',
+        "[destinations.crm]\nshop_secret = '''canary\ncanary\n''' # and so on",
+        '[destinations.crm]\nshop_secret = "canary \\" canary"',
+        '[destinations.crm]\nshop_secret = "${A:-canary}"',
+        '[destinations.crm]\nshop_secret = "canary',
+        '[alerts]\nurl = "https://hooks.example/canary"',
+        '[alerts]\nheaders.authorization = "canary"',
+        '[admin]\ntoken = "canary"',
+        '[[routes]]\nsteps = [{ hash = ["user_id"], key = "canary" }]',
+    ],
+)
+def test_values_of_secret_keys_are_hidden(text: str) -> None:
+    """The value of a secret key is hidden, however it is written, and each line stays a line."""
+    lines = shown_lines(text, NOTHING, KEYS)
+    assert "canary" not in "\n".join(lines)
+    assert len(lines) == len(text.splitlines())
+
+
+def test_everything_else_is_shown() -> None:
+    """References to credentials, other settings and comments are shown as they are."""
+    text = (
+        '# The shop\n[sources.shop]\nkeys = ["${SHOP_KEY}", "file:/run/key"] # two\n'
+        'vendor = "chrts"\n[destinations.crm]\nurl = "https://crm.example" # "quoted"\n'
+        'rate = "200/s"'
+    )
+    assert "\n".join(shown_lines(text, NOTHING, KEYS)) == text
+
+
+def test_known_credentials_are_hidden_everywhere() -> None:
+    """A credential of the running configuration is hidden in any place."""
+    redactor = NOTHING.with_secrets(["canary-of-the-shop"])
+    assert shown_lines("# it was canary-of-the-shop", redactor, KEYS) == ["# it was ***"]
+
+
+def test_only_readable_toml_files_are_shown(tmp_path: Path) -> None:
+    """Schemas and tables that a configuration names are no part of it; lost files are left out."""
+    file, table = tmp_path / "gateway.toml", tmp_path / "names.csv"
+    file.write_text("[server]\n")
+    table.write_text("a,b\n")
+    (tmp_path / "latin.toml").write_bytes(b"# \xff\n")
+    paths = [file, table, tmp_path / "gone.toml", tmp_path / "latin.toml"]
+    (found,) = read_files(paths, NOTHING, KEYS)
+    assert (found.path, found.lines) == (str(file), ["[server]"])
+
+
+def test_a_finding_has_its_line() -> None:
+    """A problem that begins with a known file and a line is taken apart."""
+    path = Path("/etc/gateway: new.toml")
+    text = f"{path}:12: [server] listen: is not an address"
+    assert placed(text, [path]) == ConfigFinding(
+        "[server] listen: is not an address", str(path), 12
+    )
+    assert placed(text, []) == ConfigFinding(text, "", None)
+
+
+def test_differences_name_the_setting() -> None:
+    """Each setting that differs is listed with both values; a missing one is null."""
+    running = {"server": {"a": 1, "b": [1]}, "old": {"c": "x"}}
+    file = {"server": {"a": 2, "b": [1]}, "new": 3}
+    assert list(changes(running, file)) == [
+        ConfigChange("server.a", 1, 2),
+        ConfigChange("old", {"c": "x"}, None),
+        ConfigChange("new", None, 3),
+    ]
