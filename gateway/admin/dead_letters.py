@@ -174,7 +174,7 @@ def _count(given: Mapping[str, Any], answer: DeadLettersMoved) -> str:
     return f"{answer.moved} dead letter{'' if answer.moved == 1 else 's'}{of}"
 
 
-@endpoint("POST", "/dead-letters/replay", detail=_count)
+@endpoint("POST", "/dead-letters/replay", refuses={409: "The replay is not known."}, detail=_count)
 async def replay_dead_letters(
     context: AdminContext, body: Annotated[DeadLetterSelection, EITHER]
 ) -> DeadLettersMoved:
@@ -185,7 +185,7 @@ async def replay_dead_letters(
     replays, spool = context.gateway.observer.replays, context.gateway.spool
     replay = replays.begin() if isinstance(body.replay, UnsetType) else body.replay
     if replays.outcomes(replay) is None:
-        raise ApiProblem(400, f"body: there is no replay {replay}; leave it out to begin one")
+        raise ApiProblem(409, f"there is no replay {replay}; leave it out to begin one")
 
     async def move(ids: list[int]) -> int:
         letters = [await spool.dead_letter(number) for number in ids]

@@ -23,7 +23,7 @@ from gateway.observability.health_model import (
 )
 from gateway.observability.recent_traffic import RecentOutcomes, RecentTraffic
 from gateway.observability.status import GatewayStatus
-from gateway.spool import QueueDepth
+from gateway.spool import Balance, QueueDepth
 
 SAMPLE_INTERVAL = 5.0
 """Seconds between two samples of the counters; a look at the health is one too."""
@@ -120,10 +120,12 @@ class HealthMonitor:
     async def _snapshot(self) -> HealthSnapshot:
         gateway = self._gateway
         depths: Mapping[str, QueueDepth] = {}
+        balances: Mapping[str, Balance] = {}
         used = 0
         with contextlib.suppress(SpoolError, TimeoutError):  # the reason is in `not_ready`
             async with asyncio.timeout(PATIENCE):
                 depths, used = await gateway.spool.depths(), await gateway.spool.size()
+                balances = await gateway.spool.balances()
         self._sample()
         config, now = gateway.config, gateway.spool.clock.of_day()
         refusing, missing = gateway.refusing(), gateway.spool.unaccounted()
@@ -144,6 +146,7 @@ class HealthMonitor:
                 self._destination(
                     name, to, depths.get(name, NOTHING), now,
                     full=refusing.get(name, ""), unaccounted=missing.get(name, 0),
+                    pending=balances[name].pending if name in balances else 0,
                 )
                 for name, to in config.destinations.items()
                 if name in gateway.teams
@@ -162,6 +165,7 @@ class HealthMonitor:
         now: float,
         *,
         full: str,
+        pending: int,
         unaccounted: int,
     ) -> DestinationFacts:
         state = self._gateway.teams[name].status()
@@ -183,7 +187,7 @@ class HealthMonitor:
             pause_length=state.pause_length,
             full=full,
             behind=0.0 if depth.oldest_unread is None else max(0.0, now - depth.oldest_unread),
-            pending=depth.backlog + depth.retrying + depth.parked,
+            pending=pending,
             dead_letters=depth.dead_letters,
             unaccounted=unaccounted,
             recent=self._recent("destination", name),

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,7 @@ async def test_a_replay_delivers_again(tmp_path: Path) -> None:
         assert await admin.post("/dead-letters/delete", {"filter": {}}) == {
             "moved": 7,
             "next": None,
+            "replay": None,
         }
         assert (await admin.get("/dead-letters"))["dead_letters"] == []
 
@@ -300,7 +302,8 @@ async def test_a_replay_says_what_became_of_them(tmp_path: Path) -> None:
     await fill(tmp_path / "spool", 9)
     async with administered(tmp_path) as admin:
         await admin.running.fault(vendor="chrts", status=422, count=2)
-        body: dict[str, Any] = {"filter": {"destination": "crm"}, "limit": 2}
+        which = {"destination": "crm", "until": time.time()}
+        body: dict[str, Any] = {"filter": which, "limit": 2}
         moved = 0
         following: int | None = 0
         while following is not None:
@@ -318,7 +321,7 @@ async def test_a_replay_says_what_became_of_them(tmp_path: Path) -> None:
         assert (await admin.call("GET", "/api/v1/dead-letters/replays/99"))[0] == 404
         wrong = {"ids": [4], "replay": 99}
         status, problem = await admin.call("POST", "/api/v1/dead-letters/replay", wrong)
-        assert (status, "no replay 99" in problem["detail"]) == (400, True)
+        assert (status, "no replay 99" in problem["detail"]) == (409, True)
 
 
 def test_a_replayed_reason_does_not_nest() -> None:
