@@ -302,8 +302,9 @@ async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> 
     people = f'token = "{TOKEN}"\nviewers = {{ vera = "{token}" }}\n'
     setup = SETUP.replace(f'token = "{TOKEN}"\n', people)
     places = {
-        "destinations/crm": ["Pause", "Retry all now"],
-        "dead-letters/1": ["Replay 1", "Delete 1"],
+        "destinations/crm": ["Pause"],
+        "dead-letters": ["Replay 4…", "Delete 4…"],
+        "dead-letters/1": ["Replay 1…", "Delete 1…"],
         "config": ["Reload configuration"],
     }
     async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
