@@ -21,6 +21,7 @@ from gateway.spool.jetstream.messages import Unanswered
 from gateway.spool.jetstream.presence import SignOfLife
 from gateway.spool.jetstream.questions import AnyQuestion, Question
 from gateway.spool.jetstream.shard import JetStreamShard
+from gateway.spool.values import Unreachable
 
 OWNER_LIMIT = 10.0
 """Seconds within which a shard must have an owner: longer than a takeover."""
@@ -88,8 +89,8 @@ class ShardOwners:
     async def ask(self, question: Question[T], shards: Iterable[int] | None = None) -> dict[int, T]:
         """Return the answers for some shards, or for all of them, by shard.
 
-        Raises SpoolError if a shard has no owner or its owner cannot answer. A question that
-        changes something may have been acted on nevertheless, by some owners.
+        Raises Unreachable if a shard has no owner, and SpoolError if its owner cannot answer. A
+        question that changes something may have been acted on nevertheless, by some owners.
         """
         left = set(self._all if shards is None else shards)
         answers: dict[int, T] = {}
@@ -107,7 +108,7 @@ class ShardOwners:
             if left and time.monotonic() >= until:
                 names = ", ".join(map(str, sorted(left)))
                 why = self._connection.health() or f"no gateway owns shard {names} now"
-                raise SpoolError(f"try again: {why}")
+                raise Unreachable(f"try again: {why}")
             if left:
                 await asyncio.sleep(_LOOK)
         return answers

@@ -9,7 +9,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from gateway.errors import SpoolError
-from gateway.spool import BacklogLimit
+from gateway.spool import BacklogLimit, Unreachable
 from gateway.spool.jetstream import owners
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.owners import ShardOwners
@@ -72,7 +72,7 @@ async def test_a_shard_without_owner_makes_no_sum(
     """Without an owner in time the question fails, and names the shard."""
     monkeypatch.setattr(owners, "OWNER_LIMIT", 0.2)
     asking = await node("one")
-    with pytest.raises(SpoolError, match="try again: no gateway owns shard 0 now"):
+    with pytest.raises(Unreachable, match="try again: no gateway owns shard 0 now"):
         await asking.owners.ask(AskDepths())
 
 
