@@ -35,9 +35,9 @@ from gateway.spool.values import (
 T = TypeVar("T")
 
 
-def not_yet(what: str) -> NoReturn:
-    """Skip a test of what is not built yet."""
-    pytest.skip(f"not on JetStream yet: {what}")
+def differs(how: str) -> NoReturn:
+    """Skip a test of what is otherwise on JetStream."""
+    pytest.skip(f"otherwise on JetStream: {how}")
 
 
 def _failed(error: SpoolError) -> asyncio.Future[Appended]:
