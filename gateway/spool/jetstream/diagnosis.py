@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -124,6 +125,9 @@ def _why_not(error: Exception) -> str:
         return f"TLS fails ({reason}); if the servers want a certificate, name it in cert and key"
     if isinstance(error, TimeoutError):
         text = "no answer in time"
+    elif isinstance(error, OSError):  # a number of the system, or one of its resolver below 0
+        number = error.errno or 0
+        text = os.strerror(number) if number > 0 else str(error.strerror or error)
     return f"cannot connect ({text or type(error).__name__}); start it, or correct url"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -102,9 +103,12 @@ async def test_a_server_that_is_away_is_named(nats_cluster: NatsServers) -> None
     urls = ",".join((*nats_cluster.urls, away))
     found = await diagnose(SpoolConfig(url=urls, name="t-away", max_bytes=MIB), MIB)
     assert len(found.servers) == len(nats_cluster)
-    (problem,) = found.problems
-    assert problem.startswith(f"[spool] url: {away}: cannot connect (")
-    assert problem.endswith("); start it, or correct url")
+    assert found.problems == [
+        f"[spool] url: {away}: cannot connect (Connection refused); start it, or correct url"
+    ]
+    nobody = await diagnose(SpoolConfig(url="nats://nobody.invalid"), MIB)
+    (problem,) = nobody.problems
+    assert re.search(r"nobody\.invalid: cannot connect \(.*[Nn]ame", problem), problem
 
 
 async def test_wrong_credentials_are_told(tmp_path: Path) -> None:
