@@ -2,6 +2,7 @@
 # make test   the whole suite, after make check and make clients
 # make check  lint, types, generated documentation
 # make clients  install the vendors' clients from npm, and Node.js and Chromium if they are missing
+# make cluster  three gateways on three NATS servers, behind a balancer on 8080; says what to try
 # make bench  CPU per request and event, as ratios to floors measured in the same run
 # make bench-peers  the same orders through nginx with Lua, Envoy and Node-RED, as far as they can be had
 # make docs   write the generated parts of the documentation anew, build its site into docs/_build/html
@@ -22,7 +23,7 @@
 # make audit  known vulnerabilities of the locked packages that run
 # make lock   write requirements.lock and requirements.run.lock anew
 .DEFAULT_GOAL := run
-.PHONY: run test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd dist spool sbom audit lock clean
+.PHONY: run cluster test clients check bench bench-peers docs linkcheck mutate mutate-core fuzz dev soak siege screenshots install-systemd dist spool sbom audit lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +59,9 @@ $(INSTALLED): requirements.lock $(RUNNING)
 
 run: $(RUNNING)
 	@exec $(BIN)/gateway demo
+
+cluster: $(INSTALLED)
+	@exec $(BIN)/python -m tests.cluster.demo
 
 test: check clients
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

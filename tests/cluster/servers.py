@@ -91,14 +91,19 @@ class NatsServers:
         ways = [proxies.to(port) for port in self._clients]
         return [self._access.url(way.port) for way in ways], ways
 
+    def process_id(self, index: int) -> int:
+        """Return the process id of a server that runs."""
+        return self._running(index).pid
+
     def start(self, index: int) -> None:
         """Start a server; see `ready`."""
         folder = self._folder / f"s{index}"
         recorded = self._disks[index].command() if self._disks else []
         with (folder / "log").open("ab") as log:
             self._processes[index] = subprocess.Popen(
-                [*recorded, SERVER, "-c", folder / "server.conf"], stdout=log, stderr=log
-            )
+                [*recorded, SERVER, "-c", folder / "server.conf"],
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
 
     def stop(self, index: int) -> None:
         """Stop a server in order, by SIGTERM."""
