@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gateway.admin.status import tables
 from gateway.config import SpoolConfig
 from gateway.config.docstrings import documented_keys
 from gateway.config.loader.load import load, load_spool
@@ -55,6 +56,7 @@ def test_credentials_come_from_variables_and_files(tmp_path: Path) -> None:
     for config, secret in ((by_nkey, seed), (by_password, CANARY)):
         assert secret not in repr(config)
         assert secret not in redactor_of(config).text(f"refused: {secret}")
+        assert secret not in str(tables(config))
 
 
 def test_files_are_read_when_the_configuration_is(tmp_path: Path) -> None:
