@@ -189,6 +189,9 @@ class ServerConfig(ConfigTable):
 class SourceConfig(ConfigTable):
     """A source: a vendor's format, the path where it is served, and the keys that it accepts."""
 
+    preset: str = ""
+    """A [preset](vendors/http.md#presets) such as `"stripe"`, whose keys apply where this table has
+    none."""
     vendor: str
     """The vendor whose format clients send; `gateway plugins` lists the vendors."""
     keys: Annotated[tuple[SecretStr, ...] | Literal["any"], BeforeValidator(types.keys)]
@@ -264,6 +267,9 @@ class SourceConfig(ConfigTable):
 class Delivery(ConfigTable):
     """Settings that every destination has, whatever its vendor."""
 
+    preset: str = ""
+    """A [preset](vendors/http.md#presets) such as `"ga4"`, whose keys apply where this table has
+    none."""
     vendor: str
     """The vendor whose format is sent; `gateway plugins` lists the vendors."""
     concurrency: int = Field(default=8, ge=1, le=1000)

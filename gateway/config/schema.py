@@ -157,6 +157,8 @@ def _default(field: FieldInfo, written: Quantity | None) -> Json:
     return {"default": str(value) if isinstance(value, Path | datetime) else value}
 
 
+VENDOR_OR_PRESET = [{"required": ["vendor"]}, {"required": ["preset"]}]
+"""A preset names the vendor."""
 _NO_DEFAULT = (Template, BaseModel, SecretStr)
 """Classes of defaults that are not shown."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -232,6 +234,8 @@ def _table(model: type[BaseModel]) -> Json:
 def _source(registry: PluginRegistry) -> Json:
     table = _table(SourceConfig)
     table["properties"]["vendor"] |= _one_of(registry.inputs)
+    table["required"].remove("vendor")
+    table["anyOf"] = VENDOR_OR_PRESET
     for reads in registry.inputs.values():
         keys = documented_keys(reads.Config) if reads.Config is not None else {}
         table["properties"] |= {key: key_schema(field) for key, field in keys.items()}
@@ -255,7 +259,7 @@ def _destination(registry: PluginRegistry) -> Json:
     return {
         "description": line(Delivery.__doc__),
         "type": "object",
-        "required": ["vendor"],
+        "anyOf": VENDOR_OR_PRESET,
         "properties": {**hints, **common},
         "allOf": list(chosen),
     }

@@ -97,6 +97,8 @@ class AuthTable(ConfigTable):
     """User and password for the `authorization` header."""
     header: Mapping[str, Secret] = Field(default={})
     """Headers with credentials, such as `{ x-api-key = "${CRM_KEY}" }`."""
+    path: Secret | None = None
+    """A secret that ends the address of every request, as in the webhooks of chats."""
     query: Mapping[str, Secret] = Field(default={})
     """Credentials in the query, such as `{ api_secret = "${SECRET}" }`."""
     body: Mapping[str, Secret] = Field(default={})

@@ -109,6 +109,8 @@ class RequestBuilder:
         self._base = url.rstrip("/")
         self._batch_bytes = batch_bytes
         self._envelope = {name: one.get_secret_value() for name, one in auth.body.items()}
+        secret = auth.path.get_secret_value() if auth.path is not None else ""
+        self._secret_path = f"/{secret.strip('/')}" if secret else ""
         self._credentials = {name: one.get_secret_value() for name, one in auth.query.items()}
         body = request.body is not None or bool(self._envelope)
         kind = {"content-type": TYPES[request.encoding]} if body else {}
@@ -151,6 +153,7 @@ class RequestBuilder:
             for name, value in {**query, **self._credentials}.items()
             for text in self._texts(value, f"query.{name}")
         ]
+        path = f"{path}{self._secret_path}"
         asked = urlencode(fields, quote_via=quote)
         return f"{self._base}{path}?{asked}" if asked else f"{self._base}{path}"
 

@@ -25,6 +25,7 @@ from gateway.config.loader.checks import (
 from gateway.config.loader.egress import EgressReader, check_headers
 from gateway.config.loader.event_names import check as check_event_names
 from gateway.config.loader.files import FileMerger, Raw
+from gateway.config.loader.presets import with_preset
 from gateway.config.loader.references import ReferenceResolver
 from gateway.config.loader.report import ConfigReport
 from gateway.config.loader.route_tests import RouteTestReader
@@ -319,7 +320,7 @@ class _Reading:
             if not NAME.fullmatch(name):
                 what = "is not a name; use a-z, 0-9, '_' and '-', and begin with a letter or digit"
                 self._report.problem(f"{kind}.{name}", "", what)
-            found[name] = raw
+            found[name] = with_preset(raw, kind, name, self._report)
         if not self._raw.get(kind):
             self._report.problem(kind, "", f"there is none; add [{kind}.NAME]")
         return found
