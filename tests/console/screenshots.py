@@ -7,14 +7,16 @@ import random
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import Page
+from playwright.async_api import Page, ViewportSize
 
 from tests.console.demo_shop import demo_shop, send_mixed_events
-from tests.e2e.admin import Admin
+from tests.e2e.admin import SETUP, TOKEN, Admin, administered
 from tests.external_programs import chromium
 
 SETTLED = 1500
 """Milliseconds within which a page has drawn everything."""
+WINDOW: ViewportSize = {"width": 1280, "height": 800}
+NARROW: ViewportSize = {"width": 390, "height": 844}
 DARK = frozenset({"overview", "event"})
 """Pages that are also shown in the dark theme."""
 
@@ -59,18 +61,25 @@ async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -
 
 async def main(folder: Path) -> None:
     """Write all pictures into *folder*."""
-    async with demo_shop(Path(), 60) as admin, chromium() as browser:
+    new = SETUP.replace("[server]", '[server]\nname = "new-shop"')
+    new = new.replace(f'token = "{TOKEN}"', "")
+    async with administered(Path(), new) as admin, chromium() as browser:
+        page = await browser.new_page(viewport=WINDOW)
+        await picture(page, admin, "first-event", "overview", folder / "first-event.png")
+    await asyncio.to_thread(Path("shop").mkdir)
+    async with demo_shop(Path("shop"), 60) as admin, chromium() as browser:
         found = await places(admin)
         traffic = asyncio.get_running_loop().create_task(keep_sending(admin))
         for theme in ("light", "dark"):
-            page = await browser.new_page(
-                viewport={"width": 1280, "height": 800}, color_scheme=theme
-            )
+            page = await browser.new_page(viewport=WINDOW, color_scheme=theme)
             for name, place in found.items():
                 if theme == "light" or name in DARK:
                     path = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
                     await picture(page, admin, name, place, path)
             await page.close()
+        narrow = await browser.new_page(viewport=NARROW)
+        for name in ("overview", "destinations"):
+            await picture(narrow, admin, name, found[name], folder / f"{name}-narrow.png")
         traffic.cancel()
         await asyncio.gather(traffic, return_exceptions=True)
 

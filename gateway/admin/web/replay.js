@@ -27,7 +27,7 @@ async function ask(title, body, act, tone) {
 
 async function consequences(destinations, signal) {
   const {destinations: states} = await get("/health", {}, signal);
-  return h("ul", {class: "plain"}, states.filter((one) => destinations.includes(one.name)).map((one) => h("li", {}, h("b", {}, one.name), " ", stateBadge(one.state),
+  return h("ul", {class: "states"}, states.filter((one) => destinations.includes(one.name)).map((one) => h("li", {}, h("b", {}, one.name), " ", stateBadge(one.state),
     one.headline && h("span", {}, `${one.headline}. `), one.state !== "healthy" && h("span", {class: "soft"}, one.state === "paused" ? "They wait until it is resumed." : "They may fail again."))));
 }
 
