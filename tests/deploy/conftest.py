@@ -1,14 +1,13 @@
 """The Debian root of all tests of deployments, and a copy of this repository."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.debian import make_root
+from tests.deploy.debian import make_root, remove_root
 from tests.docs.pages import ROOT
 
 
@@ -19,7 +18,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("only root can make a root file system")
     root = tmp_path_factory.mktemp("debian") / "root"
     yield make_root(root)
-    shutil.rmtree(root)
+    remove_root(root)
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def roots(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "roots"
     folder.mkdir()
     yield folder
-    shutil.rmtree(folder)
+    remove_root(folder)
 
 
 @pytest.fixture(scope="session")
