@@ -1,0 +1,60 @@
+"""Troubles planted in a gateway: the first screen names each with its cause and its cure."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.console.browser import visiting
+from tests.console.demo_shop import post
+from tests.e2e.admin import administered
+from tests.e2e.configs import ADMIN, PROMPT_RETRIES, base_config, destination, route, source
+
+pytestmark = pytest.mark.xdist_group("console")
+
+MANY = 1_000_000
+PROMPT = f"passthrough = false\n{PROMPT_RETRIES}"
+SETUP = (
+    base_config()
+    + ADMIN
+    + source("chrts", "api_chrts_test", name="shop")
+    + source("segment", "YOUR_WRITE_KEY", name="app")
+    + destination("chrts", name="crm", more=PROMPT)
+    + destination("growlytics", "http://127.0.0.1:1", name="mail", more=PROMPT)
+    + destination("tracardi", name="ads", more=f"{PROMPT}\nmax_backlog = 3")
+    + destination("segment", name="warehouse", more=PROMPT)
+    + destination("quartic", name="offers", more=PROMPT)
+    + route("crm", "mail", "ads", "warehouse", "offers")
+)
+NAMED = {
+    "crm": ("Key refused by chrts", "Fix api_key of crm, then reload."),
+    "mail": ("mail cannot be reached", "Check url of mail, DNS, the firewall"),
+    "ads": ("its queue is full", "Check whether tracardi is up"),
+    "warehouse": ("segment refuses events of warehouse", "Read the reasons of its dead letters"),
+    "offers": ("offers is paused by an operator", "Resume offers."),
+    "app": ("app refuses keys", "Send a key of [sources.app] keys"),
+}
+"""By source or destination: words of the headline, and of the cure."""
+
+
+async def test_the_first_screen_names_every_trouble(tmp_path: Path) -> None:
+    """Six troubles at once: each has one entry, with its cause and what to do about it."""
+    async with administered(tmp_path, SETUP) as admin, visiting(admin) as visit:
+        for vendor, status in (("chrts", 401), ("tracardi", 503), ("segment", 422)):
+            await admin.running.fault(vendor=vendor, status=status, count=MANY)
+        await admin.post("/destinations/offers/pause")
+        for user in range(9):
+            body = {"uid": f"u{user}", "name": "product_viewed", "properties": {"id": "1"}}
+            await post(admin, "/event/track", body, {"authorization": "Bearer api_chrts_test"})
+            wrong = {"userId": f"u{user}", "event": "Seen", "writeKey": "somebody-else"}
+            await post(admin, "/v1/track", wrong)
+        await visit.open("overview")
+        entries = visit.page.locator(".attention li")
+        for name, (headline, cure) in NAMED.items():
+            entry = visit.page.locator(f".attention li[id$='-{name}']")
+            await expect(entry).to_have_count(1)
+            await expect(entry.get_by_role("link")).to_contain_text(headline)
+            await expect(entry).to_contain_text(cure)
+        await expect(entries).to_have_count(len(NAMED))
+        await expect(visit.page.locator("#state")).to_contain_text("degraded")
+        assert await visit.flaws() == []
