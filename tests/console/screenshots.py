@@ -62,7 +62,7 @@ async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -
 async def main(folder: Path) -> None:
     """Write all pictures into *folder*."""
     new = SETUP.replace("[server]", '[server]\nname = "new-shop"')
-    new = new.replace(f'token = "{TOKEN}"', "")
+    new = new.replace(f'token = "{TOKEN}"', "").replace(":0", ":8080", 1)  # what the page names
     async with administered(Path(), new) as admin, chromium() as browser:
         page = await browser.new_page(viewport=WINDOW)
         await picture(page, admin, "first-event", "overview", folder / "first-event.png")
