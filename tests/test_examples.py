@@ -37,8 +37,8 @@ def test_an_example_starts_with_a_description(path: Path) -> None:
 def test_there_is_an_example_for_every_purpose() -> None:
     """Each main use of the gateway has an example."""
     assert {path.stem for path in EXAMPLES} >= {
-        "consent-gated", "forward-to-two", "hashed-analytics", "migrate", "purchases-only",
-        "replace-a-vendor", "sampled-pages", "two-shops-one-host",
+        "any-api", "consent-gated", "forward-to-two", "hashed-analytics", "migrate",
+        "purchases-only", "replace-a-vendor", "sampled-pages", "two-shops-one-host",
     }  # fmt: skip
 
 
