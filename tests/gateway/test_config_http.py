@@ -177,6 +177,19 @@ each = "=payload.items"
 event = { name = "=item.n" }
 answer = { body = "=payload.y" }
 """
+
+
+def test_every_missing_variable_of_a_table_is_reported(tmp_path: Path) -> None:
+    """Each variable that a nested table names and that is not set is a mistake of its own."""
+    text = 'batch_size = 1\nauth.query = { a = "${ONE}", b = "${TWO}" }'
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), load_plugins(), {})
+    first, second = caught.value.problems
+    place = f"gateway.toml:{START + 2}: [destinations.crm] auth.query"
+    assert f"{place}.a: the environment variable ONE is not set" in first
+    assert f"{place}.b: the environment variable TWO is not set" in second
+
+
 CHANGES = {
     "409": "410", "timestamp + body": "body + timestamp", '"track"': '"page"',
     "event.user_id": "event.name", "event.id": "event.name", "t = 1": "t = 2",

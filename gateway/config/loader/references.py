@@ -60,7 +60,9 @@ class ReferenceResolver:
         if isinstance(value, list):
             return [self.expanded(item, table, key) for item in value]
         if isinstance(value, dict):
-            return {name: self.expanded(below, table, key) for name, below in value.items()}
+            return {
+                name: self.expanded(below, table, f"{key}.{name}") for name, below in value.items()
+            }
         return value
 
     def table(self, raw: Mapping[str, Any], table: str) -> dict[str, Any]:

@@ -275,7 +275,10 @@ class ConfigReport:
 
 def _places(table: str, key: str) -> Iterator[tuple[str, str]]:
     """Yield where a key may be written: in its table, or in the tables around it."""
-    yield from dict.fromkeys((table, wanted) for wanted in (key, key.partition(".")[0], ""))
+    names = key.split(".")
+    for end in range(len(names), 0, -1):
+        yield table, ".".join(names[:end])
+    yield table, ""
     while table.count(".") > 1:
         table, _, last = table.rpartition(".")
         if not last.isdigit():
