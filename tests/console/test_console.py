@@ -140,6 +140,7 @@ async def test_a_narrow_screen_needs_no_sideways_scrolling(tmp_path: Path) -> No
             await visit.open(place)
             await visit.page.wait_for_load_state("networkidle")
             assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390, place
+            await expect(visit.page.locator("nav [aria-current=page]")).to_be_in_viewport(ratio=1)
             for row in await visit.page.locator("tbody tr").all():
                 card = await row.bounding_box()
                 assert card is not None

@@ -40,6 +40,7 @@ async function show() {
     if (link.dataset.page === here.name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  nav.querySelector("[aria-current]").scrollIntoView({block: "nearest", inline: "center"});
   const {TITLE, show: open} = PAGES[here.name];
   document.title = `${here.id ? `${here.id} · ` : ""}${TITLE} · Gateway`;
   const box = h("div", {class: `page ${here.name}`});
