@@ -65,6 +65,7 @@ def licence(name: str) -> str:
     found = metadata(name)
     said = [each.removeprefix(CLASSIFIER) for each in found.get_all("Classifier") or []]
     spoken = [each for each in said if each.endswith("License") or "License 2.0" in each]
-    words = found.get("License") or ""
-    short = words if words and "\n" not in words else ""
-    return found.get("License-Expression") or short or " or ".join(spoken)
+    expression, *_ = found.get_all("License-Expression") or [""]
+    words, *_ = found.get_all("License") or [""]
+    short = words if "\n" not in words else ""
+    return expression or short or " or ".join(spoken)

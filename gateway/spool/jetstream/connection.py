@@ -40,6 +40,8 @@ ATTEMPT = 1.0
 PATIENCE = 10.0
 """Seconds for which a call is repeated; a new leader is elected within 4 to 9 s."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25
+_FIRST_ANSWERS = (0.1, 0.2, 0.4)
+"""Seconds that the first tries of a read wait: another replica answers if one hangs."""
 _REOPEN_WAIT = 0.5
 _MAX_UNSENT = 64 * 1024 * 1024
 """Bytes that wait in memory while no server is connected."""
@@ -271,8 +273,10 @@ class NatsConnection:
             "max_bytes": _PAGE_BYTES,
         }).encode()  # fmt: skip
 
+        waits = itertools.chain(_FIRST_ANSWERS, itertools.repeat(ATTEMPT))
+
         async def once() -> list[StoredMessage]:
-            return await self.collect(f"$JS.API.DIRECT.GET.{stream}", request)
+            return await self.collect(f"$JS.API.DIRECT.GET.{stream}", request, next(waits))
 
         return await self._repeat(once)
 
@@ -360,10 +364,13 @@ class NatsConnection:
                 subject, data, timeout=wait, headers=dict(headers) if headers else None
             )
 
-    async def collect(self, subject: str, request: bytes) -> list[StoredMessage]:
+    async def collect(
+        self, subject: str, request: bytes, first: float = ATTEMPT
+    ) -> list[StoredMessage]:
         """Return the messages that answer one request; raises Unanswered if none could.
 
-        If they stop coming, those that came are returned: they are in order.
+        The first must come within *first* seconds. If they stop coming, those that came are
+        returned: they are in order.
         """
         queue: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = self.new_inbox()
@@ -376,7 +383,7 @@ class NatsConnection:
         try:
             await self.send(subject, request, inbox)
             while True:
-                async with asyncio.timeout(ATTEMPT):
+                async with asyncio.timeout(ATTEMPT if found else first):
                     message = await queue.get()
                 headers = message.headers or {}
                 if "Nats-Sequence" in headers:

@@ -114,22 +114,28 @@ class LogReader:
 
     async def _logged(self, wanted: Mapping[int, Sequence[int]]) -> dict[int, Entry]:
         """Return the entries that are in the log, given their seqs by frame."""
+        numbers, groups = list(wanted), list[list[int]]()
+        while numbers:
+            near = sum(number < numbers[0] + _NEAR for number in numbers[:_NEAR])
+            groups.append(numbers[:near])
+            numbers = numbers[near:]
         found: dict[int, Entry] = {}
-        queue = list(wanted)
-        while queue:
-            first = queue[0]
-            near = sum(number < first + _NEAR for number in queue[:_NEAR])
-            page = await self._read(first, 1 if near == 1 else queue[near - 1] - first + 1)
-            messages = {message.seq: message for message in page}
-            last = page[-1].seq if page else 0
-            for number in queue[:near]:
-                message = messages.get(number)
-                if message is None and number > last:
-                    message = await self._message(number)
-                if message is not None:
-                    found |= self._entries_of(message, wanted[number])
-            queue = queue[near:]
+        for start in range(0, len(groups), _TOGETHER):
+            some = groups[start : start + _TOGETHER]
+            for messages in await asyncio.gather(*map(self._near, some)):
+                for message in messages:
+                    found |= self._entries_of(message, wanted[message.seq])
         return found
+
+    async def _near(self, numbers: Sequence[int]) -> list[StoredMessage]:
+        """Return the messages of frames that are near each other, as far as they exist."""
+        page = await self._read(numbers[0], numbers[-1] - numbers[0] + 1)
+        messages = {message.seq: message for message in page}
+        last = page[-1].seq if page else 0
+        for number in numbers:
+            if number > last and (late := await self._message(number)):
+                messages[number] = late
+        return [messages[number] for number in numbers if number in messages]
 
     async def _message(self, number: int) -> StoredMessage | None:
         return await self._connection.message(

@@ -53,11 +53,13 @@ class FaultyConnection(NatsConnection):
             return await self._faults.popleft()[1](call)
         return await call()
 
-    async def collect(self, subject: str, request: bytes) -> list[StoredMessage]:
+    async def collect(
+        self, subject: str, request: bytes, first: float = ATTEMPT
+    ) -> list[StoredMessage]:
         """Read messages, or return the planned page."""
         if self.pages and (page := self.pages.popleft()) is not None:
             return page
-        return await super().collect(subject, request)
+        return await super().collect(subject, request, first)
 
 
 async def lost_request(_: Call) -> Msg:
