@@ -1,5 +1,6 @@
-"""Troubles planted in a gateway: the first screen names each with its cause and its cure."""
+"""Troubles planted in a gateway: console, terminal and alerts name each, its cause and cure."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from tests.console.browser import visiting
 from tests.console.demo_shop import post
 from tests.e2e.admin import administered
 from tests.e2e.configs import ADMIN, PROMPT_RETRIES, base_config, destination, route, source
+from tests.e2e.running import PATIENCE
+from tests.e2e.test_alerts import listening
+from tests.e2e.test_cli_operations import run
 
 pytestmark = pytest.mark.xdist_group("console")
 
@@ -26,6 +30,12 @@ SETUP = (
     + destination("quartic", name="offers", more=PROMPT)
     + route("crm", "mail", "ads", "warehouse", "offers")
 )
+ALERTS = """
+[alerts]
+url = "HOOK"
+check_interval = "50ms"
+paused_for = 0
+"""
 NAMED = {
     "crm": ("Key refused by chrts", "Fix api_key of crm, then reload."),
     "mail": ("mail cannot be reached", "Check url of mail, DNS, the firewall"),
@@ -37,24 +47,40 @@ NAMED = {
 """By source or destination: words of the headline, and of the cure."""
 
 
-async def test_the_first_screen_names_every_trouble(tmp_path: Path) -> None:
-    """Six troubles at once: each has one entry, with its cause and what to do about it."""
-    async with administered(tmp_path, SETUP) as admin, visiting(admin) as visit:
-        for vendor, status in (("chrts", 401), ("tracardi", 503), ("segment", 422)):
-            await admin.running.fault(vendor=vendor, status=status, count=MANY)
-        await admin.post("/destinations/offers/pause")
-        for user in range(9):
-            body = {"uid": f"u{user}", "name": "product_viewed", "properties": {"id": "1"}}
-            await post(admin, "/event/track", body, {"authorization": "Bearer api_chrts_test"})
-            wrong = {"userId": f"u{user}", "event": "Seen", "writeKey": "somebody-else"}
-            await post(admin, "/v1/track", wrong)
-        await visit.open("overview")
-        entries = visit.page.locator(".attention li")
-        for name, (headline, cure) in NAMED.items():
-            entry = visit.page.locator(f".attention li[id$='-{name}']")
-            await expect(entry).to_have_count(1)
-            await expect(entry.get_by_role("link")).to_contain_text(headline)
-            await expect(entry).to_contain_text(cure)
-        await expect(entries).to_have_count(len(NAMED))
-        await expect(visit.page.locator("#state")).to_contain_text("degraded")
-        assert await visit.flaws() == []
+async def test_every_trouble_is_named_everywhere(tmp_path: Path) -> None:
+    """Six troubles at once: each is named once, with its cause and what to do about it."""
+    async with listening() as hook:
+        setup = SETUP + ALERTS.replace("HOOK", hook.url)
+        async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+            for vendor, status in (("chrts", 401), ("tracardi", 503), ("segment", 422)):
+                await admin.running.fault(vendor=vendor, status=status, count=MANY)
+            await admin.post("/destinations/offers/pause")
+            for user in range(9):
+                body = {"uid": f"u{user}", "name": "product_viewed", "properties": {"id": "1"}}
+                await post(admin, "/event/track", body, {"authorization": "Bearer api_chrts_test"})
+                wrong = {"userId": f"u{user}", "event": "Seen", "writeKey": "somebody-else"}
+                await post(admin, "/v1/track", wrong)
+            await visit.open("overview")
+            entries = visit.page.locator(".attention li")
+            for name, (headline, cure) in NAMED.items():
+                entry = visit.page.locator(f".attention li[id$='-{name}']")
+                await expect(entry).to_have_count(1)
+                await expect(entry.get_by_role("link")).to_contain_text(headline)
+                await expect(entry).to_contain_text(cure)
+            await expect(entries).to_have_count(len(NAMED))
+            await expect(visit.page.locator("#state")).to_contain_text("degraded")
+            assert await visit.flaws() == []
+
+            terminal = await run(admin, tmp_path, "status")
+            assert terminal.exit_code == 1
+            said = " ".join(terminal.stdout.split()).casefold()
+            for headline, cure in NAMED.values():
+                assert headline.casefold() in said
+                assert cure.casefold().rstrip(".") in said
+
+            alerted: set[str] = set()
+            async with asyncio.timeout(PATIENCE):
+                while not alerted >= NAMED.keys():
+                    alert = await hook.next()
+                    if alert["state"] == "firing":
+                        alerted.add(alert.get("destination") or alert["source"])
