@@ -13,7 +13,7 @@ export async function show(box, here, signal) {
   return here.id ? showOne(box, here.id, signal) : showAll(box, signal);
 }
 
-const HEADS = ["Name", "Vendor", "State", "n Delivered", "n Failed", "n Delay, 95th pct.", "n Behind", "n Oldest", "n Dead letters", "Deliveries", "Actions"];
+const HEADS = ["Name", "Vendor", "State", "n Delivered", "n Failed", "n Delay, p95", "n Behind", "n Oldest", "n Dead letters", "Deliveries", "Actions"];
 
 async function showAll(box, signal) {
   const list = h("div");
@@ -124,7 +124,7 @@ function actions(one, refresh) {
   return one.state === "paused"
     ? [act("resume", "Resume", "is resumed", {class: "main"})]
     : [act("pause", "Pause", "is paused. New events wait in the spool.", {}),
-      one.pending > 0 && act("drain", "Retry all now", "retries everything pending", {title: "Sends everything pending at once, without waiting for retry times or an open circuit. The rate limit still applies."})];
+      one.pending > 0 && act("drain", "Retry now", "retries everything pending", {title: "Sends everything pending at once, without waiting for retry times or an open circuit. The rate limit still applies."})];
 }
 
 function buttons(box, one, refresh) {
