@@ -14,6 +14,7 @@ from gateway.http import Request
 from gateway.spool import BacklogLimit, Entry, LogRecord, Progress, Shard
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
+from gateway.spool.jetstream.messages import Unanswered
 from gateway.spool.jetstream.spool import JetStreamSpool
 from tests.cluster.servers import NatsServers, nats_servers
 
@@ -85,7 +86,12 @@ async def opened(servers: NatsServers, runner: Deliverer | Reader) -> JetStreamS
     connection = NatsConnection(servers.urls, patience=2.0)
     spool = JetStreamSpool(connection, LAYOUT, shards=SHARDS, replicas=len(servers))
     spool.run_shards(runner)
-    await spool.open()
+    while True:
+        try:
+            await spool.open()
+            break
+        except Unanswered:  # no server leads yet
+            continue
     await spool.register({DESTINATION: BacklogLimit()})
     async with asyncio.timeout(PATIENCE):
         while len(spool.shards) < SHARDS:  # noqa: ASYNC110 - nothing signals it

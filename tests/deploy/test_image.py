@@ -67,7 +67,7 @@ def test_no_secret_and_no_test_is_in_the_image() -> None:
     ignored = (ROOT / ".dockerignore").read_text()
     allowed = set(re.findall(r"^!(\S+)", ignored, re.MULTILINE))
     assert allowed == {
-        "gateway", "plugins", "tests/example_plugins", "pyproject.toml", "requirements.lock",
+        "gateway", "plugins", "config/presets", "tests/example_plugins", "pyproject.toml",
         "requirements.run.lock", "README.md", "LICENSE",
     }  # fmt: skip
 

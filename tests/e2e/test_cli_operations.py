@@ -73,7 +73,7 @@ async def test_a_healthy_gateway_exits_with_0(tmp_path: Path) -> None:
         said = [" ".join(line.split()) for line in found.stdout.splitlines()]
         assert said[0] == "healthy: Everything is healthy"
         assert said[1].startswith(f"version {version('cdp-gateway')}, up for ")
-        assert said[2].endswith("accepts events")
+        assert "; accepts events" in " ".join(said)
         assert "shop chrts accepting 0/s 0/s" in said
         assert "crm chrts healthy 0/s 0% 0 0" in said
         assert "Problems" not in said

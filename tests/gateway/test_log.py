@@ -16,7 +16,7 @@ from gateway.plugin.registry import load_plugins
 from gateway.redact import HIDDEN, Redactor
 from tests.e2e.configs import SETTINGS
 
-OUTPUTS = load_plugins().outputs
+PLUGINS = load_plugins()
 CANARY = "canary +/&= one"
 LIBRARY = """
 import logging
@@ -41,7 +41,7 @@ def spellings(secret: str) -> Iterator[str]:
 
 def redaction(vendor: str) -> tuple[RedactionProcessor, list[str]]:
     """Return a processor that knows a vendor's settings, and the secrets in them."""
-    cls = OUTPUTS[vendor].Config
+    cls = PLUGINS.outputs[vendor].Config
     written = tomllib.loads(SETTINGS[vendor])
     secret = {k: f"{CANARY} {k}" for k in written if k != "customer"}
     made = RedactionProcessor()
@@ -49,7 +49,7 @@ def redaction(vendor: str) -> tuple[RedactionProcessor, list[str]]:
     return made, [*secret.values(), "canary-pass"]
 
 
-@pytest.mark.parametrize("vendor", sorted(OUTPUTS))
+@pytest.mark.parametrize("vendor", PLUGINS.formats)
 def test_no_line_has_a_credential_of_a_vendor(vendor: str) -> None:
     """Credentials are redacted in every encoding and type of value; other values stay."""
     process, secrets = redaction(vendor)

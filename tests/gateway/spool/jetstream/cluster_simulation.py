@@ -285,9 +285,9 @@ class ClusterSimulation:
             if not stored or self._dice.random() < self.unsure:
                 self._free(node, shard)
                 return
-            node.running[shard] = Running(read[1] + 1, found[0], found[0])
+            running = node.running[shard] = Running(read[1] + 1, found[0], found[0])
             node.ownership.claimed(shard, read[1] + 1)
-            self._at_node(node, 0, lambda: self._deliver(node, shard, node.running[shard]))
+            self._at_node(node, 0, lambda: self._deliver(node, shard, running))
 
         def failed() -> None:
             if node.doing.get(shard) is token:
