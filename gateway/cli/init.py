@@ -62,7 +62,10 @@ def init(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         f"  gateway demo -c {path}    run it with the sandbox\n"
     )
     variables = ", ".join(first.variables)
-    text = f"To send to the vendors themselves, set {variables}, and follow the file's comments."
+    text = (
+        f"Before real use, set the keys that clients send and those of your vendors ({variables}), "
+        f"and follow the file's comments."
+    )
     click.echo(click.wrap_text(text))
 
 

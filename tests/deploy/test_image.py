@@ -68,7 +68,7 @@ def test_no_secret_and_no_test_is_in_the_image() -> None:
     allowed = set(re.findall(r"^!(\S+)", ignored, re.MULTILINE))
     assert allowed == {
         "gateway", "plugins", "config/presets", "tests/example_plugins", "pyproject.toml",
-        "requirements.run.lock", "README.md", "LICENSE",
+        "requirements.lock", "requirements.run.lock", "README.md", "LICENSE",
     }  # fmt: skip
 
 
