@@ -123,6 +123,8 @@ class HealthSnapshot(NamedTuple):
     """By route: events for which a condition or filter failed since the start."""
     config_warnings: Sequence[str] = ()
     """One sentence for each suspicious but allowed setting."""
+    removed: Mapping[str, int] = {}
+    """By destination that is configured no more: deliveries that wait for it."""
 
 
 class HealthFinding(msgspec.Struct, frozen=True):
@@ -443,6 +445,9 @@ def _gateway_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
 
 
 def _config_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
+    for name, count in found.removed.items():
+        advice = health_texts.removed(name, count)
+        yield HealthFinding("warning", "config", name, advice.headline, advice.cure, "", "config")
     for route, count in found.failed_conditions.items():
         advice = health_texts.condition_failed(route, count)
         yield HealthFinding("warning", "route", route, advice.headline, advice.cure, "", "config")

@@ -155,6 +155,11 @@ class HealthMonitor:
             self._recent("source", ""),
             dict(gateway.router.failures.counts),
             config.warnings,
+            {
+                name: balance.pending
+                for name, balance in balances.items()
+                if name not in config.destinations and balance.pending
+            },
         )  # fmt: skip
 
     def _destination(  # noqa: PLR0913 - all facts about a destination

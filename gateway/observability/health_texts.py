@@ -247,6 +247,14 @@ def no_source(count: int) -> Advice:
     )
 
 
+def removed(destination: str, count: int) -> Advice:
+    """Return what to say about deliveries for a destination that is configured no more."""
+    return Advice(
+        f"{destination} was removed with {counted(count, 'event')} pending",
+        f"add [destinations.{destination}] again; after max_age they become dead letters",
+    )
+
+
 def condition_failed(route: str, count: int) -> Advice:
     """Return what to say about a condition or filter that cannot be evaluated."""
     return Advice(

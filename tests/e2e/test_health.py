@@ -121,18 +121,33 @@ async def test_refused_events_are_named(tmp_path: Path) -> None:
         assert "422" in crm["detail"]
 
 
-async def test_an_old_backlog_is_named(tmp_path: Path) -> None:
-    """A destination that is nine minutes behind says so."""
-    spool = SqliteSpool(tmp_path / "spool")
+async def fill(folder: Path, to: str) -> None:
+    """Write a spool with four events for one destination."""
+    spool = SqliteSpool(folder / "spool")
     await spool.open()
-    await spool.register({"crm": BacklogLimit()})
+    await spool.register({to: BacklogLimit()})
     for number in range(4):
         request = Request(
             method="POST", url="/event/track", headers={"content-type": "application/json"},
             body=b'{"uid": "ada", "name": "counted", "properties": {}}', id=f"req-{number}",
         )  # fmt: skip
-        await spool.append(Entry(request.id, "shop", request, {"crm": (0,)}, "chrts"))
+        await spool.append(Entry(request.id, "shop", request, {to: (0,)}, "chrts"))
     await spool.close()
+
+
+async def test_what_waits_for_a_removed_destination_is_named(tmp_path: Path) -> None:
+    """A destination that was removed with events pending is a warning with its cure."""
+    await fill(tmp_path, "mail")
+    async with administered(tmp_path, setup()) as admin:
+        found = await health(admin, lambda found: bool(found["findings"]))
+        assert found["state"] == "attention"
+        said = finding(found, "config")
+        assert said.startswith("mail was removed with 4 events pending: add [destinations.mail]")
+
+
+async def test_an_old_backlog_is_named(tmp_path: Path) -> None:
+    """A destination that is nine minutes behind says so."""
+    await fill(tmp_path, "crm")
     with apsw.Connection(str(tmp_path / "spool/spool.db")) as connection:
         connection.execute("UPDATE log SET at = at - 540")
     connection.close()
