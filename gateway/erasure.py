@@ -66,14 +66,20 @@ class EventFinder:
         try:
             events = self._parse(entry)
         except Exception:  # noqa: BLE001 - the plugin is gone, or no longer reads the request
-            if not hashed and not any(map(self._person.is_in, texts)):
-                return {}
-            return {event_index(n): "" for numbers in entry.targets.values() for n in numbers}
+            return self._of_unreadable(entry, texts)
         return {
             index: event.message_id or ""
             for index, event in enumerate(events)
             if self._person.is_named_by(event)
         }
+
+    def _of_unreadable(self, entry: Entry, texts: Iterable[bytes]) -> Mapping[int, str]:
+        """Return the events whose user is the person, or the only event if it names the person."""
+        events = {event_index(n) for numbers in entry.targets.values() for n in numbers}
+        found = {n for n in events if n < len(entry.users) and entry.users[n] in self._hashes}
+        if not found and len(events) == 1 and any(map(self._person.is_in, texts)):
+            found = events
+        return dict.fromkeys(found, "")
 
 
 def _texts(entry: Entry) -> Iterable[bytes]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from gateway.event import Event
 from gateway.redact import spellings
@@ -12,6 +13,8 @@ CERTAIN = 8
 """Characters; a text that contains so long an id names the person, a shorter one may by chance."""
 HASHED = "sha256:"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ESCAPES = re.compile(rb"(?:\\u[0-9a-fA-F]{4})+")
+"""Characters as JSON escapes them (RFC 8259, section 7)."""
 _BEFORE, _AFTER = rb"(?<![0-9a-z_-])", rb"(?![0-9a-z_-])"
 
 
@@ -119,9 +122,27 @@ def _forms(identifier: str) -> Iterator[_Form]:
         yield _Form(coded.encode(), None)
 
 
-def _has(text: bytes, forms: Iterable[_Form]) -> bool:
-    low = text.lower()
+def _has(text: bytes, forms: Collection[_Form]) -> bool:
     return any(
         form.text in low and (form.word is None or form.word.search(low) is not None)
+        for low in _spelled_out(text)
         for form in forms
     )
+
+
+def _spelled_out(text: bytes) -> Iterator[bytes]:
+    """Yield *text* in lower case: as it is, and without the escapes of JSON and of URLs."""
+    yield _lower(text)
+    if b"\\u" in text:
+        yield _lower(_ESCAPES.sub(_unescaped, text))
+    if b"%" in text:
+        yield _lower(unquote_to_bytes(text))
+
+
+def _lower(text: bytes) -> bytes:
+    return text.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    units = bytes.fromhex(found[0].decode().replace("\\u", ""))
+    return units.decode("utf-16-be", "replace").encode("utf-8", "replace")

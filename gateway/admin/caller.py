@@ -59,9 +59,10 @@ def _by_proxy(headers: Mapping[str, str], admin: AdminConfig) -> Caller | None:
     if secret is None or not _knows(headers, secret):
         return None
     name = headers.get(admin.proxy_user_header, "").strip()
-    if not name:
+    if not name or not name.isprintable():  # text that is not UTF-8, too: the log could not tell it
         return None
-    groups = {one.strip() for one in headers.get(admin.proxy_groups_header, "").split(",")}
+    said = headers.get(admin.proxy_groups_header, "").split(",")
+    groups = {one.strip() for one in said} - {""}
     operator = name in admin.proxy_operators or groups.intersection(admin.proxy_operator_groups)
     return Caller(name[:LONGEST_NAME], "operator" if operator else "viewer", "proxy")
 

@@ -3,22 +3,24 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from gateway.config.models import TABLES, keys_of
 from gateway.plugin.registry import PluginRegistry
 from gateway.redact import HIDDEN, Redactor
 
-_HEADER = re.compile(r"\s*\[\[?\s*[\"']?(\w+)")
+_HEADER = re.compile(r"\s*\[\[?([^\]]*)\]")
+_NAME = re.compile(r"[\w-]+")
 _KEY = re.compile(r"\s*#?\s*[\"']?([\w-]+)[\"']?\s*[.=]")
 _STRING = re.compile(r""" "(?:\\.|[^"\\])*(?:"|$) | '[^']*(?:'|$) """, re.VERBOSE)
 _TRIPLE = re.compile(r""""{3}|\'{3}""")
 _REFERENCE = re.compile(r"""["'](?:\$\{\w+\}|file:[^"']*)["']""")
 """A value that names a credential, and is none."""
 _USERINFO = re.compile(r"""://[^/@\s"']+@""")
+_QUERY = re.compile(r"""(://[^\s"'?]+\?)[^\s"']+""")
 _PLACE = re.compile(r"(?P<path>.+?):(?P<line>[0-9]+): (?P<what>.*)", re.DOTALL)
 _SOMEWHERE = frozenset({"url", "headers"})
 """Keys that are secret in some tables only."""
@@ -66,8 +68,16 @@ def secret_keys(registry: PluginRegistry) -> Mapping[str, frozenset[str]]:
 def _secret(models: Iterable[type[BaseModel]]) -> Iterator[str]:
     for model in models:
         for key, field in keys_of(model).items():
-            if "SecretStr" in repr(field.annotation):
+            if _holds_secret(field.annotation):
                 yield key
+
+
+def _holds_secret(annotation: Any) -> bool:
+    """Return whether a value of a key may have a credential in it, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_secret(one.annotation) for one in annotation.model_fields.values())
+    parts = get_args(annotation)
+    return annotation is SecretStr or any(map(_holds_secret, parts))
 
 
 def read_files(
@@ -100,13 +110,16 @@ def shown_lines(text: str, redactor: Redactor, keys: Mapping[str, frozenset[str]
     inline = re.compile(
         rf"""\b({"|".join(everywhere)})\b["']?\s*=\s*({_STRING.pattern}|\[[^\]]*\]?)""", re.VERBOSE
     )
-    lines, table, mask = [], "", _Mask()
-    for line in _USERINFO.sub(f"://{HIDDEN}@", text).splitlines():
+    lines, secret, within, mask = [], everywhere, False, _Mask()
+    plain = _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"://{HIDDEN}@", text))
+    for line in plain.splitlines():
         if not mask.is_open:
             if header := _HEADER.match(line):
-                table = header[1]
+                table, *inner = _NAME.findall(header[1]) or [""]
+                secret = keys.get(table, frozenset()) | everywhere
+                within = not secret.isdisjoint(inner)
             key = _KEY.match(line)
-            if not (key and key[1] in keys.get(table, frozenset()) | everywhere):
+            if header or not (key and (within or key[1] in secret)):
                 hidden = inline.sub(lambda found: f"{found[1]} = {_hidden(found[2])}", line)
                 lines.append(redactor.text(hidden))
                 continue
@@ -141,10 +154,11 @@ class _Mask:
         return self._single(text)
 
     def _single(self, text: str) -> str:
-        bare = _STRING.sub("", text).partition("#")[0]
+        bare, comment, _ = _STRING.sub("", text).partition("#")
         opened = sum(bare.count(one) for one in "[{") - sum(bare.count(one) for one in "]}")
         self._depth = max(0, self._depth + opened)
-        return _hidden(text)
+        hidden = _hidden(text)
+        return f"{hidden.rpartition('#')[0]}# {HIDDEN}" if comment and bare.strip() else hidden
 
 
 def _hidden(text: str) -> str:

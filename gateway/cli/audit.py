@@ -26,7 +26,11 @@ def audit_log(path: Path) -> AuditLog:
 
 def command_entry(action: str, detail: str) -> AuditEntry:
     """Return an entry about a command, with the user of the machine who runs it."""
-    user = pwd.getpwuid(os.getuid()).pw_name
+    number = os.getuid()
+    try:
+        user = pwd.getpwuid(number).pw_name
+    except KeyError:  # as in a container that runs as any number
+        user = f"user {number}"
     return entry_of(Caller(user, "operator", "command"), action, detail=detail)
 
 

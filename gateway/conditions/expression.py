@@ -139,6 +139,8 @@ class NamedExpression:
         self.doubts = tuple(placed(text, remark) for remark in analysis.doubts)
         """What is probably a mistake in it."""
         self._execute = cel.compile(text).execute
+        self._widest = analysis.widest if analysis.depth else None
+        """The most members of a list; without a limit where it looks at single members only."""
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are written the same, so that a reload changes nothing."""
@@ -154,11 +156,17 @@ class NamedExpression:
 
     def compute(self, values: Mapping[str, Any]) -> Computed:
         """Return the result for the *values* of its names."""
-        known = {name: one if type(one) is int else plain(one) for name, one in values.items()}
         try:
+            if self._widest is not None and any(map(self._is_too_large, values.values())):
+                return Computed(error=f"the input has a list of more than {self._widest} members")
+            known = {name: one if type(one) is int else plain(one) for name, one in values.items()}
             return Computed(self._execute(known))
         except Exception as error:  # noqa: BLE001 - any error of the library is one of the expression
             return Computed(error=failed(error).error)
+
+    def _is_too_large(self, value: Any) -> bool:
+        count, width = value_extent(value)
+        return self._widest is not None and (count > MOST or width > self._widest)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Return whether a condition is true; it is not if a value is missing or it fails."""

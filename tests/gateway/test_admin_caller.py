@@ -50,6 +50,12 @@ def proxied(user: str, groups: str = "", shown: str = "proxy-0123456789") -> dic
         (PROXY, proxied("cdp-operators", "alice@shop.example"), "cdp-operators viewer"),
         (PROXY, proxied("alice@shop.example", shown="guessed-01234567"), None),
         (PROXY, proxied(" "), None),
+        (PROXY, proxied("J\udcf6rg"), None),
+        (
+            PROXY | {"proxy_operator_groups": ("",)},
+            proxied("bob@shop.example"),
+            "bob@shop.example viewer",
+        ),
         (TOKENS | PROXY, proxied("bob") | bearer("an id token"), "bob viewer"),
         (TOKENS | PROXY, proxied("bob") | bearer("alice-0123456789"), "alice operator"),
     ],

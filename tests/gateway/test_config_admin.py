@@ -81,6 +81,10 @@ def test_a_token_may_be_a_reference(tmp_path: Path) -> None:
             f'token = "{LONG}"\nviewers = {{ admin = "{LONG}2" }}',
             "viewers.admin: there is another token called admin; choose another name",
         ),
+        (
+            f'viewers = {{ bob = "{LONG}" }}\nproxy_secret = "{LONG}"',
+            "proxy_secret: is the same as viewers.bob, whose owner could call as anybody",
+        ),
         ('proxy_secret = "tiny"', "proxy_secret: is too short; use at least 16 characters"),
         ('proxy_user_header = "a b"', "proxy_user_header: is not the name of a header"),
         ('proxy_operators = ["bob"]', "proxy_operators: has no effect without proxy_secret"),

@@ -50,7 +50,7 @@ def test_values_of_secret_keys_are_hidden(text: str) -> None:
 def test_everything_else_is_shown() -> None:
     """References to credentials, other settings and comments are shown as they are."""
     text = (
-        '# The shop\n[sources.shop]\nkeys = ["${SHOP_KEY}", "file:/run/key"] # two\n'
+        '# The shop\n[sources.shop]\nkeys = ["${SHOP_KEY}", "file:/run/key"]\n'
         'vendor = "chrts"\n[destinations.crm]\nurl = "https://crm.example" # "quoted"\n'
         'rate = "200/s"'
     )
@@ -93,3 +93,42 @@ def test_differences_name_the_setting() -> None:
         ConfigChange("old", {"c": "x"}, None),
         ConfigChange("new", None, 3),
     ]
+
+
+SECRETS = """
+[admin]
+operators = { alice = "canary-1" }
+[admin.operators]
+carol = "canary-2"
+[sources.shop]
+vendor = "chrts"
+keys = ["canary-3"] # before it was canary-4
+# keys = ["canary-5"]
+[destinations.crm]
+vendor = "http"
+url = "https://canary-6:canary-7@crm.example/x?key=canary-8"
+auth = { bearer = "canary-9" }
+# auth = { bearer = "canary-10" }
+auth.basic.user = "canary-11"
+[destinations.crm.auth]
+"bearer" = "canary-12"
+path = '''
+canary-13
+'''
+[destinations.crm.auth.hmac]
+secret = "canary-14"
+typo = [
+"""
+
+
+def test_no_credential_of_an_invalid_file_is_shown() -> None:
+    """Credentials at any depth, and in comments, are hidden; other lines stay."""
+    shown = "\n".join(shown_lines(SECRETS, NOTHING, KEYS))
+    assert "canary" not in shown
+    for line in (
+        "[admin.operators]",
+        'vendor = "chrts"',
+        "[destinations.crm.auth.hmac]",
+        "typo = [",
+    ):
+        assert line in shown

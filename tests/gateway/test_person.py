@@ -83,3 +83,19 @@ def test_a_wrong_hash_is_named_by_its_line(line: str) -> None:
     with pytest.raises(ValueError, match=r"^line 2 is not sha256: and 64 hexadecimal") as error:
         parse_suppressions(f"u-anna\n{line}\n")
     assert "u-anna" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"),
+    [
+        ("jörg@shop.example", '{"email": "JÖRG@Shop.example"}'),
+        ("bea@shop.example", '{"email": "bea\\u0040shop.example"}'),
+        ("o'brien@shop.example", '{"email": "o\\u0027Brien@shop.example"}'),
+        ("jörg@shop.example", '{"email": "J\\u00D6RG@shop.example"}'),
+        ("jörg@shop.example", "/track?email=J%C3%96RG%40shop.example"),
+    ],
+)
+def test_any_spelling_of_an_address_is_found(identifier: str, text: str) -> None:
+    """An address is found in any case, and whatever of it a sender escapes."""
+    assert Person([identifier]).is_in(text.encode())
+    assert not Person(["somebody@shop.example"]).is_in(text.encode())

@@ -17,16 +17,19 @@ def check_admin(admin: AdminConfig, report: ConfigReport) -> None:
             f"a loopback address"
         )
         report.problem("admin", "token", what)
-    _check_tokens(admin, report)
-    secret = admin.proxy_secret
+    seen, secret = _check_tokens(admin, report), admin.proxy_secret
     if secret is not None and len(secret.get_secret_value()) < SHORTEST_TOKEN:
         report.problem("admin", "proxy_secret", TOO_SHORT)
+    elif secret is not None and (same := seen.get(secret.get_secret_value())):
+        what = f"is the same as {same}, whose owner could call as anybody; give it its own"
+        report.problem("admin", "proxy_secret", what)
     for key in ("proxy_operators", "proxy_operator_groups"):
         if getattr(admin, key) and secret is None:
             report.problem("admin", key, "has no effect without proxy_secret; set it too")
 
 
-def _check_tokens(admin: AdminConfig, report: ConfigReport) -> None:
+def _check_tokens(admin: AdminConfig, report: ConfigReport) -> dict[str, str]:
+    """Report what is wrong with tokens; return the key of each."""
     seen: dict[str, str] = {}
     names: set[str] = set()
     for name, role, token in admin.tokens():
@@ -43,3 +46,4 @@ def _check_tokens(admin: AdminConfig, report: ConfigReport) -> None:
             report.problem("admin", key, what)
         seen.setdefault(token, key)
         names.add(name)
+    return seen

@@ -15,6 +15,7 @@ from gateway.losses.field_outcomes import field_outcomes
 from gateway.plugin.vendor import Output
 from gateway.verdict import Declined, Delivered, Refused, RetryLater, Verdict
 from plugins.http.output import HttpOutput
+from plugins.http.settings import ResponseCondition
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ORDER = Event(
@@ -280,3 +281,15 @@ def test_losses_are_what_no_expression_uses() -> None:
         "properties.extra.line": ("lost", "no expression of the request uses it"),
     }
     assert made.losses(Event(type="page")) == []
+
+
+def test_a_response_is_too_large_for_comprehensions_only() -> None:
+    """A condition that looks through lists fails for long ones; others take any response."""
+    values = {"status": 200, "headers": {}, "body": {"a": ["x"] * 3000, "ok": True}}
+    twice = ResponseCondition("body.a.exists(x, body.a.exists(y, y == x))")
+    assert "more than 30 members" in twice.compute(values).error
+    assert ResponseCondition("body.ok == true").holds(values)
+    deep: object = "x"
+    for _ in range(2000):
+        deep = [deep]
+    assert not ResponseCondition("body == 'x'").holds(values | {"body": deep})
