@@ -106,12 +106,15 @@ async def erase(gateway: Gateway, ids: Sequence[str]) -> Erasure:
         raise GatewayError(NOT_ERASABLE)
     names = {*ids, *person.ids}
     finder = EventFinder(person, {gateway.spool.user_hash(one) for one in names}, gateway.parse)
-    found = await spool.find_events(finder)
-    async with standstill(gateway, found.destinations):
-        found = await spool.find_events(finder)
-        taken = await spool.erase_events(
-            found, gateway.consents.forget(names, gateway.config.sources)
-        )
+    stopped: frozenset[str] = frozenset()
+    taken, found = None, await spool.find_events(finder)
+    while taken is None:
+        stopped = stopped.union(found.destinations)
+        async with standstill(gateway, stopped):
+            found = await spool.find_events(finder)
+            if stopped.issuperset(found.destinations):  # else new events go to others, too
+                consents = gateway.consents.forget(names, gateway.config.sources)
+                taken = await spool.erase_events(found, consents)
     gateway.consents.forget(names, gateway.config.sources)
     await spool.overwrite_erased()
     traces = await gateway.observer.erase(person)
