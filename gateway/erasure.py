@@ -44,6 +44,8 @@ class Erasure(msgspec.Struct, frozen=True):
 class EventFinder:
     """Finds the events of a person in stored requests.
 
+    It parses each: an id may be encoded in a request, or computed from it.
+
     Args:
         person: the person.
         hashes: the user hashes of the person's ids in this spool.
@@ -59,25 +61,21 @@ class EventFinder:
 
     def __call__(self, entry: Entry) -> Mapping[int, str]:
         """Return the person's events in *entry*, each with its message id or an empty text."""
-        texts = list(_texts(entry))
-        hashed = not self._hashes.isdisjoint(entry.users)
-        if not hashed and not any(map(self._person.may_be_in, texts)):
-            return {}
         try:
             events = self._parse(entry)
         except Exception:  # noqa: BLE001 - the plugin is gone, or no longer reads the request
-            return self._of_unreadable(entry, texts)
+            return self._of_unreadable(entry)
         return {
             index: event.message_id or ""
             for index, event in enumerate(events)
             if self._person.is_named_by(event)
         }
 
-    def _of_unreadable(self, entry: Entry, texts: Iterable[bytes]) -> Mapping[int, str]:
+    def _of_unreadable(self, entry: Entry) -> Mapping[int, str]:
         """Return the events whose user is the person, or the only event if it names the person."""
         events = {event_index(n) for numbers in entry.targets.values() for n in numbers}
         found = {n for n in events if n < len(entry.users) and entry.users[n] in self._hashes}
-        if not found and len(events) == 1 and any(map(self._person.is_in, texts)):
+        if not found and len(events) == 1 and any(map(self._person.is_in, _texts(entry))):
             found = events
         return dict.fromkeys(found, "")
 

@@ -18,7 +18,7 @@ from gateway.conditions.analysis import (
 )
 from gateway.conditions.condition import failed
 from gateway.conditions.types import ANY, OF_CLASS, Types, describe_types
-from gateway.conditions.variables import LONGEST_TEXT, MOST, value_extent
+from gateway.conditions.variables import LONGEST_TEXT, MOST, longest, value_extent
 from gateway.event_fields import plain
 from gateway.mapping.codecs import ISO8601
 
@@ -33,6 +33,15 @@ class Computed(NamedTuple):
     """None if a value that it needs is missing."""
     error: str = ""
     """Why it cannot be computed; empty if it can, or if a value is missing."""
+
+
+class InputTooLarge(ValueError):
+    """A list or table is too long for an expression that looks through lists."""
+
+
+MOST_MEMBERS = {1: 1000, 2: 100}
+"""The most members of a list or table that a named expression looks through, by levels of nested
+comprehensions."""
 
 
 class Computation:
@@ -139,8 +148,8 @@ class NamedExpression:
         self.doubts = tuple(placed(text, remark) for remark in analysis.doubts)
         """What is probably a mistake in it."""
         self._execute = cel.compile(text).execute
-        self._widest = analysis.widest if analysis.depth else None
-        """The most members of a list; without a limit where it looks at single members only."""
+        self._most_members = MOST_MEMBERS.get(analysis.depth)
+        """The most members of a list; None, where it looks at single members only."""
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are written the same, so that a reload changes nothing."""
@@ -155,21 +164,28 @@ class NamedExpression:
         return f"{type(self).__name__}({self.text!r})"
 
     def compute(self, values: Mapping[str, Any]) -> Computed:
-        """Return the result for the *values* of its names."""
+        """Return the result for the *values* of its names.
+
+        Raises:
+            InputTooLarge: one of them is too large for it.
+        """
+        most = self._most_members
+        for name, value in values.items() if most is not None else ():
+            if most is not None and longest(value) > most:
+                what = f"{name} has a list or table of more than {most} members"
+                raise InputTooLarge(f"{what}, which is too long for {self.text!r}")
         try:
-            if self._widest is not None and any(map(self._is_too_large, values.values())):
-                return Computed(error=f"the input has a list of more than {self._widest} members")
             known = {name: one if type(one) is int else plain(one) for name, one in values.items()}
             return Computed(self._execute(known))
         except Exception as error:  # noqa: BLE001 - any error of the library is one of the expression
             return Computed(error=failed(error).error)
 
-    def _is_too_large(self, value: Any) -> bool:
-        count, width = value_extent(value)
-        return self._widest is not None and (count > MOST or width > self._widest)
-
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Return whether a condition is true; it is not if a value is missing or it fails."""
+        """Return whether a condition is true; it is not if a value is missing or it fails.
+
+        Raises:
+            InputTooLarge: a value is too large for it, so that nobody knows.
+        """
         return self.compute(values).value is True
 
     @classmethod

@@ -190,3 +190,17 @@ def value_extent(value: Any) -> tuple[int, int]:
         if count > MOST:
             break
     return count, widest
+
+
+def longest(value: Any) -> int:
+    """Return the largest number of members of a list or table in a JSON value."""
+    found, inner = 0, [value]
+    while inner:
+        one = inner.pop()
+        if isinstance(one, dict):
+            found = max(found, len(one))
+            inner.extend(one.values())
+        elif isinstance(one, list):
+            found = max(found, len(one))
+            inner.extend(one)
+    return found

@@ -98,7 +98,7 @@ class Renderer:
 
     def forwards_from(self, vendor: str) -> bool:
         """Return whether requests in *vendor*'s format are forwarded unchanged."""
-        return self.passthrough and vendor == self.output.name
+        return self.passthrough and self.output.forwards and vendor == self.output.name
 
     def own(self, job: Job) -> Redactor:
         """Return the redactor of the keys that *job* is sent with."""
@@ -190,7 +190,7 @@ class Renderer:
         return replace(forwarded, headers={**forwarded.headers, self._client_ip: ip})
 
     def _forwards(self, job: Job) -> bool:
-        if not self.passthrough or job.entry.vendor != self.output.name:
+        if not self.forwards_from(job.entry.vendor):
             return False
         as_it_came = not (job.entry.request.client_id or job.entry.dropped) and job.steps is None
         if not as_it_came or job.unbatched or job.mark.index:

@@ -107,6 +107,13 @@ class SpoolFacts(NamedTuple):
     max_bytes: int
 
 
+class RemovedDestination(NamedTuple):
+    """What is left of a destination that is configured no more."""
+
+    pending: int
+    dead_letters: int
+
+
 class HealthSnapshot(NamedTuple):
     """All facts at one moment."""
 
@@ -123,8 +130,8 @@ class HealthSnapshot(NamedTuple):
     """By route: events for which a condition or filter failed since the start."""
     config_warnings: Sequence[str] = ()
     """One sentence for each suspicious but allowed setting."""
-    removed: Mapping[str, int] = {}
-    """By destination that is configured no more: deliveries that wait for it."""
+    removed: Mapping[str, RemovedDestination] = {}
+    """What is left of destinations that are configured no more."""
 
 
 class HealthFinding(msgspec.Struct, frozen=True):
@@ -445,8 +452,8 @@ def _gateway_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
 
 
 def _config_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
-    for name, count in found.removed.items():
-        advice = health_texts.removed(name, count)
+    for name, left in found.removed.items():
+        advice = health_texts.removed(name, left.pending, left.dead_letters)
         yield HealthFinding("warning", "config", name, advice.headline, advice.cure, "", "config")
     for route, count in found.failed_conditions.items():
         advice = health_texts.condition_failed(route, count)

@@ -17,6 +17,7 @@ from gateway.observability.health_model import (
     DestinationFacts,
     GatewayHealth,
     HealthSnapshot,
+    RemovedDestination,
     SourceFacts,
     SpoolFacts,
     judge,
@@ -156,9 +157,10 @@ class HealthMonitor:
             dict(gateway.router.failures.counts),
             config.warnings,
             {
-                name: balance.pending
+                name: RemovedDestination(balance.pending, depths.get(name, NOTHING).dead_letters)
                 for name, balance in balances.items()
-                if name not in config.destinations and balance.pending
+                if name not in config.destinations
+                and (balance.pending or depths.get(name, NOTHING).dead_letters)
             },
         )  # fmt: skip
 

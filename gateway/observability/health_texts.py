@@ -247,11 +247,21 @@ def no_source(count: int) -> Advice:
     )
 
 
-def removed(destination: str, count: int) -> Advice:
-    """Return what to say about deliveries for a destination that is configured no more."""
+def removed(destination: str, pending: int, dead: int) -> Advice:
+    """Return what to say about what is left of a destination that is configured no more."""
+    left = f"{counted(pending, 'event')} pending" if pending else ""
+    letters = counted(dead, "dead letter") if dead else ""
+    cures = []
+    if pending:
+        cures.append(
+            f"add [destinations.{destination}] again; after max_age they become dead letters"
+        )
+    if dead:
+        drop = f"gateway dead-letters delete --destination {destination}"
+        cures.append(f"delete its dead letters with `{drop}`, or add it again to replay them")
     return Advice(
-        f"{destination} was removed with {counted(count, 'event')} pending",
-        f"add [destinations.{destination}] again; after max_age they become dead letters",
+        f"{destination} was removed with {' and '.join(filter(None, [left, letters]))}",
+        "; ".join(cures),
     )
 
 

@@ -4,7 +4,7 @@ The two exceptions are the rows that vendors share (`gateway.plugin.spec`) and t
 emulated servers (`gateway.sandbox`). docs/add-a-vendor.md shows how to write a plugin.
 """
 
-from gateway.conditions.expression import NamedExpression, TextExpression
+from gateway.conditions.expression import InputTooLarge, NamedExpression, TextExpression
 from gateway.conditions.first_match import FirstMatch
 from gateway.conditions.template import EventCondition, EventTable, Template
 from gateway.errors import Fault, Rejected, Unrenderable
@@ -133,6 +133,7 @@ __all__ = [
     "FreeFormSettings",
     "Included",
     "Input",
+    "InputTooLarge",
     "Loss",
     "NamedExpression",
     "Names",

@@ -247,6 +247,9 @@ class Output(Vendor):
     and ``x-ratelimit-reset``, or more than 64 KiB of the body."""
     authorization: Authorization | None = None
     """Adds what each attempt needs anew: a signature, or a token that expires."""
+    forwards: ClassVar[bool] = True
+    """Whether requests in this vendor's format are forwarded as they came, where nothing in them
+    has to change; otherwise their events are rendered."""
     forward_max_age: ClassVar[float | None] = None
     """Seconds after its arrival in which a request may be forwarded as it came, for a vendor that
     computes times from when it receives a request; None for no limit."""

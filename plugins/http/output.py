@@ -11,6 +11,7 @@ from gateway.plugin import (
     Delivered,
     Event,
     FirstMatch,
+    InputTooLarge,
     Loss,
     OutgoingCall,
     Output,
@@ -40,6 +41,7 @@ class HttpOutput(Output):
     docs = "https://www.rfc-editor.org/rfc/rfc9110"
     endpoints = {}  # noqa: RUF012 - the configuration describes them
     configured = True
+    forwards = False  # what one configuration reads, another one need not write
     account = frozenset({"url"})
     Config = HttpSettings
     config: HttpSettings
@@ -98,10 +100,6 @@ class HttpOutput(Output):
         found = (builder.join(request, further) for builder in self._builders)
         return next((one for one in found if one is not None), None)
 
-    def forward(self, request: Request) -> Request | None:  # noqa: ARG002 - formats differ
-        """Return nothing: what one configuration reads, another one need not write."""
-        return None
-
     def losses(self, event: Event) -> list[Loss]:
         """Return the fields of *event* that no expression uses, or that one only computes with."""
         call = self.select(event)
@@ -110,11 +108,22 @@ class HttpOutput(Output):
         return list(call.table.losses(event))
 
     def verdict(self, response: Response, now: datetime | None = None) -> Verdict:
-        """Judge by the configured conditions, then by the status."""
+        """Judge by the configured conditions, then by the status.
+
+        What a condition cannot look through makes a dead letter: an event may be lost if such a
+        response passed for delivered, and sent twice if it passed for a failure.
+        """
         usual = verdict_by_status(response, now)
         if not self._judges:
             return usual
-        known = _known(response)
+        try:
+            return self._judge(response, _known(response), usual)
+        except InputTooLarge as error:
+            if isinstance(usual, RetryLater):
+                return usual
+            return Refused(f"{_quoted(response)}: nobody can tell what it means: {error}")
+
+    def _judge(self, response: Response, known: Mapping[str, Any], usual: Verdict) -> Verdict:
         delivered = self.config.delivered
         if delivered is not None and delivered.holds(known):
             return Delivered()

@@ -145,6 +145,21 @@ async def test_what_waits_for_a_removed_destination_is_named(tmp_path: Path) -> 
         assert said.startswith("mail was removed with 4 events pending: add [destinations.mail]")
 
 
+async def test_dead_letters_of_a_removed_destination_are_named(tmp_path: Path) -> None:
+    """A destination that was removed with dead letters is a warning with the command for them."""
+    async with administered(tmp_path, setup()) as admin:
+        await admin.running.fault(vendor="chrts", status=422, count=MANY)
+        await send(admin, 2)
+        await health(admin, lambda one: one["destinations"][0]["dead_letters"] == 2)
+    renamed = setup().replace("destinations.crm", "destinations.mail").replace('"crm"', '"mail"')
+    async with administered(tmp_path, renamed) as admin:
+        found = await health(admin, lambda found: bool(found["findings"]))
+        assert finding(found, "config") == (
+            "crm was removed with 2 dead letters: delete its dead letters with `gateway "
+            "dead-letters delete --destination crm`, or add it again to replay them"
+        )
+
+
 async def test_an_old_backlog_is_named(tmp_path: Path) -> None:
     """A destination that is nine minutes behind says so."""
     await fill(tmp_path, "crm")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from aiohttp import web
 
 from gateway.http import as_basic
@@ -199,8 +200,22 @@ async def test_tokens_reach_the_api_and_nothing_else(tmp_path: Path) -> None:
     assert b"client-secret-0123456789" not in written
 
 
-async def test_pending_events_of_a_user_go_out_together(tmp_path: Path) -> None:
-    """What waits for one user is sent in one request, in order."""
+ANY = """
+[sources.any]
+vendor = "http"
+keys = "any"
+[[sources.any.requests]]
+path = "/v1/track"
+[sources.any.requests.event]
+name = "=payload.event"
+user_id = "=payload.userId"
+properties.n = "=payload.properties.n"
+"""
+
+
+@pytest.mark.parametrize("taken", [source("segment", "wk-1"), ANY], ids=["segment", "http"])
+async def test_pending_events_of_a_user_go_out_together(tmp_path: Path, taken: str) -> None:
+    """What waits for one user is sent in one request, in order, from whichever source."""
     api = """
 [destinations.api]
 vendor = "http"
@@ -213,7 +228,7 @@ body = {{ user = "=event.user_id", events = [{{ n = "=event.properties.n" }}] }}
 """
 
     def config(sandbox: str) -> str:
-        text = base_config(tmp_path) + source("segment", "wk-1") + api.format(url=sandbox)
+        text = base_config(tmp_path) + taken + api.format(url=sandbox)
         return text + destination("chrts", sandbox) + '[[routes]]\nto = ["api", "chrts"]\n'
 
     async with running(tmp_path, config) as run:

@@ -31,3 +31,9 @@ def test_an_unreadable_request_loses_only_the_persons_events() -> None:
     assert find(stored(both.request.body, 8, 9)) == {}
     assert find(stored(b'{"email": "anna@shop.example"}', 8)) == {0: ""}
     assert find(stored(b'{"email": "bob@shop.example"}', 8)) == {}
+
+
+def test_an_id_that_does_not_stand_in_the_request_is_found() -> None:
+    """What the source's plugin reads decides, however the request spells it."""
+    find = EventFinder(Person([ANNA]), set(), lambda _: [Event("track", user_id=ANNA)])
+    assert find(stored(b"YW5uYUBzaG9wLmV4YW1wbGU=", 8)) == {0: ""}

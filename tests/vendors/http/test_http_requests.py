@@ -12,6 +12,7 @@ from gateway.event import Event, Product, Properties, Traits
 from gateway.explain.static_losses import full
 from gateway.http import Request, Response
 from gateway.losses.field_outcomes import field_outcomes
+from gateway.plugin import InputTooLarge
 from gateway.plugin.vendor import Output
 from gateway.verdict import Declined, Delivered, Refused, RetryLater, Verdict
 from plugins.http.output import HttpOutput
@@ -284,12 +285,28 @@ def test_losses_are_what_no_expression_uses() -> None:
 
 
 def test_a_response_is_too_large_for_comprehensions_only() -> None:
-    """A condition that looks through lists fails for long ones; others take any response."""
-    values = {"status": 200, "headers": {}, "body": {"a": ["x"] * 3000, "ok": True}}
+    """A condition that looks through lists refuses long ones; others take any response."""
+    values = {"status": 200, "headers": {}, "body": {"a": ["x"] * 101, "ok": True}}
     twice = ResponseCondition("body.a.exists(x, body.a.exists(y, y == x))")
-    assert "more than 30 members" in twice.compute(values).error
-    assert ResponseCondition("body.ok == true").holds(values)
+    with pytest.raises(InputTooLarge, match="body has a list or table of more than 100 members"):
+        twice.holds(values)
+    assert twice.holds(values | {"body": {"a": ["x"] * 100}})
+    assert ResponseCondition("body.a.exists(x, x == 'x')").holds(values)
+    assert ResponseCondition("body.ok == true").holds(
+        values | {"body": {"a": [1] * 3000, "ok": True}}
+    )
     deep: object = "x"
     for _ in range(2000):
         deep = [deep]
     assert not ResponseCondition("body == 'x'").holds(values | {"body": deep})
+
+
+@pytest.mark.parametrize("key", ["delivered", "refused", "retry"])
+def test_a_response_that_cannot_be_judged_loses_nothing(key: str) -> None:
+    """It makes a dead letter that says why if the status is good, and is retried if it is not."""
+    made = output({"body": {}}, **{key: "body.exists(x, x == 'yes')"})
+    body = orjson.dumps(["no"] * 1000 + ["yes"])
+    verdict = made.verdict(Response(200, {}, body))
+    assert isinstance(verdict, Refused)
+    assert "more than 1000 members" in verdict.reason
+    assert isinstance(made.verdict(Response(503, {}, body)), RetryLater)
