@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler
 from gateway.admin import (
     access,
     activity_view,
+    cluster,
     dead_letters,
     destinations,
     health,
@@ -95,6 +96,7 @@ log = structlog.get_logger()
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *health.ENDPOINTS,
+    *cluster.ENDPOINTS,
     *overview.ENDPOINTS,
     *status.ENDPOINTS,
     *destinations.ENDPOINTS,

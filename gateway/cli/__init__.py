@@ -35,6 +35,7 @@ COMMANDS = {
     "new-vendor": "Create a plugin for a new vendor, with samples and passing tests.",
     "destinations": "List, pause, resume and drain the running gateway's destinations.",
     "dead-letters": "List, show, replay and delete dead letters.",
+    "cluster": "Show the gateways, shards and NATS streams of a cluster.",
     "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
     "audit": "List what operators did.",
 }

@@ -21,8 +21,10 @@ from gateway.observability.health_model import (
 from gateway.observability.health_texts import spoken
 
 STYLES = {
-    **dict.fromkeys(("healthy", "accepting"), "green"),
-    **dict.fromkeys(("attention", "warning", "behind", "paused", "filling"), "yellow"),
+    **dict.fromkeys(("healthy", "accepting", "ready"), "green"),
+    **dict.fromkeys(
+        ("attention", "warning", "behind", "paused", "filling", "starting", "leaving"), "yellow"
+    ),
 }
 """Colours of states and levels; other states are red."""
 LETTERS = "dead\nletters"

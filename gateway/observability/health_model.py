@@ -5,7 +5,7 @@ and no counter. docs/operations/health.md explains the states and the thresholds
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from gateway.errors import RefusalCause
 from gateway.observability import health_texts
 from gateway.observability.health_texts import Advice
 from gateway.observability.recent_traffic import WINDOW, RecentOutcomes
+from gateway.spool.cluster import ClusterState
 
 DestinationState = Literal["healthy", "behind", "failing", "refused", "paused", "stopped"]
 GatewayState = Literal["healthy", "attention", "degraded", "down"]
@@ -132,6 +133,8 @@ class HealthSnapshot(NamedTuple):
     """One sentence for each suspicious but allowed setting."""
     removed: Mapping[str, RemovedDestination] = {}
     """What is left of destinations that are configured no more."""
+    cluster: ClusterState | None = None
+    """None if the gateway is alone, or its cluster cannot be read."""
 
 
 class HealthFinding(msgspec.Struct, frozen=True):
@@ -139,9 +142,9 @@ class HealthFinding(msgspec.Struct, frozen=True):
 
     level: FindingLevel
     """A ``note`` does not change the state of the gateway."""
-    subject: Literal["gateway", "source", "destination", "route", "spool", "config"]
+    subject: Literal["gateway", "source", "destination", "route", "spool", "config", "cluster"]
     name: str
-    """The source, destination or route; empty for other subjects."""
+    """The source, destination, route, or gateway of a cluster; empty for other subjects."""
     headline: str
     cure: str
     detail: str
@@ -240,18 +243,27 @@ def judge(found: HealthSnapshot) -> GatewayHealth:
     destinations = [_destination(one, found.now) for one in found.destinations]
     sources = [_source(one, found) for one in found.sources]
     spool = _spool(found.spool)
-    findings = sorted(
+    findings = _worst_first(
         [
             *_gateway_findings(found),
             *_spool_findings(spool),
+            *(judge_cluster(found.cluster) if found.cluster else ()),
             *_destination_findings(found.destinations, destinations),
             *_source_findings(sources),
             *_config_findings(found),
-        ],
-        key=lambda one: LEVELS.index(one.level),
+        ]
     )
     state, headline = _overall(found, findings)
     return GatewayHealth(found.now, state, headline, findings, sources, destinations, spool)
+
+
+def judge_cluster(found: ClusterState) -> list[HealthFinding]:
+    """Return what is wrong with a cluster, the worst first."""
+    return _worst_first(_cluster_findings(found))
+
+
+def _worst_first(found: Iterable[HealthFinding]) -> list[HealthFinding]:
+    return sorted(found, key=lambda one: LEVELS.index(one.level))
 
 
 def _overall(found: HealthSnapshot, findings: Sequence[HealthFinding]) -> tuple[GatewayState, str]:
@@ -449,6 +461,23 @@ def _gateway_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
     if lost and not taken and found.elsewhere.age < REMEMBERED:
         advice = health_texts.no_source(lost)
         yield HealthFinding("warning", "gateway", "", advice.headline, advice.cure, "", "config")
+
+
+def _cluster_findings(found: ClusterState) -> Iterator[HealthFinding]:
+    def finding(level: FindingLevel, advice: Advice, name: str = "") -> HealthFinding:
+        return HealthFinding(level, "cluster", name, advice.headline, advice.cure, "", "cluster")
+
+    if unled := [one.name for one in found.streams if not one.current]:
+        yield finding("error", health_texts.streams_unled(unled))
+    if lonely := [one.number for one in found.shards if not one.owner]:
+        yield finding("error", health_texts.shards_unowned(lonely))
+    if behind := sorted({server for one in found.streams for server in one.behind}):
+        yield finding("warning", health_texts.servers_behind(behind))
+    for node in found.nodes:
+        if node.state == "gone":
+            yield finding("warning", health_texts.node_gone(node.name, node.silent), node.name)
+    if differ := [one.name for one in found.alive if one.config != found.config]:
+        yield finding("warning", health_texts.configs_differ(found.node, differ))
 
 
 def _config_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:

@@ -25,6 +25,7 @@ from gateway.observability.health_model import (
 from gateway.observability.recent_traffic import RecentOutcomes, RecentTraffic
 from gateway.observability.status import GatewayStatus
 from gateway.spool import Balance, QueueDepth
+from gateway.spool.cluster import ClusterState
 
 SAMPLE_INTERVAL = 5.0
 """Seconds between two samples of the counters; a look at the health is one too."""
@@ -127,6 +128,7 @@ class HealthMonitor:
             async with asyncio.timeout(PATIENCE):
                 depths, used = await gateway.spool.depths(), await gateway.spool.size()
                 balances = await gateway.spool.balances()
+        cluster = await self._cluster()
         self._sample()
         config, now = gateway.config, gateway.spool.clock.of_day()
         refusing, missing = gateway.refusing(), gateway.spool.unaccounted()
@@ -162,7 +164,16 @@ class HealthMonitor:
                 if name not in config.destinations
                 and (balance.pending or depths.get(name, NOTHING).dead_letters)
             },
+            cluster,
         )  # fmt: skip
+
+    async def _cluster(self) -> ClusterState | None:
+        read = self._gateway.spool.cluster
+        if read is None:
+            return None
+        with contextlib.suppress(SpoolError):  # likewise
+            return await read()
+        return None
 
     def _destination(  # noqa: PLR0913 - all facts about a destination
         self,

@@ -271,3 +271,52 @@ def condition_failed(route: str, count: int) -> Advice:
         f"The condition of {route} failed for {counted(count, 'event')}",
         "see condition_failed in the log, then fix the condition",
     )
+
+
+# The cluster
+
+
+def streams_unled(streams: Sequence[str]) -> Advice:
+    """Return what to say about streams whose leader does not answer."""
+    return Advice(
+        f"NATS does not answer for {', '.join(streams)}",
+        "wait for the election of a leader; if it lasts, start the servers that are away",
+    )
+
+
+def shards_unowned(shards: Sequence[int]) -> Advice:
+    """Return what to say about shards that no gateway delivers."""
+    numbers = ", ".join(map(str, shards))
+    return Advice(
+        f"No gateway delivers shard {numbers}" if len(shards) == 1
+        else f"No gateway delivers shards {numbers}",
+        "a takeover lasts some seconds; if it lasts longer, see shard_claim_failed and log_lost in "
+        "the logs of the gateways",
+    )  # fmt: skip
+
+
+def servers_behind(servers: Sequence[str]) -> Advice:
+    """Return what to say about NATS servers that lack a part of the log."""
+    names = ", ".join(servers)
+    one = len(servers) == 1
+    return Advice(
+        f"NATS {'server' if one else 'servers'} {names} {'is' if one else 'are'} away or behind",
+        f"start {'it' if one else 'them'}; meanwhile fewer servers may fail than replicas allow",
+    )
+
+
+def node_gone(node: str, silent: float) -> Advice:
+    """Return what to say about a gateway that fell silent without leaving."""
+    return Advice(
+        f"Gateway {node} was last heard {spoken(silent)} ago",
+        "start it again; the others deliver its shards",
+    )
+
+
+def configs_differ(node: str, others: Sequence[str]) -> Advice:
+    """Return what to say about gateways with another configuration than the one that tells."""
+    names = ", ".join(others)
+    return Advice(
+        f"The configuration of {names} differs from that of {node}",
+        "give all gateways the same files, and reload each",
+    )

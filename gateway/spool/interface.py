@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.event import Event
 from gateway.spool.clock import Clock
+from gateway.spool.cluster import ClusterState
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
     DeadLetter,
@@ -385,6 +386,11 @@ class Spool(Intake, SpoolAdmin, Protocol):
 
         It may be called without a change, too. Call this before `open`.
         """
+        ...
+
+    @property
+    def cluster(self) -> Callable[[], Awaitable[ClusterState]] | None:
+        """Return what reads the state of the cluster; None if this process is alone."""
         ...
 
     @property

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.errors import RefusalCause
 from gateway.observability.health_model import (
@@ -15,8 +16,10 @@ from gateway.observability.health_model import (
     SourceFacts,
     SpoolFacts,
     judge,
+    judge_cluster,
 )
 from gateway.observability.recent_traffic import RecentOutcomes
+from gateway.spool.cluster import ClusterNode, ClusterShard, ClusterState, ClusterStream
 
 NOW = 1_800_000_000.0
 ROOM = SpoolFacts("", 10, 100)
@@ -276,3 +279,49 @@ def test_errors_come_first_and_notes_change_no_state() -> None:
     assert [one.level for one in found.findings] == ["error", "warning", "warning", "note"]
     assert (found.state, found.headline) == ("degraded", found.findings[0].text)
     assert judged(crm(paused=True)).state == "attention"
+
+
+NODE = ClusterNode("a-1", "ready", "1", NOW, 0.0, "same")
+OTHER = replace(NODE, name="b-1")
+SHARD = ClusterShard(0, "a-1", 1, 0, 0.0)
+STREAM = ClusterStream("g_LOG", "s1", 3, 3, [])
+CLUSTER = ClusterState("a-1", [NODE, OTHER], [SHARD], [STREAM])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "level", "headline"),
+    [
+        (
+            replace(CLUSTER, shards=[replace(SHARD, owner="")]),
+            "error",
+            "No gateway delivers shard 0",
+        ),
+        (
+            replace(CLUSTER, streams=[replace(STREAM, leader="", current=0)]),
+            "error",
+            "NATS does not answer for g_LOG",
+        ),
+        (
+            replace(CLUSTER, streams=[replace(STREAM, current=1, behind=["s2", "s3"])]),
+            "warning",
+            "NATS servers s2, s3 are away or behind",
+        ),
+        (
+            replace(CLUSTER, nodes=[NODE, replace(OTHER, state="gone", silent=180, config="x")]),
+            "warning",
+            "Gateway b-1 was last heard 3 minutes ago",
+        ),
+        (
+            replace(CLUSTER, nodes=[NODE, replace(OTHER, config="x")]),
+            "warning",
+            "The configuration of b-1 differs from that of a-1",
+        ),
+    ],
+)
+def test_troubles_of_a_cluster_are_named(cluster: ClusterState, level: str, headline: str) -> None:
+    """Each trouble is one finding, with a cure, and makes the gateway's own health worse."""
+    (finding,) = judge_cluster(cluster)
+    assert (finding.level, finding.headline, finding.page) == (level, headline, "cluster")
+    assert finding.cure
+    assert judged(cluster=cluster).findings == [finding]
+    assert judge_cluster(CLUSTER) == []

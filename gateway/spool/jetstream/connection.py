@@ -31,6 +31,7 @@ from gateway.spool.jetstream.messages import (
     api_answer,
     batch_headers,
     leader_message,
+    read_stream_info,
     stored_message,
     stored_sequence,
 )
@@ -315,10 +316,7 @@ class NatsConnection:
     async def find_stream(self, stream: str) -> StreamInfo | None:
         """Return what the leader knows of a stream; None if there is none."""
         answer = await self.api(f"STREAM.INFO.{stream}")
-        if not answer:
-            return None
-        config = answer["config"]
-        return StreamInfo(int(answer["state"]["bytes"]), str(answer["created"]), config)
+        return read_stream_info(answer) if answer else None
 
     async def stream_info(self, stream: str) -> StreamInfo:
         """Return what the leader knows of a stream; raises SpoolError if there is none."""

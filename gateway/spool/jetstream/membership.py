@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.ownership import Ownership
-from gateway.spool.jetstream.presence import INTERVAL, SignOfLife
+from gateway.spool.jetstream.presence import INTERVAL, HeardSign, SignOfLife
 
 LOOK_INTERVAL = 0.1
 """Seconds between two looks at the clock."""
@@ -37,6 +37,8 @@ class HostReport(NamedTuple):
 
     depths: Mapping[str, int] = {}
     digest: str = ""
+    version: str = ""
+    started: float = 0.0
 
 
 class ShardHost(Protocol):
@@ -106,8 +108,23 @@ class Membership:
 
     def nodes(self) -> dict[str, SignOfLife]:
         """Return the last signs of the other nodes that are alive."""
-        found = self._ownership.presence.others(self._clock())
-        return {node: heard.sign for node, heard in found.items()}
+        return {node: heard.sign for node, heard in self.heard().items()}
+
+    def now(self) -> float:
+        """Return the time by the clock of the signs of life."""
+        return self._clock()
+
+    def heard(self) -> Mapping[str, HeardSign]:
+        """Return the last signs of the other nodes that are alive, with when they were heard."""
+        return self._ownership.presence.others(self._clock())
+
+    def gone(self) -> Mapping[str, HeardSign]:
+        """Return the last signs of the nodes that fell silent without leaving."""
+        return self._ownership.presence.gone(self._clock())
+
+    def own(self) -> SignOfLife:
+        """Return what this node tells the others now."""
+        return self._whole(self._ownership.state(self._clock()))
 
     def start(self) -> None:
         """Take part from now on."""
@@ -167,9 +184,10 @@ class Membership:
             await self._send(sign)
 
     async def _send(self, sign: SignOfLife) -> None:
-        report = self._host.report()
-        whole = msgspec.structs.replace(sign, depths=report.depths, digest=report.digest)
-        await self._connection.send(self._subject, _encode(whole))
+        await self._connection.send(self._subject, _encode(self._whole(sign)))
+
+    def _whole(self, sign: SignOfLife) -> SignOfLife:
+        return msgspec.structs.replace(sign, **self._host.report()._asdict())
 
     async def _subscribe(self, now: float) -> None:
         """Subscribe anew: a connection that was made again knows no subscriptions."""

@@ -57,6 +57,14 @@ class StoredMessage(NamedTuple):
     """Unix seconds at which a server stored it."""
 
 
+class StreamFollower(NamedTuple):
+    """A server that follows the leader of a stream."""
+
+    name: str
+    current: bool
+    """Whether it answers and has all of the stream."""
+
+
 class StreamInfo(NamedTuple):
     """What a stream's leader tells of it."""
 
@@ -65,6 +73,24 @@ class StreamInfo(NamedTuple):
     created: str
     """When it was made, as the servers write it."""
     config: Mapping[str, Any]
+    leader: str = ""
+    """The server's name; empty if it is the only one."""
+    followers: tuple[StreamFollower, ...] = ()
+
+
+def read_stream_info(answer: Mapping[str, Any]) -> StreamInfo:
+    """Return what the leader of a stream tells; a server that is alone tells of no cluster."""
+    cluster = answer.get("cluster") or {}
+    return StreamInfo(
+        int(answer["state"]["bytes"]),
+        str(answer["created"]),
+        answer["config"],
+        str(cluster.get("leader", "")),
+        tuple(
+            StreamFollower(str(one["name"]), bool(one["current"]) and not one.get("offline"))
+            for one in cluster.get("replicas") or ()
+        ),
+    )
 
 
 class StreamMessage(NamedTuple):

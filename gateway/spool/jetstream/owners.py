@@ -60,6 +60,9 @@ class ShardOwners:
         shards: the number of shards of the cluster.
         own: returns the shards that this gateway delivers, by number.
         nodes: returns the last signs of life of the other gateways that are alive.
+
+    Attributes:
+        shards: the numbers of all shards.
     """
 
     def __init__(  # noqa: PLR0913 - who we are, and whom we know
@@ -73,7 +76,8 @@ class ShardOwners:
         nodes: Callable[[], Mapping[str, SignOfLife]],
     ) -> None:
         self._connection, self._layout, self._node = connection, layout, node
-        self._all, self._own, self._nodes = range(shards), own, nodes
+        self.shards = range(shards)
+        self._own, self._nodes = own, nodes
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -92,7 +96,7 @@ class ShardOwners:
         Raises Unreachable if a shard has no owner, and SpoolError if its owner cannot answer. A
         question that changes something may have been acted on nevertheless, by some owners.
         """
-        left = set(self._all if shards is None else shards)
+        left = set(self.shards if shards is None else shards)
         answers: dict[int, T] = {}
         until = time.monotonic() + OWNER_LIMIT
         while left:
@@ -112,6 +116,23 @@ class ShardOwners:
             if left:
                 await asyncio.sleep(_LOOK)
         return answers
+
+    async def ask_once(self, question: Question[T], seconds: float) -> dict[int, T]:
+        """Return the answers that come within some seconds, by shard; others are left out.
+
+        It is for questions that change nothing.
+        """
+
+        async def asked(node: str, shards: list[int]) -> dict[int, T]:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._ask(node, question, shards)
+            except (SpoolError, TimeoutError):
+                return {}
+
+        owners = self._by_owner(self.shards)
+        found = await asyncio.gather(*[asked(node, some) for node, some in owners.items()])
+        return {shard: answer for answers in found for shard, answer in answers.items()}
 
     def _by_owner(self, shards: Iterable[int]) -> dict[str, list[int]]:
         """Return shards by the gateway that names them, with the latest claim of each."""

@@ -105,14 +105,18 @@ class Ownership:
 
         One is due each `INTERVAL`, and at once when a shard is held or free, or the node ready.
         """
-        presence = self.presence
-        sign = SignOfLife(presence.node, now, presence.ready(now), self.leaving, self.held)
+        sign = self.state(now)
         last = self._signed
         changed = (sign.ready, sign.leaving, sign.owned) != (last.ready, last.leaving, last.owned)
         if not changed and now - last.at < INTERVAL:
             return None
         self._signed = sign
         return sign
+
+    def state(self, now: float) -> SignOfLife:
+        """Return what the others are told now."""
+        presence = self.presence
+        return SignOfLife(presence.node, now, presence.ready(now), self.leaving, self.held)
 
     def leave(self) -> None:
         """Give all shards away, and take none."""

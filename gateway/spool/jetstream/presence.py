@@ -21,6 +21,8 @@ MARGIN = 0.5
 """Seconds by which a node stops earlier than others may begin."""
 WARM_UP = LEASE + MARGIN
 """Seconds that a node listens before it judges who is not there."""
+GONE = 3600.0
+"""Seconds for which a node that fell silent without leaving is remembered."""
 
 
 class SignOfLife(msgspec.Struct, frozen=True):
@@ -43,6 +45,10 @@ class SignOfLife(msgspec.Struct, frozen=True):
     """What is pending in the node's shards, by destination: entries and waiting deliveries."""
     digest: str = ""
     """Of the node's configuration; differs while nodes are reloaded one by one."""
+    version: str = ""
+    """Of the gateway."""
+    started: float = 0.0
+    """Unix seconds at which the node started."""
 
 
 class HeardSign(NamedTuple):
@@ -58,6 +64,11 @@ def node_name(host: str) -> str:
     return f"{host}-{secrets.token_hex(4)}"
 
 
+def host_of(node: str) -> str:
+    """Return the host in the name of a node."""
+    return node.rpartition("-")[0]
+
+
 class Presence:
     """What a node has heard of itself and of others.
 
@@ -69,6 +80,7 @@ class Presence:
         self.node = node
         self._until = self._since = self._heard_self = 0.0
         self._heard: dict[str, HeardSign] = {}
+        self._gone: dict[str, HeardSign] = {}
 
     def hear(self, sign: SignOfLife, now: float) -> None:
         """Take a sign of life; one that arrives late, after a newer one, is ignored."""
@@ -76,6 +88,8 @@ class Presence:
             self._hear_self(sign.at, now)
             return
         last = self._heard.get(sign.node)
+        if last is None:
+            self._came(sign.node)
         if last is None or sign.at >= last.sign.at:
             self._heard[sign.node] = HeardSign(now, sign)
 
@@ -112,5 +126,24 @@ class Presence:
 
     def others(self, now: float) -> dict[str, HeardSign]:
         """Return the last signs of the other nodes that are alive."""
-        self._heard = {node: heard for node, heard in self._heard.items() if now - heard.at < LEASE}
+        silent = [node for node, heard in self._heard.items() if now - heard.at >= LEASE]
+        for node in silent:
+            heard = self._heard.pop(node)
+            # A node that heard nothing itself, after a pause, cannot tell who is gone.
+            if self.leased(now) and not heard.sign.leaving:
+                self._gone[node] = heard
         return self._heard
+
+    def gone(self, now: float) -> dict[str, HeardSign]:
+        """Return the last signs of the nodes that fell silent without leaving.
+
+        A node that starts on the same host takes the place of one.
+        """
+        self._gone = {node: heard for node, heard in self._gone.items() if now - heard.at < GONE}
+        return self._gone
+
+    def _came(self, node: str) -> None:
+        """Forget that a node is gone: the node itself, or one that it replaces."""
+        same = [one for one in self._gone if host_of(one) == host_of(node)]
+        replaced = node if node in self._gone else next(iter(same), "")
+        self._gone.pop(replaced, None)

@@ -5,13 +5,16 @@ import platform
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import TypeVar
 
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import Clock, SteadyClock
+from gateway.spool.cluster import ClusterState
 from gateway.spool.interface import ShardRunner
 from gateway.spool.jetstream.backlog import ClusterBacklog
+from gateway.spool.jetstream.cluster import read_cluster
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.follower import Follower
@@ -87,7 +90,8 @@ class JetStreamSpool(ClusterOperations):
         self._paused: Follower
         self._ending: asyncio.Task[None] | None = None
         self._open = False
-        self._digest = ""
+        self._digest, self._version = "", version("cdp-gateway")
+        self._started = self.clock.of_day()
         self._given_up: dict[str, GivenUp] = {}
         self._running: dict[int, JetStreamShard] = {}
         """Shards of which anything runs, from the claim until they are released or dropped."""
@@ -231,8 +235,8 @@ class JetStreamSpool(ClusterOperations):
         return self._membership.nodes() if self._open else {}
 
     def report(self) -> HostReport:
-        """Return what is pending in this gateway's shards, by destination."""
-        return HostReport(self._backlog.own(), self._digest)
+        """Return what the other gateways are told of this one."""
+        return HostReport(self._backlog.own(), self._digest, self._version, self._started)
 
     # ---- intake ----------------------------------------------------------------------------
 
@@ -303,6 +307,18 @@ class JetStreamSpool(ClusterOperations):
         if self._watch.lost:
             raise SpoolError(self._watch.lost)
         return self._owners.ask(question, shards)
+
+    async def cluster(self) -> ClusterState:
+        """Return the state of the cluster, as far as it answers within two seconds."""
+        if not self._open:
+            raise SpoolError("the spool is closed")
+        return await read_cluster(
+            self._membership,
+            self._owners,
+            self._connection,
+            self._layout.streams(self._replicas),
+            self.clock.of_day(),
+        )
 
     async def register(self, destinations: Mapping[str, BacklogLimit]) -> None:
         """Set all destinations (see ``SpoolAdmin.register``)."""

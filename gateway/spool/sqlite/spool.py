@@ -251,6 +251,10 @@ class SqliteSpool:
         """Do nothing: no other process pauses destinations."""
 
     @property
+    def cluster(self) -> None:
+        """Return None: a gateway with a spool of its own is alone."""
+
+    @property
     def configs_differ(self) -> None:
         """Return None: no other process delivers."""
 

@@ -84,6 +84,21 @@ def test_an_old_sign_does_not_undo_a_newer_one() -> None:
     assert presence.others(100.0 + LEASE) == {}
 
 
+def test_who_falls_silent_without_leaving_is_gone_until_it_is_replaced() -> None:
+    """A node on the same host takes its place; after a pause of its own, nobody knows who went."""
+    presence = Presence("a-1")
+    now = listening(presence, WARM_UP)
+    for node, leaving in (("b-1", False), ("c-1", True), ("d-1", False)):
+        presence.hear(SignOfLife(node, now, leaving=leaving), now)
+    now = listening(presence, now + LEASE + INTERVAL, now)
+    assert presence.others(now) == {}
+    assert set(presence.gone(now)) == {"b-1", "d-1"}
+    presence.hear(SignOfLife("b-2", now), now)
+    presence.hear(SignOfLife("d-1", now), now)
+    assert presence.gone(now) == {}
+    assert presence.others(now + 2 * LEASE) == presence.gone(now + 2 * LEASE) == {}
+
+
 def ready_ownership(shards: int = 1) -> tuple[Ownership, float]:
     """Return the ownership of a node that is ready, and the time."""
     ownership = Ownership(Presence("a"), shards)
