@@ -166,6 +166,30 @@ HOP_BY_HOP = frozenset({
 that the client chose."""
 
 
+FRAMING = HOP_BY_HOP | {"content-length", "expect", "host"}
+"""Headers that whoever sends a message makes; no configuration sets them."""
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, section 5.1)."""
+
+
+def header_name_problem(name: str, example: str) -> str:
+    """Return why no message can have a header *name* set by a configuration; empty if it can."""
+    if not HEADER_NAME.fullmatch(name):
+        return f"{name!r} is not a header name; write {example}"
+    if name.lower() in FRAMING:
+        return f"cannot have {name}, which the gateway sets itself; remove it"
+    return ""
+
+
+def header_value_problem(text: str) -> str:
+    """Return why *text* is not the value of a header that can be sent; empty if it is."""
+    if not text.strip():
+        return "the header's value is empty; write one, or remove the header"
+    if not (text.isascii() and text.isprintable()):
+        return "the header's value must be printable ASCII on one line"
+    return ""
+
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
 """Characters that no header and no reason phrase may contain (RFC 9110, section 5.5). aiohttp
 accepts them from servers but refuses to send them."""

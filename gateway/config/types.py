@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, SecretStr
 
 from gateway.config.proxy import PORT_PROBLEM, has_valid_port, parse_proxy
-from gateway.http import HOP_BY_HOP
+from gateway.http import (
+    FRAMING,
+    HEADER_NAME,
+    header_name_problem,
+    header_value_problem,
+)
 
 
 def address_problem(url: str) -> str | None:
@@ -57,8 +62,7 @@ FIELD = "field"
 _FRAMES = "which the gateway sets itself; remove it"
 _PROXY = "which is for the proxy; write user and password into the URL of proxy"
 TAKEN_HEADERS = {
-    **dict.fromkeys(HOP_BY_HOP, _FRAMES),
-    **dict.fromkeys(("content-length", "expect"), _FRAMES),
+    **dict.fromkeys(FRAMING, _FRAMES),
     **dict.fromkeys(("proxy-authorization", "proxy-authenticate", "proxy-connection"), _PROXY),
     "authorization": "which is for the vendor's key; set that in its own keys",
     "content-encoding": "which describes the body; remove it, since bodies are not compressed",
@@ -149,8 +153,6 @@ def client_ip(value: object) -> object:
     return lower
 
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A header's name (RFC 9110, section 5.1)."""
 HeaderValue = str | SecretStr
 """The value of a header: a credential, or a text that may be shown."""
 
@@ -166,7 +168,7 @@ def header_name(value: str) -> str:
     Raises:
         ValueError: it is not one.
     """
-    if not _NAME.fullmatch(value):
+    if not HEADER_NAME.fullmatch(value):
         raise ValueError('is not the name of a header; write one like "x-forwarded-user"')
     return value.lower()
 
@@ -181,15 +183,11 @@ def header_table(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def _header_problem(name: str, held: HeaderValue, example: str) -> str | None:
-    if not _NAME.fullmatch(name):
-        return f"{name!r} is not a header name; write {example}"
-    text = plain_value(held)
-    if not text.strip():
-        return f"{name}: the header's value is empty; write one, or remove the header"
-    if not (text.isascii() and text.isprintable()):
-        return f"{name}: the header's value must be printable ASCII on one line"
-    return None
+def _header_problem(name: str, held: HeaderValue, example: str) -> str:
+    if wrong := header_name_problem(name, example):
+        return wrong
+    wrong = header_value_problem(plain_value(held))
+    return f"{name}: {wrong}" if wrong else ""
 
 
 def _raise(problems: Iterable[str]) -> None:

@@ -21,7 +21,17 @@ from gateway.event import (
     Traits,
     as_json,
 )
-from gateway.http import Request, Response, as_basic, basic, bearer, in_form, with_query_values
+from gateway.http import (
+    Request,
+    Response,
+    as_basic,
+    basic,
+    bearer,
+    header_name_problem,
+    header_value_problem,
+    in_form,
+    with_query_values,
+)
 from gateway.json_text import as_valid_json, dumps, loads, query_fields, quoted, text_of
 from gateway.mapping import (
     AS_IS,
@@ -172,6 +182,8 @@ __all__ = [
     "fill_path",
     "filled_fields",
     "forwarded_headers",
+    "header_name_problem",
+    "header_value_problem",
     "hookimpl",
     "in_form",
     "json_name",

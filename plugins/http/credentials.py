@@ -2,12 +2,13 @@
 
 import base64
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from gateway.plugin import (
     AccessToken,
@@ -19,12 +20,32 @@ from gateway.plugin import (
     TextExpression,
     as_basic,
     envelope,
+    header_name_problem,
+    header_value_problem,
 )
 
 FORM = "application/x-www-form-urlencoded"
 LIFETIME = 300.0
 """Seconds for which a token is used if the server does not say how long it is valid."""
 UNIX = {"s": 1, "ms": 1000}
+PATH = re.compile(r"[!-\"$->@-~]+")
+"""Printable ASCII but for `?` and `#`."""
+DOTS = frozenset({".", "..", ""})
+"""Segments that servers take out of a path (RFC 3986, section 5.2.4), and none."""
+
+
+def header_name(value: str) -> str:
+    """Check the name of a header that a configuration sets, or an empty text for none.
+
+    Raises:
+        ValueError: it is none, or one that the gateway makes.
+    """
+    if value and (wrong := header_name_problem(value, '"x-signature"')):
+        raise ValueError(wrong)
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(header_name)]
 
 
 class SignedText(TextExpression):
@@ -47,13 +68,20 @@ class BasicLogin(ConfigTable):
     password: Secret = Secret("")
     """The password; empty for vendors that take a key as the user."""
 
+    @field_validator("user")
+    @classmethod
+    def _ends_at_the_colon(cls, user: Secret) -> Secret:
+        if ":" in user.get_secret_value():
+            raise ValueError("has a colon, which ends the user; write what follows into password")
+        return user
+
 
 class HmacSignature(ConfigTable):
     """A signature of each request, made with a shared secret (RFC 2104)."""
 
     secret: Secret
     """The shared secret."""
-    header: str
+    header: HeaderName = Field(min_length=1)
     """The header with the signature, such as `"x-signature"`."""
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
     """The hash function."""
@@ -67,7 +95,7 @@ class HmacSignature(ConfigTable):
     """How the signature is written."""
     timestamp: Literal["s", "ms"] = "s"
     """The unit of `timestamp`: seconds or milliseconds since 1970."""
-    timestamp_header: str = ""
+    timestamp_header: HeaderName = ""
     """A header that has the `timestamp`; none by default."""
 
 
@@ -107,6 +135,31 @@ class AuthTable(ConfigTable):
     """A signature of each request."""
     oauth2: ClientCredentials | None = None
     """Access tokens, which the gateway fetches, keeps and renews."""
+
+    @field_validator("bearer")
+    @classmethod
+    def _fits_a_header(cls, token: Secret | None) -> Secret | None:
+        if token is not None and (wrong := header_value_problem(token.get_secret_value())):
+            raise ValueError(wrong.replace("the header's value", "the token"))
+        return token
+
+    @field_validator("header")
+    @classmethod
+    def _are_headers(cls, table: Mapping[str, Secret]) -> Mapping[str, Secret]:
+        for name, value in table.items():
+            if wrong := header_name_problem(name, 'x-api-key = "..."'):
+                raise ValueError(wrong)
+            if wrong := header_value_problem(value.get_secret_value()):
+                raise ValueError(f"{name}: {wrong}")
+        return table
+
+    @field_validator("path")
+    @classmethod
+    def _is_path(cls, path: Secret | None) -> Secret | None:
+        text = path.get_secret_value().strip("/") if path is not None else "x"
+        if not PATH.fullmatch(text) or not DOTS.isdisjoint(text.split("/")):
+            raise ValueError('must be the end of a path, such as "T000/B000/key", without ? and #')
+        return path
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> "AuthTable":

@@ -13,12 +13,11 @@ from gateway.plugin import (
     Settings,
     Size,
     Template,
+    header_name_problem,
 )
 from plugins.http.credentials import AuthTable
 
 MIB = 1024 * 1024
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""A header's name (RFC 9110, section 5.6.2)."""
 
 
 class ResponseCondition(NamedExpression):
@@ -58,6 +57,8 @@ class HttpRequest(ConfigTable):
                 raise ValueError('must be a list of segments, such as ["users", "=event.user_id"]')
             if raw and not re.fullmatch(r"/[^?#\s]*", raw):
                 raise ValueError('must begin with "/", and have no query: write that under query')
+            if not {".", ".."}.isdisjoint(raw.split("/")):
+                raise ValueError('has "." or "..", which servers take out; write the path itself')
         elif not isinstance(raw, list) or not raw:
             raise ValueError('must be a text such as "/v1/track", or a list of segments')
         elif not all(isinstance(one, str | int) for one in raw):
@@ -74,9 +75,9 @@ class HttpRequest(ConfigTable):
     @field_validator("headers")
     @classmethod
     def _has_names(cls, found: Template | None) -> Template | None:
-        wrong = [name for name in (found.raw if found else ()) if not HEADER_NAME.fullmatch(name)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is not the name of a header")
+        for name in found.raw if found else ():
+            if wrong := header_name_problem(name, 'x-tenant = "..."'):
+                raise ValueError(wrong)
         return found
 
     @model_validator(mode="after")

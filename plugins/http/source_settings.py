@@ -6,8 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway.plugin import ConfigTable, Duration, EventTable, Template
-from plugins.http.credentials import SignedText
+from gateway.plugin import (
+    ConfigTable,
+    Duration,
+    EventTable,
+    Template,
+    header_name_problem,
+    header_value_problem,
+)
+from plugins.http.credentials import HeaderName, SignedText
 
 INCOMING = {"payload": object, "headers": dict, "query": dict}
 """What expressions know of a request: its body, its headers by lower-case names, its query."""
@@ -51,7 +58,7 @@ class IncomingList(Incoming):
 class SignatureCheck(ConfigTable):
     """How the sender signs its requests (HMAC, RFC 2104). The secrets are the source's `keys`."""
 
-    header: str
+    header: HeaderName = Field(min_length=1)
     """The header with the signature, such as `"stripe-signature"`."""
     part: str = ""
     """The name of the signature if the header has several parts, or a word before it: `"v1"` in
@@ -65,7 +72,7 @@ class SignatureCheck(ConfigTable):
     such as `"=timestamp + '.' + body"`."""
     timestamp_part: str = ""
     """The name of the time among the parts of the header, such as `"t"`."""
-    timestamp_header: str = ""
+    timestamp_header: HeaderName = ""
     """The header with the time, if it has one of its own."""
     tolerance: Duration = Field(default=300.0, gt=0)
     """How far the time may be from the arrival. It has no effect without a time."""
@@ -78,7 +85,7 @@ class VerifyTable(ConfigTable):
     """A token in the `authorization` header: `Bearer …`."""
     basic: bool = False
     """User and password in the `authorization` header; `keys` have them as `user:password`."""
-    header: str = ""
+    header: HeaderName = ""
     """A header with a token, such as `"x-api-key"`."""
     query: str = ""
     """A name in the query with a token, such as `"token"`."""
@@ -101,6 +108,16 @@ class IncomingAnswer(ConfigTable):
     """Headers, such as `{ content-type = "text/plain" }`."""
     body: Incoming | None = None
     """The body: text, or a table that is sent as JSON. Values may be expressions."""
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, table: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in table.items():
+            if wrong := header_name_problem(name, 'x-answer = "..."'):
+                raise ValueError(wrong)
+            if wrong := header_value_problem(value):
+                raise ValueError(f"{name}: {wrong}")
+        return table
 
 
 class IncomingRequest(ConfigTable):

@@ -77,7 +77,7 @@ class TestHttp(OutputSuite):
         ({"requests": [{"path": "=event.name"}]}, "must be a list of segments"),
         ({"requests": [{"encoding": "form", "body": ["a"]}]}, "needs a body that is a table"),
         ({"requests": [{"query": "a=b"}]}, "must be a table"),
-        ({"requests": [{"headers": {"a b": "c"}}]}, "is not the name of a header"),
+        ({"requests": [{"headers": {"a b": "c"}}]}, "is not a header name"),
         ({"requests": [{"encoding": "ndjson", "batch_path": "a"}]}, "does not use"),
         ({"batch_size": 2}, "no request can have several events"),
         ({"auth": {"body": {"k": "v"}}, "requests": [{"body": ["a"]}]}, "auth.body needs a body"),
