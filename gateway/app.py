@@ -26,6 +26,7 @@ from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
 from gateway.ingest.connection_limits import ConnectionLimits, Guard, allow_files
 from gateway.ingest.connections import Server
 from gateway.ingest.events import parse_if_possible, parse_stored
+from gateway.ingest.file_relay import FileCache, FileRelay
 from gateway.ingest.hand_over import HandOver
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver
@@ -93,6 +94,7 @@ class Gateway:
         self._orphans: asyncio.Task[None] | None = None
         self._opened = self._shadowed = False
         self.upstreams = UpstreamPool()
+        self.files = FileCache()
         self.sources = self.make_source_index(config)
         self.suppression = suppression_of(config)
         self.router = Router(config.routes)
@@ -344,6 +346,7 @@ class Gateway:
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(team.stop(grace) for team in self.teams.values()))
         await self.upstreams.close()
+        await self.files.close()
         await self.shadows.stop()
         await self.evictions.stop()
         await self.observer.stop()
@@ -454,6 +457,10 @@ class Gateway:
         source, server = config.sources[name], config.server
         proxies = TrustedProxies(server.trusted_proxies, server.proxy_header)
         cookie = ClientCookie(source.cookie, source.cookie_domain, source.cookie_max_age)
+        reads, files = source_input(config, self.registry, name), None
+        if reads.files_url:
+            proxy, patience = proxy_of(source.proxy), source.relay_timeout
+            files = FileRelay(name, self.files, reads.files_url, proxy, patience)
         relay = None
         if source.url:
             keyed = config.destinations.get(source.relay_as)
@@ -461,7 +468,7 @@ class Gateway:
             if keyed is not None:
                 exchange = RelayKeyExchange(
                     self.registry.outputs[keyed.vendor](keyed.settings),
-                    source_input(config, self.registry, name),
+                    reads,
                     served(source, self.registry),
                     [one.get_secret_value() for one in source.secrets],
                 )
@@ -472,7 +479,7 @@ class Gateway:
         waits = source.respond == "upstream" and not config.spool.url
         return Source(
             name,
-            source_input(config, self.registry, name),
+            reads,
             None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
             source.mount,
             source.hosts,
@@ -488,6 +495,7 @@ class Gateway:
             browser_headers=source.browser_headers,
             max_events=server.max_events,
             networks=source.networks,
+            files=files,
         )
 
     def not_ready_reason(self) -> str | None:

@@ -119,6 +119,9 @@ class DryRunIngest:
 
     def _taken(self, source: Source, request: Request) -> DryRunRequest:
         """Read a request whose key is valid, or was not checked."""
+        if source.offers(request.method, request.path):
+            file = Refusal("it is a file for pages, no event", None)
+            return DryRunRequest(request, source.name, source.input.name, refusal=file)
         if not source.translates(request.method, request.path):
             url = self._urls[source.name]
             if url:

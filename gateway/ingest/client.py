@@ -18,10 +18,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
-from aiohttp.hdrs import ORIGIN
+from aiohttp.hdrs import HOST, ORIGIN, REFERER
 from multidict import istr
 
 from gateway.config.types import YEAR, ClientKind, ProxyHeader
+from gateway.errors import Fault, Rejected
 from gateway.http import ClientInfo
 
 Address = IPv4Address | IPv6Address
@@ -183,6 +184,24 @@ class ClientIdentifier:
         """Return the address of the sender of *http*, whether a device or a server."""
         remote = http.remote or ""
         return self._proxies.caller(remote, http.headers).ip or remote
+
+    def base_url(self, http: "web.BaseRequest") -> str:
+        """Return scheme and host as the sender of *http* sees them.
+
+        The scheme is ``https`` if a trusted proxy says so, or if a page was loaded so, since such a
+        page may call nothing else (https://www.w3.org/TR/mixed-content/).
+
+        Raises:
+            Rejected: the request names no host.
+        """
+        headers = http.headers
+        host = headers.get(HOST, "")
+        if not host:
+            raise Rejected("$", "the request has no host header", Fault.MALFORMED)
+        page = headers.get(ORIGIN, "") or headers.get(REFERER, "")
+        caller = self._proxies.caller(http.remote or "", headers)
+        secure = caller.secure or page.lower().startswith("https://")
+        return f"{'https' if secure else 'http'}://{host}"
 
     def identify(self, http: "web.BaseRequest") -> Identified:
         """Return the client that sent *http*."""

@@ -24,7 +24,7 @@ from gateway.ingest.connections import NO_HTTP, connection_of
 from gateway.ingest.events import plan_events, read_events, without_unused_client_id
 from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop
 from gateway.ingest.responses import Answer, header_lines
-from gateway.ingest.sources import Source, SourceIndex, SourceMatch
+from gateway.ingest.sources import READS, Source, SourceIndex, SourceMatch
 from gateway.ingest.suppression import Suppression, blanked, rejection, targets_without
 from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.log_limit import LogLimit
@@ -40,8 +40,6 @@ log = structlog.get_logger()
 
 Page = Callable[[Mapping[str, str]], Awaitable[Response]]
 """Returns a page of the gateway itself; takes the headers of the request."""
-READS = frozenset({"GET", "HEAD"})
-"""Methods by which pages are read."""
 JSON_LINES = header_lines({"content-type": "application/json; charset=utf-8"})
 NOT_HTTP = Answer(
     NO_HTTP,
@@ -78,6 +76,22 @@ async def _pass_through(
         if static is not None:
             return static
     raise found.source.rejection_for(request.method, found.path)
+
+
+async def _public_file(http: web.BaseRequest, found: SourceMatch, request: Request) -> Response:
+    """Return the file that a page loads with *request*.
+
+    Raises:
+        Rejected: there is no such file, it cannot be fetched, or its key is not accepted.
+    """
+    source = found.for_files(found.source.input.relayed_credential(request))
+    address = source.client_identifier.base_url(http) + source.mount
+    file = source.input.public_file(request, address)
+    if isinstance(file, Response):
+        return file
+    if source.files is None:
+        raise source.rejection_for(request.method, found.path)
+    return await source.files.get(file, request)
 
 
 QUIET = 10.0
@@ -205,6 +219,8 @@ class Receiver:
                 source.check_address(source.client_identifier.address(http))
             if source.translates(request.method, found.path):
                 return await self._ingest(http, found, arrival)
+            if source.offers(request.method, found.path):
+                return await _public_file(http, found, request)
             arrival.relayed = True
             return await _pass_through(http, found, request, self._off_loop)
         except Rejected as error:

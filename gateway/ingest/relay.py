@@ -95,7 +95,7 @@ class Upstream:
         self.calls = Turns(CONNECTIONS, CALLS_EACH)
         self.uploads = Turns(UPLOADS, UPLOADS_EACH)
         self.patience = place.idle_timeout
-        self.through = _through(place.proxy)
+        self.through = proxy_arguments(place.proxy)
         self._base = place.url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._lent = 0
@@ -139,7 +139,8 @@ class Upstream:
             await session.close()
 
 
-def _through(proxy: Proxy | None) -> dict[str, Any]:
+def proxy_arguments(proxy: Proxy | None) -> dict[str, Any]:
+    """Return aiohttp's arguments for a call through *proxy*."""
     if proxy is None:
         return {}
     authorization = {"proxy-authorization": proxy.authorization} if proxy.authorization else {}
@@ -328,7 +329,7 @@ class Relay:
             self._log("relay_full", request)
             what = "too many parallel calls to the vendor; try again"
             return Unavailable(what, RefusalCause.RELAY_FULL)
-        cause = _cause(error)
+        cause = failure_cause(error)
         self._log("relay_failed", request, cause=cause)
         return Unavailable(f"no response from the vendor: {cause}", RefusalCause.RELAY_FAILED)
 
@@ -336,7 +337,7 @@ class Relay:
         """Abort the client's connection, so that a partial response does not look complete."""
         client = http.transport
         if client is not None and not client.is_closing():
-            cause = _cause(error)
+            cause = failure_cause(error)
             self._log("relay_broken", request, cause=cause)
             client.abort()
 
@@ -410,7 +411,7 @@ def _check(request: Request) -> None:
         raise Rejected("$", "no such endpoint", Fault.NOT_FOUND)
 
 
-def _cause(error: Exception) -> str:
+def failure_cause(error: Exception) -> str:
     """Return the cause in a few words; the error's own text may contain the whole URL."""
     if isinstance(error, TimeoutError):
         return "timeout"

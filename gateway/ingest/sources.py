@@ -11,6 +11,7 @@ from gateway.errors import Fault, Rejected
 from gateway.http import REQUEST_ID, TRACE_CONTEXT, Request, Response, header_text
 from gateway.ingest.client import ClientIdentifier, parse_ip
 from gateway.ingest.cors import TRACING, Cors, Origins
+from gateway.ingest.file_relay import FileRelay
 from gateway.ingest.relay import Relay
 from gateway.ingest.responses import header_lines
 from gateway.plugin.client_credentials import second_credentials
@@ -18,6 +19,8 @@ from gateway.plugin.vendor import Input
 from gateway.tracking import TrackingPlan
 
 _SLASHES = re.compile("/{2,}")
+READS = frozenset({"GET", "HEAD"})
+"""Methods by which pages and files are read."""
 REMEMBERED = 64
 """Heads of responses that a source keeps; vendors have few, but senders can invent origins."""
 LONGEST_LINES = 2048
@@ -46,6 +49,7 @@ class Source:
         max_events: most events in one request.
         secrets: the second keys that it accepts; empty leaves the check to the vendor.
         networks: from which requests are accepted; empty for all.
+        files: fetches the vendor's files for pages; None for none.
     """
 
     def __init__(  # noqa: PLR0913 - all settings of a source
@@ -68,6 +72,7 @@ class Source:
         max_events: int | None = None,
         secrets: Iterable[str] = (),
         networks: Iterable[str] = (),
+        files: FileRelay | None = None,
     ) -> None:
         self.name = name
         self.input = reads
@@ -87,13 +92,14 @@ class Source:
         self.max_events = max_events
         self.client_identifier = clients or ClientIdentifier()
         self.relay = relay
+        self.files = files
         self.reply_timeout = respond
         key_headers = reads.credential_headers if keeps_client_key else frozenset[str]()
         context = TRACE_CONTEXT if traced else frozenset[str]()
         kept = reads.stored_headers | {"user-agent"} | key_headers | context
         self._kept = [(name, istr(name)) for name in sorted(kept)]
         self.methods: dict[str, set[str]] = {}
-        for endpoint in (*reads.endpoints, *reads.unsupported):
+        for endpoint in (*reads.endpoints, *reads.unsupported, *reads.public_files):
             method, _, path = endpoint.partition(" ")
             self.methods.setdefault(path, set()).add(method)
 
@@ -114,17 +120,18 @@ class Source:
         """Return the methods of the vendor's endpoints at *path*."""
         if path in self.methods:
             return self.methods[path]
-        unsupported = self.input.unsupported
-        known = {one.partition(" ")[0] for one in (*self.input.endpoints, *unsupported)}
-        return {
-            method
-            for method in known
-            if self.translates(method, path) or f"{method} {path}" in unsupported
-        }
+        reads = self.input
+        sets = (reads.endpoints, reads.unsupported, reads.public_files)
+        known = {one.partition(" ")[0] for endpoints in sets for one in endpoints}
+        return {method for method in known if any(f"{method} {path}" in found for found in sets)}
 
     def translates(self, method: str, path: str) -> bool:
         """Return whether the gateway translates such requests into events."""
         return f"{method} {path}" in self.input.endpoints
+
+    def offers(self, method: str, path: str) -> bool:
+        """Return whether such requests are for a file that pages load."""
+        return method in READS and f"GET {path}" in self.input.public_files
 
     def rejection_for(self, method: str, path: str) -> Rejected:
         """Return the error for a request that the gateway does not translate."""
@@ -219,6 +226,17 @@ class SourceMatch(NamedTuple):
         source = self.by_key.get(key or "", self.source) if self.by_key else self.source
         source.check_key(key)
         return source
+
+    def for_files(self, key: str | None) -> Source:
+        """Return the source whose files a request with *key* is for; many files need no key.
+
+        Raises:
+            Rejected: no source accepts the key.
+        """
+        if key is not None:
+            return self.for_key(key)
+        sources = (self.source, *self.by_key.values())
+        return next((one for one in sources if one.files is not None), self.source)
 
     @property
     def can_relay(self) -> bool:

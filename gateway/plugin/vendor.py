@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import orjson
 from msgspec import Struct
 
-from gateway.errors import Rejected, Unrenderable
+from gateway.errors import Fault, Rejected, Unrenderable
 from gateway.event import NOTHING, Event
 from gateway.http import TRACE_CONTEXT, Request, Response
 from gateway.json_text import as_valid_json, dumps, is_too_deep, loads, not_json
@@ -84,6 +84,12 @@ class Input(Vendor):
     unsupported: ClassVar[frozenset[str]] = frozenset()
     """Documented endpoints that are no events, such as ``"GET /store/contact"``. Use `EndpointSet`
     where paths hold values."""
+    public_files: ClassVar[frozenset[str]] = frozenset()
+    """Endpoints at which the vendor's own servers offer files to pages, such as a script or the
+    settings of a library; `public_file` has them. They begin with ``GET``."""
+    files_url: str = ""
+    """The URL below which the vendor's server has the files that `public_file` names; empty if the
+    gateway fetches none."""
     credential_in_body: ClassVar[bool] = False
     """Whether the credential is in the body, so that the body is decoded to check it."""
     stored_headers: frozenset[str] = frozenset({"content-type", "user-agent"})
@@ -162,6 +168,21 @@ class Input(Vendor):
             Rejected: the vendor would refuse the request.
         """
         return None
+
+    def public_file(self, request: Request, address: str) -> Response | str:  # noqa: ARG002 - for vendors with files
+        """Return one of the `public_files`, or its path below `files_url`.
+
+        The gateway fetches a file at a path, and keeps it as long as the vendor's server allows.
+
+        Args:
+            request: without its body; its credential has been checked if it has one.
+            address: the URL of the source as its client sees it, with the mount:
+                ``"https://events.shop.example/shop-a"``.
+
+        Raises:
+            Rejected: there is no such file.
+        """
+        raise Rejected("$", "no such file", Fault.NOT_FOUND)
 
     def decode(self, request: Request) -> Any:
         """Return the body of *request* as JSON values.

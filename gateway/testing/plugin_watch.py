@@ -31,8 +31,8 @@ SHOWN: Final = 500
 """Characters that a message shows of an argument."""
 METHODS: Final[Mapping[type, tuple[str, ...]]] = {
     Input: (
-        "credential", "relayed_credential", "needs_secret", "static_response", "decode", "read",
-        "parse", "accept", "refuse",
+        "credential", "relayed_credential", "needs_secret", "static_response", "public_file",
+        "decode", "read", "parse", "accept", "refuse",
     ),
     Output: (
         "headers", "envelope", "select", "render", "request", "merge", "forward",

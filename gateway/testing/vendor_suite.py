@@ -108,7 +108,7 @@ class InputSuite(SampleSuite, FuzzSuite):
 
     def test_its_paths_are_known_by_their_beginning(self, endpoint: str) -> None:
         """Every endpoint, supported or not, begins with one of the vendor's prefixes."""
-        for path in (endpoint, *self.input.unsupported):
+        for path in (endpoint, *self.input.unsupported, *self.input.public_files):
             assert path.partition(" ")[2].startswith(self.input.prefixes), path
 
     @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:8]))

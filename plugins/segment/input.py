@@ -1,6 +1,6 @@
 """The Segment input: turn requests into events; https://segment.com/docs/connections/spec/."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -19,7 +19,7 @@ from gateway.plugin import (
     dumps,
     json_response,
 )
-from plugins.segment import keys
+from plugins.segment import files, keys
 from plugins.segment.calls import SHARED, dated, of_batch, prepared
 from plugins.segment.mapping import BATCH, CONSENT, ENDPOINTS, KINDS
 from plugins.segment.pixel import PIXELS, call_in, image
@@ -66,6 +66,8 @@ class SegmentInput(Input):
     name = "segment"
     docs = "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
     endpoints = ENDPOINTS
+    Config = files.SegmentSourceSettings
+    public_files = files.FILES
     unsupported = frozenset({"POST /v1/merge"})
     """RudderStack's merge of two identities in its warehouse (GitHub rudderlabs/rudder-server)."""
     credential_in_body = True
@@ -82,7 +84,10 @@ class SegmentInput(Input):
     words: ClassVar[Mapping[str, str]] = {CONSENT: Names.CONSENT_UPDATED}
     credential_headers = frozenset({"authorization"})
     credential_keys = ("writeKey",)
-    prefixes = ("/v1/", "/pixel/v1/", "/beacon/v1/")
+    prefixes = (
+        "/v1/", "/pixel/v1/", "/beacon/v1/", "/analytics.js/v1/", "/analytics-next/bundles/",
+        "/sourceConfig",
+    )  # fmt: skip
     example = Request(
         method="POST",
         url="/v1/track",
@@ -97,13 +102,34 @@ class SegmentInput(Input):
         }),
     )  # fmt: skip
 
+    def __init__(self, config: Any = None, keys: Iterable[str] = ()) -> None:
+        super().__init__(config, keys)
+        self.files_url = "" if config is None else config.cdn_url
+
     def credential(self, request: Request, payload: Any) -> str | None:
         """Return the write key, from any of its places."""
         return keys.found(request, payload)
 
     def relayed_credential(self, request: Request) -> str | None:
-        """Return the write key of a call that is not an event, from its header or query."""
-        return keys.found(request, None)
+        """Return the write key of a call that is not an event: from its path, header or query."""
+        return files.key_of(request) or keys.found(request, None)
+
+    def public_file(self, request: Request, address: str) -> Response | str:
+        """Return the settings of a library, or the path of its script or a part of it.
+
+        Raises:
+            Rejected: there is no such file, or it needs a key.
+        """
+        path, key = request.path, self.relayed_credential(request)
+        if path in files.SOURCE_CONFIG:
+            if key is None:
+                raise Rejected("$", "the request has no key", Fault.UNAUTHENTICATED)
+            return files.source_config(key)
+        if key is not None and files.SETTINGS.fullmatch(path):
+            return files.settings_of_library(key, address)
+        if not self.files_url:
+            raise Rejected("$", "this gateway has no scripts: it has no cdn_url", Fault.NOT_FOUND)
+        return files.path_at_cdn(path, self.config.cdn_layout)
 
     def decode(self, request: Request) -> Any:
         """Return the call or batch in the body or query of *request*.
@@ -152,6 +178,8 @@ class SegmentInput(Input):
         """Return an error in Segment's format; always an image for a pixel."""
         if request.path in PIXELS:
             return image()
+        if files.is_file(request.path):
+            return files.error_of_cdn(error)
         status, code = TROUBLE.get(error.fault, (400, "invalid_request"))
         if isinstance(error, Incomplete):
             code = error.code

@@ -22,6 +22,7 @@ from gateway.plugin import (
     loads,
     query_fields,
 )
+from plugins.segment.files import SOURCE_CONFIG
 from plugins.segment.pixel import PIXELS, unpacked
 
 BEACON: Final = "/beacon/v1/batch"
@@ -31,10 +32,12 @@ def found(request: Request, payload: Any) -> str | None:
     """Return the write key of a request.
 
     The first of these counts: the user name of a Basic header, ``writeKey`` in the query of a
-    beacon or pixel, ``writeKey`` in the body, the token of a Bearer header.
+    beacon, a pixel or RudderStack's settings, ``writeKey`` in the body, the token of a Bearer
+    header.
     """
     named = payload.get("writeKey") if type(payload) is dict else None
-    asked = dict(query_fields(request.query)) if request.path in {BEACON, *PIXELS} else {}
+    in_query = request.path in {BEACON, *PIXELS, *SOURCE_CONFIG}
+    asked = dict(query_fields(request.query)) if in_query else {}
     shown = basic(request)
     return (
         (shown.user if shown else None)

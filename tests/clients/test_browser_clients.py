@@ -12,17 +12,22 @@ import pytest
 from aiohttp import web
 from playwright.async_api import ConsoleMessage, Error, Page, Request
 from playwright.async_api import TimeoutError as TooLate
+from yarl import URL
 
 from tests.clients.arrivals import CLIENTS, KEY, WORDS_OF_PAGES, arrived, gateway
 from tests.clients.processes import packages
 from tests.e2e.running import PATIENCE, Running, serving
 from tests.external_programs import chromium
 
+PAGES = ("segment", "snippet", "rudderstack")
+SEGMENT = "@segment/analytics-next/dist/umd"
 LIBRARIES = {
-    "/analytics-next/bundles": "@segment/analytics-next/dist/umd",
+    "/analytics-next/bundles": SEGMENT,
     "/rudderstack": "@rudderstack/analytics-js/dist/npm/modern/bundled/umd",
 }
 """Where a page finds them; the first path is that of Segment's own server for them."""
+SNIPPET_CALLS = ("identify", "Product Viewed", "identify", "Offer Chosen")
+"""What snippet.html sends, two of them before the library is there."""
 SEGMENT_CALLS = (
     "identify", "Product Viewed", "page", "screen", "group", "alias", "page", "Offer Chosen",
     "Offer Chosen", "identify", "Offer Chosen",
@@ -88,12 +93,16 @@ class Visit:
         seen = (Counter(told["delivered"]), told["failed"], self.complaints)
         assert seen == (Counter(calls), [], [])
 
+    def _is_call(self, url: str) -> bool:
+        """Return whether *url* is the gateway's, and not that of a library's settings."""
+        return url.startswith(self.run.url) and "/sourceConfig/" not in url
+
     def _note_request(self, request: Request) -> None:
-        if request.url.startswith(self.run.url):
+        if self._is_call(request.url):
             self.sent.append(request)
 
     def _note_answer(self, log: dict[str, Any]) -> None:
-        if log["response"]["url"].startswith(self.run.url):
+        if self._is_call(log["response"]["url"]):
             self.answered[log["type"], log["response"]["status"]] += 1
             self._changed.set()
 
@@ -115,11 +124,15 @@ async def website() -> AsyncIterator[str]:
     async def aside(_: web.Request) -> web.Response:
         return web.Response(text="thanks")
 
+    async def script(_: web.Request) -> web.FileResponse:
+        return web.FileResponse(packages() / SEGMENT / "standalone.js")
+
     app = web.Application()
+    app.router.add_get(f"/analytics.js/v1/{KEY}/analytics.min.js", script)
     for path, library in LIBRARIES.items():
         app.router.add_static(path, packages() / library)
-    app.router.add_get("/segment.html", page)
-    app.router.add_get("/rudderstack.html", page)
+    for library in PAGES:
+        app.router.add_get(f"/{library}.html", page)
     app.router.add_get("/aside", aside)
     async with serving(app) as url:
         yield url
@@ -154,6 +167,31 @@ async def test_a_page_with_segments_library(tmp_path: Path) -> None:
     at_one = [entry["body"] for entry in journal if entry["vendor"] == "chrts"]
     by = [said["properties"]["by"] for said in at_one if said.get("name") == "Offer Chosen"]
     assert sorted(by) == ["form", "link", "mail"]
+    assert not visit.complaints
+
+
+async def test_a_page_with_segments_snippet_loads_all_from_the_gateway(tmp_path: Path) -> None:
+    """Script, settings, a further part and all calls go to the gateway, and to no other host."""
+    async with (
+        website() as cdn,
+        gateway(tmp_path, f'cdn_url = "{cdn}"') as run,
+        chromium() as browser,
+    ):
+        page = await browser.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        visit, hosts = Visit(run, page), set[URL]()
+        await visit.watch()
+        await page.goto(f"{cdn}/snippet.html")
+        page.on("request", lambda request: hosts.add(URL(request.url).origin()))
+        await visit.do("([host, key]) => load(host, key)", [run.url, KEY])
+        await visit.do("callAll()")
+        await arrived(run, SNIPPET_CALLS, WORDS_OF_PAGES)
+    assert hosts == {URL(run.url).origin()}
+    parts = [URL(one.url).path for one in visit.sent if one.method == "GET"]
+    assert parts[:2] == [
+        f"/analytics.js/v1/{KEY}/analytics.min.js", f"/v1/projects/{KEY}/settings",
+    ]  # fmt: skip
+    assert parts[2].startswith("/analytics-next/bundles/queryString.bundle.")
     assert not visit.complaints
 
 

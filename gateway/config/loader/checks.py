@@ -146,8 +146,15 @@ def _paths(
     if source.vendor not in registry.inputs:
         return set()
     reads = make_input(registry, source, settings)
-    endpoints = {*reads.endpoints, *reads.unsupported}
+    endpoints = {*reads.endpoints, *reads.unsupported, *reads.public_files}
     return {source.mount + endpoint.partition(" ")[2] for endpoint in endpoints}
+
+
+def _files_url(source: SourceConfig, registry: PluginRegistry, settings: ConfigTable | None) -> str:
+    """Return the URL below which a source's files for pages are fetched; empty if none are."""
+    if source.vendor not in registry.inputs:
+        return ""
+    return make_input(registry, source, settings).files_url
 
 
 def _same_hosts(one: SourceConfig, other: SourceConfig) -> bool:
@@ -337,14 +344,21 @@ class RelayChecks:
         self._known = known
         self._report = report
 
-    def check(self, server: ServerConfig | None, registry: PluginRegistry) -> None:
+    def check(
+        self,
+        server: ServerConfig | None,
+        registry: PluginRegistry,
+        settings: Mapping[str, ConfigTable],
+    ) -> None:
         """Report contradictions, and settings without effect."""
         for name, source in self._sources.items():
             table = f"sources.{name}"
             if source.url:
                 self._check_upstream(table, source, server)
             else:
-                self._check_idle(table, source, ("relay_as", "relay_timeout", "proxy"), "a url")
+                fetched = _files_url(source, registry, settings.get(name))
+                idle = ("relay_as",) if fetched else ("relay_as", "relay_timeout", "proxy")
+                self._check_idle(table, source, idle, "a url")
             self._check_lent(table, source, registry)
             if source.respond == "upstream":
                 self._check_respond(name, source)

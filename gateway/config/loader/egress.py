@@ -88,17 +88,17 @@ class EgressReader:
             self._report.problem(table, "proxy", f"{found.variable} in the environment {error}")
         return model.model_copy(update={"proxy": SecretStr(found.url)})
 
-    def relay(self, source: SourceConfig, table: str) -> SourceConfig:
-        """Return *source* with the environment's proxy for its ``url``.
+    def relay(self, source: SourceConfig, url: str, table: str) -> SourceConfig:
+        """Return *source* with the environment's proxy for *url*, where calls or files are fetched.
 
         Only tunnels are used, since a client must not take a proxy's response for the vendor's; and
         aiohttp makes tunnels only for https.
         """
-        if not source.url.startswith("http:"):
-            return self.with_proxy(source, source.url, table) if source.url else source
+        if not url.startswith("http:"):
+            return self.with_proxy(source, url, table) if url else source
         if source.proxy is not None and source.proxy.get_secret_value():
             self._report.problem(table, "proxy", "needs an https url; write https, or remove proxy")
-        elif found := environment_proxy(source.url, self._references.environ):
+        elif found := environment_proxy(url, self._references.environ):
             what = (
                 f"is reached directly: {found.variable} is used only for https; list its host in "
             )

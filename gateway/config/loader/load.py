@@ -255,7 +255,7 @@ class _Reading:
         check_sources(sources, self._settings, server, self._registry, self._report)
         check_cluster_sources(spool or SpoolConfig(), sources, self._report)
         relay_checks = RelayChecks(sources, destinations, routes, raw_destinations, self._report)
-        relay_checks.check(server, self._registry)
+        relay_checks.check(server, self._registry, self._settings)
         self._report.stop()
         check_reach(routes, sources, destinations, self._report)
         check_event_names(routes, self._registry, self._report)
@@ -350,12 +350,13 @@ class _Reading:
             SourceConfig, {k: v for k, v in raw.items() if k not in own}, table, self._report
         )
         if source:
-            settings = self._settings.get(name)
+            settings, files_url = self._settings.get(name), ""
             if settings is not None:
-                wrong = make_input(self._registry, source, settings).keys_problem()
-                if wrong:
+                reads = make_input(self._registry, source, settings)
+                files_url = reads.files_url
+                if wrong := reads.keys_problem():
                     self._report.problem(table, "keys", wrong)
-            source = self._egress.relay(source, table)
+            source = self._egress.relay(source, source.url or files_url, table)
             self._plans.read(name, source, self._gathered.owner("sources", name))
         return source
 
