@@ -50,6 +50,7 @@ from gateway.shadow.recorder import ShadowRecorder, bounds_of, shadow_delivery
 from gateway.spool import DiskFull, Entry, Shard, Spool, SpoolNotice, Unreachable
 from gateway.spools import make_spool
 from gateway.trace.from_spool import EvictionRecorder
+from gateway.trace.of_cluster import ClusterTraces
 from gateway.tracking import ViolationCounter
 from gateway.verdict import Declined, Verdict
 
@@ -76,6 +77,7 @@ class Gateway:
         teams: one per destination.
         replies: the upstream replies that senders wait for, by request id.
         observer: metrics, log and traces.
+        traces: the stored traces, of all gateways that share the spool.
         monitor: judges the health of all parts.
         evictions: records what the spool gives up by itself.
         tally: counts events that violate a tracking plan.
@@ -111,6 +113,7 @@ class Gateway:
         self.observer = Observer(
             config, record_settings(config, self.router, self._inputs), self.spool.clock.sure_of_day
         )
+        self.traces = ClusterTraces(self.observer.traces, self.spool.node, self.spool.peers)
         self.guard = Guard(
             limits_of(config),
             self._trusts,

@@ -155,6 +155,8 @@ class AttemptView(msgspec.Struct, frozen=True):
     reason: str
     response_excerpt: str
     """The beginning of the response, or the error."""
+    node: str = ""
+    """The gateway of the cluster that made it; empty if it is alone."""
 
 
 class DeliveryView(msgspec.Struct, frozen=True):
@@ -240,6 +242,8 @@ class RequestView(msgspec.Struct, frozen=True):
     events: list[EventView]
     omitted_events: int
     """How many further events the request has."""
+    node: str = ""
+    """The gateway of the cluster that took it; empty if it is alone."""
 
 
 _LIST_INDEX = re.compile(r"\[(\d+)\]")
@@ -322,6 +326,7 @@ class ViewBuilder:
             received=self._received,
             events=[self._event(parsed) for parsed in self._shown],
             omitted_events=count - len(self._shown),
+            node=received.node if received else "",
         )
 
     def _endpoint(self, message: RecordedMessage) -> EventMapping | None:
@@ -395,7 +400,9 @@ class ViewBuilder:
             sent=payload(sent.sent, self._rows_out(event, sent)) if sent and sent.sent else None,
             losses=list(sent.losses) if sent else [],
             attempts=[
-                AttemptView(t.at, t.outcome, t.status, t.seconds, t.reason, t.response_excerpt)
+                AttemptView(
+                    t.at, t.outcome, t.status, t.seconds, t.reason, t.response_excerpt, t.node
+                )
                 for t in tries
                 if t.number
             ],

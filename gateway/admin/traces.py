@@ -1,21 +1,23 @@
 """Endpoints for traces: search them, look one up, follow new ones."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from gateway.admin.context import HEADERS, AdminContext, ApiProblem, with_heartbeat
 from gateway.admin.dead_letters import spool_records
-from gateway.admin.endpoint import Endpoint, Limit, Number, Seconds, Text, endpoint
+from gateway.admin.endpoint import Endpoint, Limit, Seconds, Text, endpoint
 from gateway.admin.trace_view import RequestView, ViewBuilder
 from gateway.spool import DeadLetter
 from gateway.spool.dead_letters import DeadLetterSummary
 from gateway.trace.delivery_status import DeliveryState, filters_for_id
 from gateway.trace.from_spool import explain_missing, snapshot_of_dead_letter, trace_from_spool
+from gateway.trace.of_cluster import PLACE, FoundTraces
 from gateway.trace.record_builder import RecordBuilder
 from gateway.trace.records import (
     AttemptRecord,
@@ -31,16 +33,17 @@ MOST = 20
 """Dead letters that are read for one id."""
 
 
-async def traced(context: AdminContext, identity: str) -> list[Trace]:
-    """Return the traces for an id, completed from dead letters and the spool.
+async def traced(context: AdminContext, identity: str) -> FoundTraces:
+    """Return the traces for an id, of all gateways, completed from dead letters and the spool.
 
     Raises:
         TraceError: the traces cannot be read.
         SpoolError: the spool cannot be read.
     """
-    found = await context.gateway.observer.traces.show(identity)
+    stored = await context.gateway.traces.show(identity)
+    found = stored.traces
     if any(identity in {one.request, *(event.event for event in one.events)} for one in found):
-        return found
+        return stored
     for which in filters_for_id(identity):
         letters = await context.gateway.spool.dead_letters(which, limit=MOST)
         if letters:
@@ -49,8 +52,8 @@ async def traced(context: AdminContext, identity: str) -> list[Trace]:
                 _both(one, from_letters) for one in found if one.request == from_letters.request
             ]
             others = [one for one in found if one.request != from_letters.request]
-            return [*(mine or [from_letters]), *others]
-    return found or await _untraced(context, identity)
+            return stored._replace(traces=[*(mine or [from_letters]), *others])
+    return stored if found else stored._replace(traces=await _untraced(context, identity))
 
 
 async def _untraced(context: AdminContext, identity: str) -> list[Trace]:
@@ -126,17 +129,21 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TraceQuery(TailQuery, frozen=True, forbid_unknown_fields=True):
     """A filter for lines, and a page."""
 
-    before: Number | UnsetType = UNSET
-    """The number of the last line on the previous page."""
+    before: Annotated[str, Meta(pattern=PLACE, max_length=10_000)] | UnsetType = UNSET
+    """``next`` of the previous page."""
     limit: Limit = 50
+    node: Text | UnsetType = UNSET
+    """Only lines of this gateway of the cluster."""
 
 
 class LinePage(msgspec.Struct, frozen=True):
     """A page of lines, the newest first."""
 
     lines: list[TraceLine]
-    next: int | None
-    """``before`` of the next page; null on the last page."""
+    next: int | str | None
+    """``before`` of the next page; null on the last page. A number of a gateway that is alone."""
+    silent: dict[str, str]
+    """The gateways of the cluster that did not answer, with the reason; their lines are missing."""
 
 
 class TraceLookup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,6 +161,9 @@ class TraceResult(msgspec.Struct, frozen=True):
     """The present dead letters of these requests."""
     delivery_states: list[DeliveryState]
     """The states of their deliveries that are still in the spool."""
+    silent: dict[str, str]
+    """The gateways of the cluster that did not answer, with the reason; what they recorded is
+    missing."""
 
 
 OFF = {409: "Tracing is disabled."}
@@ -171,31 +181,33 @@ def check_traced(context: AdminContext) -> None:
 
 @endpoint("GET", "/traces", refuses=OFF)
 async def list_traces(context: AdminContext, query: TraceQuery) -> LinePage:
-    """List requests, events and attempts, the newest first."""
+    """List requests, events and attempts, the newest first; in a cluster those of all gateways."""
     check_traced(context)
     before = None if query.before is UNSET else query.before
-    limit = query.limit
     which = query.which()
     await context.check_names(which.source, which.destination)
-    lines = await context.gateway.observer.traces.find(which, before, limit)
-    return LinePage(lines, lines[-1].number if len(lines) == limit else None)
+    node = "" if query.node is UNSET else query.node
+    found = await context.gateway.traces.find(which, before, query.limit, node)
+    return LinePage(found.lines, found.next, dict(found.silent))
 
 
-def _no_trace(context: AdminContext, identity: str) -> ApiProblem:
+def _no_trace(context: AdminContext, identity: str, silent: Mapping[str, str]) -> ApiProblem:
     config = context.gateway.config
-    return ApiProblem(404, explain_missing(identity, config.trace.file(config.spool.path)))
+    why = explain_missing(identity, config.trace.file(config.spool.path))
+    return ApiProblem(404, "; ".join([why, *map(" did not answer: ".join, silent.items())]))
 
 
 @endpoint("GET", "/trace", refuses=OFF | {404: "There is no trace for this id."})
 async def show_trace(context: AdminContext, query: TraceLookup) -> TraceResult:
     """Show the history of a request or an event, or of what a user sent."""
     check_traced(context)
-    found = await traced(context, query.id)
+    found, silent = await traced(context, query.id)
     if not found:
-        raise _no_trace(context, query.id)
+        raise _no_trace(context, query.id, silent)
     held = [await spool_records(context, trace, trace.events) for trace in found]
     letters = [letter for one in held for letter in one.dead_letters]
-    return TraceResult(found, letters, [state for one in held for state in one.delivery_states])
+    states = [state for one in held for state in one.delivery_states]
+    return TraceResult(found, letters, states, dict(silent))
 
 
 @endpoint(
@@ -207,6 +219,7 @@ async def show_trace(context: AdminContext, query: TraceLookup) -> TraceResult:
 async def tail(context: AdminContext, http: web.Request, query: TailQuery) -> web.StreamResponse:
     """Stream requests, events and attempts as server-sent events, one line each.
 
+    Each gateway of a cluster streams its own.
     Above 500 lines per second the rest is left out, and an event ``skipped`` has their number. If
     the client is too slow, the stream ends after an event ``dropped``.
     """
@@ -238,16 +251,20 @@ class Requests(msgspec.Struct, frozen=True):
     """Requests, the newest first."""
 
     requests: list[RequestView]
+    silent: dict[str, str]
+    """The gateways of the cluster that did not answer, with the reason; what they recorded is
+    missing."""
 
 
 @endpoint("GET", "/request", refuses=OFF | {404: "There is no trace for this id."})
 async def show_request(context: AdminContext, query: TraceLookup) -> Requests:
     """Show the history of a request or an event, with its fields linked to each other."""
     check_traced(context)
-    found = await traced(context, query.id)
+    found, silent = await traced(context, query.id)
     if not found:
-        raise _no_trace(context, query.id)
-    return Requests([await ViewBuilder(context, trace, query.id).view() for trace in found])
+        raise _no_trace(context, query.id, silent)
+    views = [await ViewBuilder(context, trace, query.id).view() for trace in found]
+    return Requests(views, dict(silent))
 
 
 REQUEST_ENDPOINTS: tuple[Endpoint, ...] = (show_request,)

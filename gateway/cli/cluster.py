@@ -33,13 +33,12 @@ def status(path: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
-        print_cluster(found, console())
+        _print(found, console())
     if not found.healthy:
         raise click.exceptions.Exit(1)
 
 
-def print_cluster(found: ClusterStatus, out: RedactingConsole) -> None:
-    """Print the cluster as one of its gateways sees it."""
+def _print(found: ClusterStatus, out: RedactingConsole) -> None:
     healthy = "healthy" if found.healthy else found.findings[0].level
     out.print(styled(healthy), title(f": as {found.node} sees it"), sep="")
     if found.findings:

@@ -1,13 +1,15 @@
 """``gateway trace`` and ``gateway tail``: print the traces of requests and deliveries.
 
 Both only read ``traces.db`` and the spool. They take no lock, so the gateway never waits for them.
+In a cluster ``gateway trace`` asks the running gateway, which asks the others.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -17,7 +19,7 @@ from gateway.cli.completion import complete_configured
 from gateway.cli.options import config_option
 from gateway.cli.output import console, redactor_of, strip_control_characters
 from gateway.cli.trace_text import tail_line, trace_lines
-from gateway.config.loader.load import load_names, load_spool, load_trace
+from gateway.config.loader.load import load_admin, load_names, load_spool, load_trace
 from gateway.config.operations import TraceConfig
 from gateway.errors import SpoolError, TraceError
 from gateway.plugin.registry import load_plugins
@@ -68,16 +70,10 @@ def trace(path: Path, identity: str, limit: int, *, short: bool, as_json: bool) 
 
     ID is the id of a request (header x-gateway-request-id), event, message, user or anonymous
     user. The gateway may run or be stopped. If several requests match, each is printed in short
-    form, the newest last.
+    form, the newest last. In a cluster the running gateway asks all others.
     """
-    file, known = load_trace(path), cache(partial(redactor_of, path))
-    with _spool(path) as store:
-        found, latest, no_file = _traces(file, identity, limit)
-        found = found or list(_untraced(store, identity, known))
-        records = {trace.request: _records(store, trace, known) for trace in found}
-    if not found:
-        why = explain_missing(identity, file, asked=store is not None)
-        raise no_file or click.ClickException(strip_control_characters(why))
+    stored = _of_cluster(path, identity, limit) or _of_files(path, identity, limit)
+    found, latest, records = stored
     for place, trace in enumerate(reversed(found)):
         held = records[trace.request]
         if as_json:
@@ -89,6 +85,59 @@ def trace(path: Path, identity: str, limit: int, *, short: bool, as_json: bool) 
         whole = len(found) == 1 and not short
         for line in trace_lines(trace, whole=whole, latest=latest.get, held=held):
             click.echo(strip_control_characters(line))
+
+
+class _Stored(NamedTuple):
+    """What is stored of an id."""
+
+    traces: Sequence[Trace]
+    latest: Mapping[str, TraceLine | None]
+    """The newest line of each destination, None where it has no line yet."""
+    records: Mapping[str, SpoolRecords | None]
+    """What the spool has, by request."""
+
+
+def _of_cluster(path: Path, identity: str, limit: int) -> _Stored | None:
+    """Return what all gateways have; None without a cluster, or without a gateway to ask."""
+    if not load_spool(path).url:
+        return None
+    # Most callers need nothing of the admin API.
+    from gateway.admin.traces import TraceResult  # noqa: PLC0415 - see above
+    from gateway.cli.admin_client import AdminClient, NoGateway  # noqa: PLC0415 - see above
+
+    own = "warning: only the traces of this gateway are shown"
+    if load_admin(path, secrets=False) is None:
+        click.echo(f"{own}: {path} has no [admin] table", err=True)
+        return None
+    try:
+        found = AdminClient(path).get(f"/trace?id={quote(identity, safe='')}", TraceResult)
+    except NoGateway as error:
+        click.echo(f"{own}: {error.message}", err=True)
+        return None
+    for node, reason in found.silent.items():
+        why = f"{node} did not answer, and what it recorded is missing: {reason}"
+        click.echo(f"warning: {strip_control_characters(why)}", err=True)
+    records = {
+        trace.request: SpoolRecords(
+            [one for one in found.dead_letters if one.request == trace.request],
+            [one for one in found.delivery_states if one.event.startswith(f"{trace.request}-")],
+        )
+        for trace in found.traces
+    }
+    return _Stored(found.traces[:limit], {}, records)
+
+
+def _of_files(path: Path, identity: str, limit: int) -> _Stored:
+    """Return what is stored on this machine; raises an error if it is nothing."""
+    file, known = load_trace(path), cache(partial(redactor_of, path))
+    with _spool(path) as store:
+        found, latest, no_file = _traces(file, identity, limit)
+        found = found or list(_untraced(store, identity, known))
+        records = {trace.request: _records(store, trace, known) for trace in found}
+    if not found:
+        why = explain_missing(identity, file, asked=store is not None)
+        raise no_file or click.ClickException(strip_control_characters(why))
+    return _Stored(found, latest, records)
 
 
 def _traces(

@@ -97,7 +97,8 @@ def _received(received: RequestRecord, *, whole: bool) -> Iterator[str]:
     came = f"{message.method} {message.url}, {message.size} bytes, {_count(received.events)}"
     key = f", with {received.credential}" if received.credential not in {"", "any"} else ""
     at = format_time(received.at)
-    yield f"  received  {at} UTC by source {received.source} (format: {received.vendor}){key}"
+    node = f" at {received.node}" if received.node else ""
+    yield f"  received  {at} UTC by source {received.source} (format: {received.vendor}){key}{node}"
     yield f"            {came}"
     response = "accepted" if received.status is None else f"HTTP {received.status}"
     seconds = "" if received.seconds is None else f" in {received.seconds:.3f} s"
@@ -180,7 +181,8 @@ def _attempt(attempt: AttemptRecord, *, replayed: bool) -> str:
     outcome = {"retry": "will retry", "dead_letter": "dead letter"}.get(
         attempt.outcome, attempt.outcome
     )
-    return f"  {format_time(attempt.at)} {attempt.destination}{figures}; {outcome}{why}"
+    node = f" from {attempt.node}" if attempt.node else ""
+    return f"  {format_time(attempt.at)} {attempt.destination}{node}{figures}; {outcome}{why}"
 
 
 def _content(attempt: AttemptRecord) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The state of a cluster, as one of its gateways sees it: gateways, shards and streams."""
+"""A cluster, as one of its gateways sees it: its state, and questions to the others."""
 
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -71,3 +72,30 @@ class ClusterState(msgspec.Struct, frozen=True):
     def config(self) -> str:
         """Return the digest of the configuration of the gateway that tells."""
         return next((one.config for one in self.nodes if one.name == self.node), "")
+
+
+PeerAnswer = Callable[[bytes], Awaitable[bytes]]
+"""Answers a question of another gateway; a `GatewayError` becomes the reason that it has none."""
+
+
+class PeerAnswers(NamedTuple):
+    """What the other gateways say."""
+
+    answers: Mapping[str, bytes]
+    """By gateway."""
+    silent: Mapping[str, str]
+    """The gateways that are alive and have no answer, with the reason."""
+
+
+class Peers(Protocol):
+    """The other gateways of a cluster."""
+
+    @property
+    def room(self) -> int:
+        """Return the bytes that an answer may have."""
+
+    def serve(self, topic: str, answer: PeerAnswer) -> None:
+        """Answer questions about *topic* with what *answer* returns."""
+
+    async def ask(self, topic: str, data: bytes) -> PeerAnswers:
+        """Return the answers that come within some seconds; whoever is alive is asked."""

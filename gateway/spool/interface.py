@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.event import Event
 from gateway.spool.clock import Clock
-from gateway.spool.cluster import ClusterState
+from gateway.spool.cluster import ClusterState, Peers
 from gateway.spool.dead_letters import (
     ALL_DEAD_LETTERS,
     DeadLetter,
@@ -391,6 +391,11 @@ class Spool(Intake, SpoolAdmin, Protocol):
     @property
     def cluster(self) -> Callable[[], Awaitable[ClusterState]] | None:
         """Return what reads the state of the cluster; None if this process is alone."""
+        ...
+
+    @property
+    def peers(self) -> Peers | None:
+        """Return the other processes; None if this one is alone."""
         ...
 
     @property

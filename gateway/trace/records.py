@@ -75,6 +75,8 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """The kind of rejection (`gateway.errors.Fault`); empty if it was accepted."""
     reason: str = ""
     """The reason of the rejection, as a sentence."""
+    node: str = ""
+    """The gateway that recorded it, among several that share a log; empty if it is alone."""
 
 
 class RouteRecord(msgspec.Struct, frozen=True):
@@ -171,6 +173,8 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     """The number of further changed fields."""
     copy: int = 0
     """How many deliveries of the event the destination gets before this one, from other routes."""
+    node: str = ""
+    """The gateway that recorded it, among several that share a log; empty if it is alone."""
 
     @property
     def failed(self) -> bool:
@@ -212,6 +216,8 @@ class TraceLine(msgspec.Struct, frozen=True):
     reason: str = ""
     status: int | None = None
     seconds: float | None = None
+    node: str = ""
+    """The gateway that recorded it, among several that share a log; empty if it is alone."""
 
     @property
     def failed(self) -> bool:

@@ -70,6 +70,10 @@ class Layout(NamedTuple):
         """Return the subject of questions to a gateway, which no stream stores."""
         return f"{self.name}.admin.{node}"
 
+    def peer(self, node: str) -> str:
+        """Return the subject of questions to a gateway that concern no shard."""
+        return f"{self.name}.peer.{node}"
+
     def log(self, shard: int) -> str:
         """Return the subject of a shard's frames."""
         return f"{self.name}.log.{shard}"

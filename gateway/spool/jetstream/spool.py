@@ -26,6 +26,7 @@ from gateway.spool.jetstream.messages import StreamFull
 from gateway.spool.jetstream.operations import ClusterOperations
 from gateway.spool.jetstream.owners import ShardOwners
 from gateway.spool.jetstream.ownership import Ownership
+from gateway.spool.jetstream.peers import NatsPeers
 from gateway.spool.jetstream.presence import Presence, SignOfLife, node_name
 from gateway.spool.jetstream.questions import Question
 from gateway.spool.jetstream.routing import split_by_shard
@@ -61,6 +62,7 @@ class JetStreamSpool(ClusterOperations):
     Attributes:
         clock: of the spool.
         node: this gateway's name, which no other start of any has.
+        peers: the other gateways.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of a cluster
@@ -79,6 +81,7 @@ class JetStreamSpool(ClusterOperations):
         super().__init__(connection, layout)
         self._count, self._replicas, self._limits = shards, replicas, limits
         self._max_body = max_body
+        self.peers = NatsPeers(connection, layout, self.node, self._others)
         self._consent = ConsentStore(connection, layout, self.clock)
         self._runner: ShardRunner
         self._user_hash = UserHash(b"")  # replaced once the identity is known
@@ -149,6 +152,7 @@ class JetStreamSpool(ClusterOperations):
             nodes=self._others,
         )
         await self._owners.start()
+        await self.peers.start()
         self._watch = StreamWatch(connection, identity.made, max_bytes, self._on_lost)
         await self._watch.begin()
         await connection.update_stream(layout.log_stream, {"max_bytes": max_bytes or -1})
@@ -173,6 +177,7 @@ class JetStreamSpool(ClusterOperations):
             await self._ending
         await self._membership.leave()
         await self._owners.stop()
+        await self.peers.stop()
         await self._connection.close()
 
     def spares(self, what: Callable[[], None]) -> None:

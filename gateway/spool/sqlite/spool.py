@@ -255,6 +255,10 @@ class SqliteSpool:
         """Return None: a gateway with a spool of its own is alone."""
 
     @property
+    def peers(self) -> None:
+        """Return None: likewise."""
+
+    @property
     def configs_differ(self) -> None:
         """Return None: no other process delivers."""
 
