@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.admin.config_mask import masked
 from gateway.admin.config_text import (
     ConfigChange,
     ConfigFinding,
@@ -11,13 +12,17 @@ from gateway.admin.config_text import (
     placed,
     read_files,
     secret_keys,
-    shown_lines,
 )
 from gateway.plugin.registry import load_plugins
 from gateway.redact import Redactor
 
 KEYS = secret_keys(load_plugins())
 NOTHING = Redactor(None)
+
+
+def shown_lines(text: str) -> list[str]:
+    """Return the lines of a file as they are shown, while no credential is known."""
+    return masked(text, KEYS, NOTHING).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ NOTHING = Redactor(None)
 )
 def test_values_of_secret_keys_are_hidden(text: str) -> None:
     """The value of a secret key is hidden, however it is written, and each line stays a line."""
-    lines = shown_lines(text, NOTHING, KEYS)
+    lines = shown_lines(text)
     assert "canary" not in "\n".join(lines)
     assert len(lines) == len(text.splitlines())
 
@@ -54,13 +59,13 @@ def test_everything_else_is_shown() -> None:
         'vendor = "chrts"\n[destinations.crm]\nurl = "https://crm.example" # "quoted"\n'
         'rate = "200/s"'
     )
-    assert "\n".join(shown_lines(text, NOTHING, KEYS)) == text
+    assert "\n".join(shown_lines(text)) == text
 
 
 def test_known_credentials_are_hidden_everywhere() -> None:
     """A credential of the running configuration is hidden in any place."""
     redactor = NOTHING.with_secrets(["canary-of-the-shop"])
-    assert shown_lines("# it was canary-of-the-shop", redactor, KEYS) == ["# it was ***"]
+    assert masked("# it was canary-of-the-shop", KEYS, redactor) == "# it was ***"
 
 
 def test_only_readable_toml_files_are_shown(tmp_path: Path) -> None:
@@ -123,7 +128,7 @@ typo = [
 
 def test_no_credential_of_an_invalid_file_is_shown() -> None:
     """Credentials at any depth, and in comments, are hidden; other lines stay."""
-    shown = "\n".join(shown_lines(SECRETS, NOTHING, KEYS))
+    shown = "\n".join(shown_lines(SECRETS))
     assert "canary" not in shown
     for line in (
         "[admin.operators]",
@@ -132,3 +137,65 @@ def test_no_credential_of_an_invalid_file_is_shown() -> None:
         "typo = [",
     ):
         assert line in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[destinations.crm]\n"api_key" = "canary"',
+        "[destinations.crm]\n'api_key'='canary'",
+        '[destinations.crm]\n"api\\u005fkey" = "canary"',
+        '["destinations".crm."auth"]\nbearer = "canary"',
+        "[ destinations . 'crm' . auth ]\nbearer = \"canary\"",
+        'destinations.crm.api_key = "canary"',
+        'destinations = { crm = { vendor = "chrts", api_key = "canary" } }',
+        '[destinations]\ncrm = { "auth" = { header = { x-key = "canary" } } }',
+        '[destinations.crm]\nauth . bearer = "canary"',
+        '[destinations.crm]\nauth = {\n  bearer = "canary"\n}',
+        '[sources.shop]\nkeys = [\n  "a", # "canary"\n  # "canary",\n\n  "canary", ]',
+        '[sources.shop]\nkeys = [[ "canary" ], ["canary"]]',
+        '[destinations.crm]\napi_key = """canary"""',
+        '[destinations.crm]\napi_key = """\\\n  canary"""',
+        "[destinations.crm]\napi_key = ''''canary''''",
+        '[destinations.crm]\napi_key = """canary',
+        '[destinations.crm]\nnote = """\nnever closed\napi_key = "canary"',
+        '[destinations.crm]\nnote = """x\napi_key = "canary"\nother = """y"""',
+        "[destinations.crm]\napi_key = canary-123",
+        "[destinations.crm]\n# api_key = canary-123",
+        "[server]\n# [sources.shop]\n# keys = [\n#   'canary',\n# ]",
+        '[server]\nlist = [\n[sources.shop]\nkeys = ["canary"]',
+        '[server]\nlist = [\nadmin.token = "canary"',
+        '[destinations.crm]\nurl = "https://user:c\\u0061nary@crm.example"',
+        '[destinations.crm]\nurl = "https:\\u002f\\u002fuser:canary@crm.example/"',
+        '[destinations.crm]\nurl = "https://crm.example/?key=canary" # https://u:canary@x/',
+        '[[routes]]\nsteps = [\n  # { hash = ["id"], key = "canary" },\n]',
+        '[admin.operators]\n"ann b" = "canary"',
+        'admin = { token = "canary", operators = { "a" = "canary" } }',
+        '[destinations.crm]\napi_key = "canary" rest = "canary"',
+        '[destinations.crm]\n[destinations.crm.auth.hmac]\nsecret = "canary"\r\nx = 1\r',
+    ],
+)
+def test_no_spelling_shows_a_credential(text: str) -> None:
+    """A credential is hidden in whatever way TOML, or a mistake in it, lets one write its key."""
+    lines = shown_lines(text)
+    assert "canary" not in "\n".join(lines).replace("c\\u0061nary", "canary")
+    assert len(lines) == len(text.splitlines())
+
+
+SHOWN_SECRETS = {
+    line
+    for file in ("ga4", "posthog")
+    for line in Path(f"config/presets/{file}.toml").read_text().splitlines()
+    if "api_secret=" in line or 'api_key = "api_key"' in line
+}
+"""Lines of tests with the credentials of vendors' documents."""
+
+
+@pytest.mark.parametrize("path", sorted(Path("config").rglob("*.toml")), ids=str)
+def test_nothing_else_is_hidden(path: Path) -> None:
+    """What is no credential, or only names one, is shown as it is; default values are hidden."""
+    text = path.read_text()
+    hidden = {
+        old for old, new in zip(text.splitlines(), shown_lines(text), strict=True) if old != new
+    }
+    assert {line for line in hidden if ":-" not in line} <= SHOWN_SECRETS
