@@ -8,6 +8,7 @@ import jsonschema_rs
 import msgspec
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from gateway.config import Config
 from gateway.config.inputs import source_input
@@ -19,7 +20,7 @@ from gateway.event import Event, as_json
 from gateway.explain.static_losses import full
 from gateway.http import Request
 from gateway.plugin.registry import load_plugins
-from gateway.plugin.vendor import Output
+from gateway.plugin.vendor import OutgoingCall, Output
 from gateway.testing.samples import EVENTS
 
 REGISTRY = load_plugins()
@@ -41,10 +42,12 @@ def loaded(folder: Path, text: str) -> Config:
 
 def needs(name: str) -> str:
     """Return what a preset needs; the value of each key is its last name."""
-    return "\n".join(
-        f'{path} = "{"https://url.example" if path == "url" else path.rpartition(".")[2]}"'
-        for path in READ[name].get("needs", ())
-    )
+    found = []
+    for path in READ[name].get("needs", ()):
+        *tables, key = path.split(".")
+        said = "https://url.example" if path == "url" else key
+        found.append(f"{'.'.join([*tables, repr(key)])} = {said!r}")
+    return "\n".join(found)
 
 
 def output(folder: Path, name: str, more: str = "") -> Output:
@@ -79,20 +82,24 @@ def test_a_destination_sends_what_its_document_shows(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", [n for n in DESTINATIONS if n != "webhook"])
 def test_a_destination_obeys_the_rules_of_its_document(name: str, tmp_path: Path) -> None:
-    """Whatever the event, a request is valid by the schema that is written from the document."""
+    """Whatever the event, a request is valid by the document's schema; each request is used."""
     rules = orjson.loads((preset_folder() / f"{name}.schema.json").read_bytes())
     valid = jsonschema_rs.validator_for(rules)
-    made, sent = output(tmp_path, name), 0
+    made, used = output(tmp_path, name), set()
     kinds = {(event.type, event.name) for event in EVENTS}
-    for event in (*EVENTS, *(full(kind, named) for kind, named in sorted(kinds, key=str))):
+    events = (*EVENTS, *(full(kind, named) for kind, named in sorted(kinds, key=str)))
+    for event in (*events, *(replace(event, user_id=None) for event in events)):
         try:
             request = made.render(event)
         except Unrenderable:
             continue
         if isinstance(request, Request):
-            sent += 1
-            assert list(valid.iter_errors(orjson.loads(request.body))) == [], event
-    assert sent > 5
+            call = made.select(event)
+            assert isinstance(call, OutgoingCall)
+            used.add(id(call.table))
+            wrong = [str(error) for error in valid.iter_errors(orjson.loads(request.body))]
+            assert wrong == [], event
+    assert len(used) == len(made.config.requests)
 
 
 @pytest.mark.parametrize("name", SOURCES)

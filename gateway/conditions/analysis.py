@@ -125,7 +125,7 @@ class TypeInference:
             case "member":
                 return self._member(node, scope, depth)
             case "operator":
-                return self._operator(node, [self.kinds_of(p, scope, depth) for p in node.parts])
+                return self._operator(node, self._operands(node, scope, depth))
             case "index":
                 return self._index(node, scope, depth)
             case "call":
@@ -134,6 +134,16 @@ class TypeInference:
         if len(found) > WIDEST[DEEPEST] * (2 if node.kind == "map" else 1) and depth:
             self.wrong(node.start, f"has more than {WIDEST[DEEPEST]} members in a comprehension")
         return LIST if node.kind == "list" else MAP
+
+    def _operands(self, node: CelNode, scope: _Scope, depth: int) -> list[Types]:
+        """Return the types of the operands; ``? null :`` in a value stands for no value."""
+        chooses = self.gives_value and node.name == "?:"
+        return [
+            types.NOTHING
+            if chooses and number and part.kind == "literal" and part.name == "null"
+            else self.kinds_of(part, scope, depth)
+            for number, part in enumerate(node.parts)
+        ]
 
     def _literal(self, node: CelNode) -> Types:
         if node.name == "null":
@@ -248,7 +258,7 @@ class TypeInference:
             for part, found in zip(node.parts, operands, strict=True):
                 if not found & FLAG and (sign != "?:" or part is node.parts[0]):
                     self.wrong(part.start, f"is {types.describe_types(found)}, not true or false")
-            return operands[1] | operands[2] if sign == "?:" else FLAG
+            return (operands[1] | operands[2]) - types.NOTHING if sign == "?:" else FLAG
         if sign in {"==", "!="}:
             one, other = (found | NUMBERS if found & NUMBERS else found for found in operands)
             if not one & other:
@@ -291,7 +301,9 @@ class TypeInference:
         if node.name == "matches" and node.parts[1].kind != "literal":
             self.wrong(node.parts[1].start, "the pattern must be a text in quotes")
         elif all(operands) and not (
-            operands[0] & own.takes if own else types.takes(node.name, operands)
+            all(given & taken for given, taken in zip(operands, own.takes, strict=True))
+            if own
+            else types.takes(node.name, operands)
         ):
             what = f"{node.name} cannot be used with {types.describe_types(*operands)}"
             self.wrong(node.start, what)

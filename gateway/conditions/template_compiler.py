@@ -23,6 +23,9 @@ from gateway.event_fields import EventField, find_field, is_struct, make_reader
 from gateway.mapping.codecs import ISO8601
 from gateway.mapping.generated import define
 
+ALL_MEMBERS = "*"
+"""The key whose expression gives all members of a table, beside which other keys may stand."""
+
 
 class FieldUse(NamedTuple):
     """A field of the event that a template has in its value."""
@@ -129,7 +132,7 @@ class TemplateCompiler:
         self._numbers = itertools.count(1)
         self._names: dict[str, Any] = {
             "_iso": ISO8601.encode, "_member": _member, "_item": _item,
-            "_members": _members, "_as_table": _as_table,
+            "_members": _members, "_as_table": _as_table, "_copied": _copied,
         }  # fmt: skip
 
     def function(self, raw: Any) -> Callable[..., Any]:
@@ -166,14 +169,22 @@ class TemplateCompiler:
         if not any(expressions(raw)):
             return self._keep(literal(raw))
         if isinstance(raw, dict):
+            pairs = dict(raw)
+            whole = pairs.pop(ALL_MEMBERS) if is_expression(raw.get(ALL_MEMBERS)) else None
             return self._table(
-                (key, partial(self._value, one, f"{path}.{key}".lstrip(".")))
-                for key, one in raw.items()
+                (
+                    (key, partial(self._value, one, f"{path}.{key}".lstrip(".")))
+                    for key, one in pairs.items()
+                ),
+                None if whole is None else self._value(whole, path),
             )
         return self._items(partial(self._value, one, f"{path}[]") for one in raw)
 
-    def _table(self, pairs: Iterable[tuple[str, Callable[[], str]]]) -> str:
-        table = self._assign("{}")
+    def _table(
+        self, pairs: Iterable[tuple[str, Callable[[], str]]], whole: str | None = None
+    ) -> str:
+        """Return the variable with a table: the members of *whole*, then the *pairs*."""
+        table = self._assign("{}" if whole is None else f"_copied({whole})")
         for key, make in pairs:
             value = make()
             if value[0] == "k":
@@ -207,7 +218,7 @@ class TemplateCompiler:
                     for key, one in pairs
                 )
             case "operator" if node.name == "?:":
-                return self._choice(node, scope, path)
+                return self._choice(node, scope, path, self._node)
         if node.macro and node.name in {"map", "filter"}:
             return self._loop(node, scope, path)
         if node.kind == "call" and node.name == "has":
@@ -216,14 +227,19 @@ class TemplateCompiler:
             return self._own(node, scope, path)
         return self._computed(node, scope, path)
 
-    def _choice(self, node: CelNode, scope: _Scope, path: str) -> str:
+    def _choice(
+        self, node: CelNode, scope: _Scope, path: str | None, make: Callable[..., str]
+    ) -> str:
+        """Compile ``CONDITION ? VALUE : VALUE``, whose values *make* compiles."""
         condition, *choices = node.parts
         decided = self._decided(condition, scope)
         result = self._assign("None")
         for outcome, chosen in zip(("True", "False"), choices, strict=True):
+            if chosen.kind == "literal" and chosen.name == "null":
+                continue
             self._emit(f"if {decided} is {outcome}:")
             self._depth += 1
-            self._emit(f"{result} = {self._node(chosen, scope, path)}")
+            self._emit(f"{result} = {make(chosen, scope, path)}")
             self._depth -= 1
         return result
 
@@ -388,9 +404,23 @@ class TemplateCompiler:
     def _own(self, node: CelNode, scope: _Scope, path: str | None) -> str:
         """Compile a call of one of the gateway's own functions."""
         function = OWN_FUNCTIONS[node.name]
-        value = self._argument(node.parts[0], scope, path)
+        values = [self._operand(part, scope, path) for part in node.parts]
         said = scope.text[node.start : node.end]
-        return self._assign(f"{self._keep(_applied(function.compute, said))}({value})")
+        return self._assign(f"{self._keep(_applied(function.compute, said))}({', '.join(values)})")
+
+    def _operand(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Return the variable with an argument of an own function."""
+        if node.kind == "literal":
+            return self._keep(value_of(node))
+        if node.kind == "operator" and node.name == "?:":
+            return self._choice(node, scope, path, self._operand)
+        if node.kind != "list" and not (node.macro and node.name in {"map", "filter"}):
+            return self._argument(node, scope, path)
+        before = len(self.uses)
+        value = self._node(node, scope, path or "")
+        computed = [use._replace(wire=path or "", exact=False) for use in self.uses[before:]]
+        self.uses[before:] = [] if path is None else computed
+        return value
 
     def _argument(self, node: CelNode, scope: _Scope, path: str | None) -> str:
         use = scope.use_at(node)
@@ -421,13 +451,13 @@ def _is_own(node: CelNode) -> bool:
     return node.kind == "call" and not node.method and node.name in OWN_FUNCTIONS
 
 
-def _applied(function: Callable[[Any], Any], text: str) -> Callable[[Any], Any]:
+def _applied(function: Callable[..., Any], text: str) -> Callable[..., Any]:
     """Return *function* for values that may be missing, or of another type than it takes."""
 
-    def apply(value: Any) -> Any:
+    def apply(*values: Any) -> Any:
         try:
-            return None if value is None else function(value)
-        except TypeError as error:
+            return None if None in values else function(*values)
+        except (TypeError, ValueError, OverflowError) as error:
             raise Unrenderable(f"cannot compute {text}: {error}") from error
 
     return apply
@@ -485,6 +515,12 @@ def _members(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return value
     return list(value) if isinstance(value, Mapping) else None
+
+
+def _copied(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise Unrenderable(f'"{ALL_MEMBERS}" is no table')
+    return dict(value or ())
 
 
 def _as_table(value: Any) -> Any:

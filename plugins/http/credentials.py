@@ -130,7 +130,8 @@ class AuthTable(ConfigTable):
     query: Mapping[str, Secret] = Field(default={})
     """Credentials in the query, such as `{ api_secret = "${SECRET}" }`."""
     body: Mapping[str, Secret] = Field(default={})
-    """Credentials in the body, such as `{ api_key = "${KEY}" }`; the body must be a table."""
+    """Credentials in the body, such as `{ api_key = "${KEY}" }`; the body must be a table, or a
+    list of tables, each of which gets them."""
     hmac: HmacSignature | None = None
     """A signature of each request."""
     oauth2: ClientCredentials | None = None

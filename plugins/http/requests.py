@@ -187,7 +187,9 @@ class RequestBuilder:
     def _body(self, event: Event) -> bytes:
         value = self._value(self.config.body, "body", event)
         if self._envelope:
-            value = {**(value or {}), **self._envelope}
+            several = isinstance(value, list)
+            tables = [{**(one or {}), **self._envelope} for one in (value if several else [value])]
+            value = tables if several else tables[0]
         if self.config.encoding == "form":
             fields = [
                 (name, text)

@@ -90,6 +90,12 @@ class HttpRequest(ConfigTable):
         return self
 
     @property
+    def has_tables(self) -> bool:
+        """Return whether the body is a table or a list of tables, so that keys can be added."""
+        raw = {} if self.body is None else self.body.raw
+        return all(isinstance(one, dict) for one in (raw if isinstance(raw, list) else [raw]))
+
+    @property
     def batches(self) -> bool:
         """Return whether one request can have several events."""
         listed = self.body is not None and isinstance(self.body.raw, list)
@@ -136,8 +142,9 @@ class HttpSettings(Settings):
             what = "has a batch_size, but no request can have several events: set batch_path, "
             raise ValueError(f'{what}make the body a list, or set encoding = "ndjson"')
         for number, one in enumerate(self.requests, start=1):
-            if self.auth.body and not (one.body is None or isinstance(one.body.raw, dict)):
-                raise ValueError(f"auth.body needs a body that is a table in requests {number}")
+            if self.auth.body and not one.has_tables:
+                what = "auth.body needs a body that is a table, or a list of tables, in requests"
+                raise ValueError(f"{what} {number}")
         return self
 
     def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:

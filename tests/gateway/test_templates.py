@@ -1,5 +1,6 @@
 """Values of the configuration with expressions: checks before any event, and what they build."""
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -57,6 +58,30 @@ def built(raw: Any, event: Event = ORDER) -> Any:
         ("=string(unix_millis(event.timestamp)) + '!'", "1795262400250!"),
         ("=lower(event.name)", "order completed"),
         ("=lower(event.name + ' X')", "order completed x"),
+        ("=upper(event.name)", "ORDER COMPLETED"),
+        ("=sha256(lower(trim(' John_Smith@gmail.com ')))",
+         "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f"),
+        ("=digits('+1 (650) 555-1212')", "16505551212"),
+        ('=letters(" Val D\'Isère 7")', "ValDIsère"),
+        ("=replace(event.name, ' ', '_')", "Order_Completed"),
+        ("=round(event.properties.total * 0.1 + 0.5)", 13),
+        ("=round(-2.5)", -3),
+        ("=round(event.properties.total)", 120),
+        ("=join(event.properties.products.map(p, p.product_id), ',')", "1,2"),
+        ("=join(event.properties.products.map(p, p.price), ' ')", "5"),
+        ("=join([event.anonymous_id, event.user_id, 1.5], '/')", "u1/1.5"),
+        ("=join(event.properties.tags, '')", "ab"),
+        ("=join(event.properties.absent, '')", None),
+        ("=sha256(event.traits.email)", None),
+        ("=lower(has(event.anonymous_id) ? event.anonymous_id : event.name)", "order completed"),
+        ("=unix_seconds(has(event.sent_at) ? event.sent_at : event.timestamp)", 1795262400),
+        ("=event.properties.total > 1.0 ? event.name : null", "Order Completed"),
+        ({"a": "=event.properties.total < 1.0 ? event.name : null"}, {}),
+        ("=sha256(has(event.name) ? null : event.name)", None),
+        ({"*": "=event.traits", "age": 1, "x": "=event.session_id"},
+         {"age": 1, "address": {"city": "Oslo"}}),
+        ({"*": "=event.context.device"}, {}),
+        ({"*": "all"}, {"*": "all"}),
         ("=event.properties.plan", "pro"),
         ('=event.properties["two words"]', 1),
         ("=event.properties.deep.er", {"y": 1}),
@@ -189,6 +214,10 @@ def test_near_misses_are_doubts() -> None:
         ("=event.properties.plan + 1.0", "cannot compute event.properties.plan + 1.0"),
         ("=event.properties.tags.size() > 2.0 && event.properties.plan", "cannot compute"),
         ("=lower(event.properties.deep)", "cannot compute lower(event.properties.deep)"),
+        ("=sha256(event.properties.tags)", "cannot compute sha256(event.properties.tags)"),
+        ("=round(event.properties.plan)", "cannot compute round(event.properties.plan)"),
+        ("=join(event.properties.sizes, ',')", "cannot compute join(event.properties.sizes, ',')"),
+        ("=join(event.properties.plan, ',')", "cannot compute join(event.properties.plan, ',')"),
         ("=double(event.name)", "cannot compute double(event.name)"),
     ],
 )
@@ -197,6 +226,31 @@ def test_what_cannot_be_computed_is_no_missing_value(text: str, reason: str) -> 
     with pytest.raises(Unrenderable) as caught:
         built({"x": text})
     assert reason in str(caught.value)
+
+
+def test_only_a_table_has_members_to_give() -> None:
+    """What stands at ``*`` must be a table, or be missing."""
+    with pytest.raises(Unrenderable, match="is no table"):
+        built({"*": "=event.properties.plan"})
+
+
+def test_own_functions_tell_their_form_and_fields() -> None:
+    """A wrong number or type of arguments is a mistake; what is computed with is coerced."""
+    for text, said in (
+        ("replace(event.name)", "must have the form replace(VALUE, VALUE, VALUE)"),
+        ("null", "null never occurs"),
+        ("event.name + (has(event.user_id) ? null : 1.0)", "+ cannot be used with"),
+        ("join(event.name, ',')", "join cannot be used with text and text"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            Template(f"={text}")
+    used = Template({"a": "=join(event.properties.products.map(p, p.sku), ',')"}).uses
+    assert used == (FieldUse("a", "properties.products[].sku", exact=False),)
+    assert Template({"a": {"*": "=event.context.device", "b": "=event.name"}}).uses == (
+        *(FieldUse(f"a.{name}", f"context.device.{name}", exact=True)
+          for name in ("id", "type", "manufacturer", "model", "name")),
+        FieldUse("a.b", "name", exact=True),
+    )  # fmt: skip
 
 
 COMPARED = {text: Template(f"={text}") for text in (
