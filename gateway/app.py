@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from shutil import disk_usage
 
@@ -11,7 +11,12 @@ import structlog
 from aiohttp import web
 
 from gateway.config import Config, DestinationConfig, SourceConfig
-from gateway.config.changes import ConfigChanges, delivery_digest, diff_configs
+from gateway.config.changes import (
+    ConfigChanges,
+    delivery_digest,
+    destinations_in,
+    diff_configs,
+)
 from gateway.config.inputs import source_input, stored_inputs
 from gateway.config.loader.checks import served
 from gateway.config.models import destinations_of
@@ -84,12 +89,14 @@ class Gateway:
         guard: keeps client connections within their limits.
         accepting: new events are accepted.
         last_reload: the result of the last reload.
+        on_config: called whenever another configuration takes effect.
     """
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self.config = config
         self.registry = registry
         self.accepting = False
+        self.on_config: list[Callable[[], None]] = []
         self.last_reload = LastReload(True, time.time())  # noqa: FBT003 - a field
         self._starting = "starting or stopping"
         self._start: asyncio.Task[None] | None = None
@@ -278,11 +285,12 @@ class Gateway:
             raise SpoolError(f"not started: {self.not_ready_reason()}; reload again when it has")
         before = {name: team.configured for name, team in self.teams.items()}
         found = diff_configs(self.config, new, before)
-        made = {n: self.make_team(n, new.destinations[n]) for n in found.added + found.changed}
+        added, changed = destinations_in(found.added), destinations_in(found.changed)
+        made = {name: self.make_team(name, new.destinations[name]) for name in added + changed}
         try:
             await self.register({**before, **new.destinations})
             paused = await self.spool.paused()
-            for name in found.added:
+            for name in added:
                 self.start_team(made[name], paused=name in paused)
             old_alerts = self.config.alerts
             self.activate(new, router)
@@ -291,8 +299,8 @@ class Gateway:
             await self.upstreams.retain(
                 upstream_address(source) for source in new.sources.values() if source.url
             )
-            await _each(self.exchange(made[name]) for name in found.changed)
-            await _each(self.stop_team(name) for name in found.removed)
+            await _each(self.exchange(made[name]) for name in changed)
+            await _each(self.stop_team(name) for name in destinations_in(found.removed))
         finally:
             unused = [team for team in made.values() if team not in self.teams.values()]
             await asyncio.gather(*(team.sender.close() for team in unused))
@@ -410,6 +418,8 @@ class Gateway:
         self.guard.limits = limits_of(config)
         self.consents.configure(config.consent)
         self.observer.reconfigure(record_settings(config, router, self._inputs))
+        for told in self.on_config:
+            told()
 
     def _tell_config(self) -> None:
         vendors = {*self.registry.inputs, *self.registry.outputs}

@@ -27,7 +27,7 @@ from gateway.admin import (
     traces,
     vendors,
 )
-from gateway.admin.auth import RefusalLog, auth_middleware
+from gateway.admin.auth import RefusalLog, auth_middleware, check_again, in_force
 from gateway.admin.context import AdminContext, as_problems
 from gateway.admin.endpoint import JSON, PREFIX, Endpoint, document
 from gateway.config.operations import AdminConfig
@@ -132,6 +132,10 @@ def make_app(context: AdminContext) -> web.Application:
 
     app.cleanup_ctx.append(sampling)
     app.on_shutdown.append(context.streams.close)
+    context.streams.authorize = lambda http: check_again(
+        http, in_force(started, context.gateway.config.admin)
+    )
+    context.gateway.on_config.append(context.streams.reauthorize)
     app.on_response_prepare.append(_harden)
     app.router.add_get(f"{PREFIX}/openapi.json", openapi)
     add_pages(app, context.gateway)

@@ -114,6 +114,25 @@ def check(http: web.Request, admin: AdminConfig) -> None:
             http[CALLER] = caller_of(http, admin)
 
 
+def check_again(http: web.Request, admin: AdminConfig) -> None:
+    """Check that the caller of an earlier call is still the same, with the same role.
+
+    Raises:
+        Unauthorized: it is not.
+    """
+    caller = http[CALLER]
+    found = identify(http.headers, admin)
+    who = {"token": f"the token {caller.name}", "address": "access without a token"}.get(
+        caller.via, f"the sign-in of {caller.name}"
+    )
+    if found is None or (found.name, found.via) != (caller.name, caller.via):
+        raise Unauthorized(401, "token", f"{who} is no longer valid: the configuration has changed")
+    if found.role != caller.role:
+        raise Unauthorized(
+            403, "role", f"{who} has changed from {caller.role} to {found.role}; connect again"
+        )
+
+
 def in_force(started: AdminConfig, present: AdminConfig | None) -> AdminConfig:
     """Return the configuration to authorize calls with.
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -122,6 +122,8 @@ MOST = 32
 RETRY_AFTER = 15
 HEARTBEAT = 15.0
 """Seconds without data after which a comment is sent, so that a dead connection is noticed."""
+PARTING = 2.0
+"""Seconds in which a client must read why its stream ends."""
 HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store"}
 
 T = TypeVar("T")
@@ -150,9 +152,14 @@ async def with_heartbeat(source: AsyncIterator[T]) -> AsyncIterator[T | None]:
 
 
 class EventStreams:
-    """The open streams; they are ended before the server stops."""
+    """The open streams; they are ended before the server stops.
+
+    Attributes:
+        authorize: raises `ApiProblem` if who opened a stream is no longer who it was.
+    """
 
     def __init__(self) -> None:
+        self.authorize: Callable[[web.Request], None] = lambda _: None
         self._open: set[_Open] = set()
 
     async def send(
@@ -160,15 +167,21 @@ class EventStreams:
     ) -> web.StreamResponse:
         """Send *parts* until they end, the client disconnects, or the server stops.
 
+        It also ends, after an event ``ended`` with the reason, once the caller loses its access.
+
         Raises:
-            ApiProblem: too many streams are open.
+            ApiProblem: too many streams are open, or the caller has just lost its access.
         """
+        self.authorize(http)  # a reload may have come since the call was let in
         opened = self._admit(http)
         try:
             stream = web.StreamResponse(headers=HEADERS)
             await stream.prepare(http)
-            opened.task = asyncio.ensure_future(self._copy(stream, parts))
-            await self._finished(opened.task)
+            if not opened.reason:
+                opened.task = asyncio.ensure_future(self._copy(stream, parts))
+                await self._finished(opened.task)
+            if opened.reason:
+                await self._say_end(stream, opened)
         finally:
             self._open.discard(opened)
         return stream
@@ -183,6 +196,28 @@ class EventStreams:
                 await asyncio.gather(task, return_exceptions=True)
                 raise
 
+    @staticmethod
+    async def _say_end(stream: web.StreamResponse, opened: "_Open") -> None:
+        """Send why a stream ends; disconnect a client that does not read."""
+        said = b"event: ended\ndata: %s\n\n" % orjson.dumps({"reason": opened.reason})
+        try:
+            async with asyncio.timeout(PARTING):
+                await stream.write(said)
+                await stream.write_eof()
+        except TimeoutError:
+            opened.abort()
+        except ConnectionError:
+            pass
+
+    def reauthorize(self) -> None:
+        """End the streams whose callers have lost their access."""
+        for one in tuple(self._open):
+            try:
+                self.authorize(one.http)
+            except ApiProblem as problem:
+                one.reason = problem.detail
+                one.end()
+
     def _admit(self, http: web.Request) -> "_Open":
         """Register a stream; streams whose clients are gone are ended and do not count."""
         read = [one for one in self._open if one.read]
@@ -192,7 +227,7 @@ class EventStreams:
         if len(read) >= MOST:
             detail = f"{MOST} streams are open, which is the limit; close one and try again"
             raise ApiProblem(503, detail, headers={"retry-after": str(RETRY_AFTER)})
-        opened = _Open(http.transport)
+        opened = _Open(http)
         self._open.add(opened)
         return opened
 
@@ -210,16 +245,28 @@ class EventStreams:
 
 
 class _Open:
-    """An open stream."""
+    """An open stream.
 
-    def __init__(self, transport: asyncio.Transport | None) -> None:
-        self._transport = transport
+    Attributes:
+        http: the request that opened it.
+        reason: why the caller has lost its access; empty if it has not.
+    """
+
+    def __init__(self, http: web.Request) -> None:
+        self.http = http
+        self.reason = ""
         self.task: asyncio.Task[None] | None = None
+        self._transport = http.transport
 
     @property
     def read(self) -> bool:
         """Return whether the client is still connected, as far as is known."""
         return self._transport is not None and not self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Disconnect the client."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def end(self) -> None:
         """End the stream if it has started."""

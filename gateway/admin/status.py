@@ -26,6 +26,7 @@ from gateway.admin.config_text import (
 from gateway.admin.context import AdminContext
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.config import Config
+from gateway.config.changes import diff_configs
 from gateway.config.loader.load import load
 from gateway.config.models import TABLES, keys_of, redactor_of
 from gateway.errors import ConfigError
@@ -128,6 +129,20 @@ class RunningConfig(msgspec.Struct, frozen=True):
     """One sentence for each suspicious but allowed setting."""
 
 
+class ReloadResult(msgspec.Struct, frozen=True):
+    """The result of a reload."""
+
+    added: list[str]
+    """Named as in the file, such as `destinations.crm`, `routes.orders`, `plans.shop`,
+    `admin.operators.alice` or `alerts`; values are not shown."""
+    changed: list[str]
+    """A list of suppressed people that changed is `suppression`; an order, `routes (their order)`.
+    """
+    removed: list[str]
+    restart_required: list[str]
+    """Keys that take effect at the next start only."""
+
+
 class ConfigCheck(msgspec.Struct, frozen=True):
     """The result of `gateway check` for the present file."""
 
@@ -137,21 +152,11 @@ class ConfigCheck(msgspec.Struct, frozen=True):
     differs: bool
     """It differs from the configuration in effect."""
     changes: list[ConfigChange]
-    """What differs; empty if the file is invalid. Credentials are hidden, so a change of one shows
-    in ``differs`` only."""
+    """The settings that differ; empty if the file is invalid. Credentials are left out."""
+    reload: ReloadResult
+    """What a reload would change, credentials too, by name."""
     files: list[ConfigFile]
     """The file, and the files that it includes."""
-
-
-class ReloadResult(msgspec.Struct, frozen=True):
-    """The result of a reload."""
-
-    added: list[str]
-    """Destinations."""
-    changed: list[str]
-    removed: list[str]
-    restart_required: list[str]
-    """Keys that take effect at the next start only."""
 
 
 @endpoint("GET", "/status")
@@ -216,14 +221,22 @@ def _checked(context: AdminContext) -> ConfigCheck:
     except ConfigError as error:
         problems = [placed(text, paths) for text in error.problems]
         return ConfigCheck(
-            problems, [], differs=True, changes=[], files=read_files(paths, redactor, keys)
+            problems,
+            [],
+            differs=True,
+            changes=[],
+            reload=ReloadResult([], [], [], []),
+            files=read_files(paths, redactor, keys),
         )
     paths = found.files.read
+    running = {name: team.configured for name, team in tuple(context.gateway.teams.items())}
+    result = ReloadResult(*diff_configs(config, found, running))
     return ConfigCheck(
         problems=[],
         warnings=[placed(text, paths) for text in found.warnings],
-        differs=found != config,
+        differs=result != ReloadResult([], [], [], []),
         changes=list(changes(tables(config), tables(found))),
+        reload=result,
         files=read_files(paths, redactor.combined_with(redactor_of(found)), keys),
     )
 
@@ -242,9 +255,9 @@ def _changes(_: Mapping[str, Any], answer: ReloadResult) -> str:
 async def reload_config(context: AdminContext) -> ReloadResult:
     """Apply the present configuration file, as SIGHUP does."""
     log.info("reload_requested")
-    changes = await context.reloading.reload_now()
+    found = await context.reloading.reload_now()
     context.gateway.monitor.forget()
-    return ReloadResult(changes.added, changes.changed, changes.removed, changes.restart_required)
+    return ReloadResult(*found)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -221,7 +221,8 @@ async def tail(context: AdminContext, http: web.Request, query: TailQuery) -> we
 
     Each gateway of a cluster streams its own.
     Above 500 lines per second the rest is left out, and an event ``skipped`` has their number. If
-    the client is too slow, the stream ends after an event ``dropped``.
+    the client is too slow, the stream ends after an event ``dropped``. If a reload removes or
+    changes the caller's token or role, it ends after an event ``ended`` with the ``reason``.
     """
     which = query.which()
     await context.check_names(which.source, which.destination)

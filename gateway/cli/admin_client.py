@@ -16,6 +16,7 @@ from gateway.admin.endpoint import PREFIX
 from gateway.cli.errors import InvalidConfig, InvalidName
 from gateway.cli.output import printable
 from gateway.config.loader.load import load_admin
+from gateway.http import header_value_problem
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class AdminClient:
     """
 
     def __init__(self, path: Path, timeout: float = TIMEOUT) -> None:
-        own = os.environ.get(TOKEN_VARIABLE, "")
+        own = os.environ.get(TOKEN_VARIABLE, "").strip()
         admin = load_admin(path, secrets=not own)
         if admin is None:
             raise click.ClickException(NO_ADMIN.format(path=path))
@@ -67,6 +68,9 @@ class AdminClient:
         # the name "localhost" is always accepted, whatever the address is called
         self._headers = {"host": "localhost", CSRF_HEADER: "1"}
         tokens = [own] if own else [token for _, _, token in admin.tokens()]
+        if tokens and header_value_problem(tokens[0]):
+            where = TOKEN_VARIABLE if own else f"the first token in [admin] of {path}"
+            raise click.ClickException(f"{where} must be one line of printable ASCII")
         if tokens:
             self._headers["authorization"] = f"Bearer {tokens[0]}"
         elif admin.guarded:

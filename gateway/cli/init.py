@@ -1,5 +1,6 @@
 """``gateway init``: write a first configuration, with tests."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def init(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     name them. The destinations are the sandbox at first, so `gateway demo` runs it as it is. An
     existing file is never overwritten.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise click.ClickException(f"{path} already exists; name another file with -c")
     registry = load_plugins()
     try:
@@ -51,9 +52,14 @@ def init(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         click.echo(err=True)
         raise click.ClickException(f"nothing was written; {FLAGS}") from None
     first = FirstConfig(path, registry, inputs, outputs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
-        file.write(first.text())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(first.text())
+    except OSError as error:
+        why = "not a folder" if isinstance(error, FileExistsError) else error.strerror or error
+        where = f"{error.filename or path}: {why}"
+        raise click.ClickException(f"cannot write {where}; name another file with -c") from error
     explainer = Explainer(load(path, registry), registry)
     path.write_text(first.text(explainer), encoding="utf-8")
     click.secho(f"{path} is ready.", bold=True)

@@ -42,7 +42,7 @@ def reload(path: Path, *, as_json: bool) -> None:
         if names:
             say(out, 2, ", ".join(names), label=what, width=9)
     if not any(changes.values()):
-        out.print("  no destination was added, changed or removed")
+        out.print("  nothing was added, changed or removed")
     if result.restart_required:
         keys = ", ".join(result.restart_required)
         say(out, 2, f"takes effect after a restart: {keys}", style="yellow")

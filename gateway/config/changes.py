@@ -1,16 +1,21 @@
 """Compare two configurations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from gateway.config.models import Config, DestinationConfig
+from gateway.config.models import TABLES, Config, DestinationConfig
+from gateway.config.operations import AdminConfig
 
 
 class ConfigChanges(NamedTuple):
-    """The destinations that a reload adds, changes and removes."""
+    """What a reload adds, changes and removes, by name; values are never told.
+
+    Names are those of the file: ``destinations.crm``, ``routes.orders``,
+    ``admin.operators.alice``, ``consent.retention``.
+    """
 
     added: list[str]
     changed: list[str]
@@ -45,27 +50,86 @@ def _plain(value: object) -> object:
 
 
 def diff_configs(
-    old: Config, new: Config, running: Mapping[str, DestinationConfig]
+    old: Config, new: Config, running: Mapping[str, DestinationConfig] | None = None
 ) -> ConfigChanges:
-    """Compare two configurations, and the new one with the running destinations."""
-    before, after = running, new.destinations
-    restart_required = [
-        f"[server] {k}" for k in ("max_body", "metrics") if _differ(old.server, new.server, k)
-    ]
-    if (old.admin and old.admin.listen) != (new.admin and new.admin.listen):
-        restart_required.append("[admin] listen")
-    for table in ("spool", "trace", "log"):
-        one, other = getattr(old, table), getattr(new, table)
-        restart_required += [
-            f"[{table}] {k}" for k in type(one).model_fields if _differ(one, other, k)
-        ]
+    """Compare two configurations.
+
+    Args:
+        old: the configuration in effect.
+        new: the one that takes its place.
+        running: the destinations as they run, if they may differ from those of *old*.
+    """
+    waiting = {f"server.{key}" for key in ("max_body", "metrics")} | {"admin.listen"}
+    waiting |= {
+        f"{name}.{key}" for name in ("spool", "trace", "log") for key in TABLES[name].model_fields
+    }
+    before, after = _parts(old), _parts(new)
+    if running is not None:
+        before = {name: one for name, one in before.items() if not name.startswith(DESTINATIONS)}
+        before |= {f"{DESTINATIONS}{name}": one for name, one in running.items()}
+    added = [name for name in after if name not in before]
+    removed = [name for name in before if name not in after]
+    changed = [name for name in after if name in before and after[name] != before[name]]
+    if (old.admin is None) != (new.admin is None):
+        added, removed = (
+            [n for n in names if not n.startswith("admin.")] for names in (added, removed)
+        )
+    routes = [[one.name for one in config.routes] for config in (old, new)]
+    if [n for n in routes[0] if n in routes[1]] != [n for n in routes[1] if n in routes[0]]:
+        changed.append("routes (their order)")
+    restart_required = [name for name in changed if name in _AT_THE_START]
+    if "admin" in {*added, *removed}:
+        restart_required.append("admin.listen")
     return ConfigChanges(
-        added=[name for name in after if name not in before],
-        changed=[name for name in after if name in before and after[name] != before[name]],
-        removed=[name for name in before if name not in after],
-        restart_required=restart_required,
+        added,
+        [name for name in changed if name not in _AT_THE_START],
+        removed,
+        ["[{}] {}".format(*name.split(".")) for name in restart_required],
     )
 
 
-def _differ(old: object, new: object, key: str) -> bool:
-    return bool(getattr(old, key) != getattr(new, key))
+DESTINATIONS = "destinations."
+ACCESS = ("token", "operators", "viewers", "proxy_secret")
+"""Keys of ``[admin]`` that are added and removed, and not only changed."""
+_AT_THE_START = {"server.max_body", "server.metrics", "admin.listen"} | {
+    f"{name}.{key}" for name in ("spool", "trace", "log") for key in TABLES[name].model_fields
+}
+"""What takes effect at the next start only."""
+
+
+def destinations_in(names: Iterable[str]) -> list[str]:
+    """Return the names of the destinations among the names of parts."""
+    return [one.removeprefix(DESTINATIONS) for one in names if one.startswith(DESTINATIONS)]
+
+
+def _parts(config: Config) -> dict[str, object]:
+    """Return what can be told apart in a configuration, by its name in the file."""
+    parts: dict[str, object] = {}
+    for name, source in config.sources.items():
+        parts[f"sources.{name}"] = (source, config.source_settings.get(name))
+    parts |= {f"{DESTINATIONS}{name}": one for name, one in config.destinations.items()}
+    for route in config.routes:  # names may be given twice
+        parts[f"routes.{route.name}"] = (parts.get(f"routes.{route.name}"), route)
+    parts |= {f"plans.{name}": plan for name, plan in config.plans.items()}
+    for test in config.tests:
+        parts[f"tests.{test.config.name}"] = (parts.get(f"tests.{test.config.name}"), test.config)
+    for name in ("server", "spool", "consent", "trace", "log"):
+        table: BaseModel = getattr(config, name)
+        parts |= {f"{name}.{key}": getattr(table, key) for key in type(table).model_fields}
+    if config.suppression is not None:
+        parts["suppression"] = (config.suppression, config.suppressed)
+    if config.alerts is not None:
+        parts["alerts"] = config.alerts
+    if config.admin is not None:
+        parts |= {"admin": None, **dict(_access(config.admin))}
+    return parts
+
+
+def _access(admin: AdminConfig) -> Iterator[tuple[str, object]]:
+    """Yield the parts of ``[admin]``; tokens are those that are set, by the names of callers."""
+    for key in type(admin).model_fields:
+        held = getattr(admin, key)
+        if isinstance(held, Mapping):
+            yield from ((f"admin.{key}.{name}", one) for name, one in held.items())
+        elif key not in ACCESS or held is not None:
+            yield f"admin.{key}", held

@@ -27,6 +27,10 @@ from gateway.plugin import (
 FORM = "application/x-www-form-urlencoded"
 LIFETIME = 300.0
 """Seconds for which a token is used if the server does not say how long it is valid."""
+LONGEST_LIFETIME = 86400.0
+"""Seconds after which a token is renewed, whatever the server says."""
+LONGEST = 8192
+"""Characters of a token; servers take no longer headers."""
 UNIX = {"s": 1, "ms": 1000}
 PATH = re.compile(r"[!-\"$->@-~]+")
 """Printable ASCII but for `?` and `#`."""
@@ -252,15 +256,21 @@ class AccessTokens(Authorization):
         """Return the token (RFC 6749, section 5.1).
 
         Raises:
-            ValueError: the server refuses, or its response has no token.
+            ValueError: the server refuses, or its response has no token that a header can carry.
         """
         said = envelope(response)
         value, lifetime = said.get("access_token"), said.get("expires_in", LIFETIME)
         if not isinstance(value, str) or not value:
             raise ValueError(f"HTTP {response.status} from {self._config.token_url}")
+        wrong = header_value_problem(value) or " " in value
+        if wrong or len(value) > LONGEST:
+            raise ValueError(
+                f"the access_token from {self._config.token_url} fits into no header: it must be "
+                f"printable ASCII without spaces, of at most {LONGEST} characters"
+            )
         try:
-            return AccessToken(value, max(1.0, float(lifetime)))
-        except (TypeError, ValueError):
+            return AccessToken(value, min(max(1.0, float(lifetime)), LONGEST_LIFETIME))
+        except (TypeError, ValueError, OverflowError):
             return AccessToken(value, LIFETIME)
 
     def headers(self, request: Request, now: datetime, token: str) -> Mapping[str, str]:  # noqa: ARG002 - it depends on the token alone

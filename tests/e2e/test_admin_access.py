@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gateway.admin.endpoint import PREFIX, Endpoint
 from gateway.cli import main
 from gateway.config.operations import AdminConfig
 from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
+from tests.e2e.running import PATIENCE
 
 ALICE, VERA, PROXY = "alice-0123456789", "vera-01234567890", "proxy-0123456789"
 PEOPLE = (
@@ -144,6 +146,44 @@ async def test_a_reload_changes_what_a_person_may_do(tmp_path: Path) -> None:
         assert (await call(admin, ALICE, "POST", "/destinations/crm/pause"))[0] == 403
         assert (await call(admin, ALICE, "GET", "/status"))[0] == 200
         assert (await call(admin, VERA, "GET", "/status"))[0] == 401
+
+
+async def test_a_stream_ends_with_its_callers_access(tmp_path: Path) -> None:
+    """A reload that takes a caller's token, role or sign-in ends the open stream, with the reason.
+
+    Streams of others go on.
+    """
+    async with administered(tmp_path, SHARED) as admin:
+        pat = {"x-gateway-proxy-secret": PROXY, "x-forwarded-user": "pat"}
+        ona = {**pat, "x-forwarded-user": "ona", "x-forwarded-groups": "oncall"}
+        get = partial(admin.running.client.get, f"{admin.url}{PREFIX}/tail")
+        async with (
+            get(headers=headers(ALICE)) as alice,
+            get(headers=headers(VERA)) as vera,
+            get(headers=pat) as viewer,
+            get(headers=ona) as operator,
+            asyncio.timeout(PATIENCE),
+        ):
+            path = tmp_path / "gateway.toml"
+            first = path.read_text()
+            kept = PEOPLE.replace(f'vera = "{VERA}"', f'vera = "{VERA}2"').replace(
+                "oncall", "night"
+            )
+            path.write_text(first.replace(PEOPLE, kept))
+            assert (await call(admin, ALICE, "POST", "/config/reload"))[0] == 200
+            assert b"the token vera is no longer valid" in await vera.read()
+            assert (
+                b"the sign-in of ona has changed from operator to viewer" in await operator.read()
+            )
+            path.write_text(first.replace(PEOPLE, kept.replace(PROXY, f"{PROXY}2")))
+            assert (await call(admin, ALICE, "POST", "/config/reload"))[0] == 200
+            assert b'event: ended\ndata: {"reason":"the sign-in of pat' in await viewer.read()
+            event, key = {"uid": "u", "name": "n"}, {"authorization": "Bearer api_chrts_test"}
+            await admin.running.client.post(
+                f"{admin.running.url}/event/track", json=event, headers=key
+            )
+            while not (await alice.content.readline()).startswith(b"data:"):
+                assert not alice.content.at_eof()
 
 
 def test_a_reload_without_tokens_opens_nothing() -> None:

@@ -119,7 +119,7 @@ async def test_destinations_are_listed_with_their_problems(tmp_path: Path) -> No
 
 
 async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
-    """``reload`` prints the changed destinations, keys that need a restart, and warnings."""
+    """``reload`` prints the names of what changed, keys that need a restart, and warnings."""
     async with administered(tmp_path) as admin:
         file = admin.running.gateway.config.path
         text = file.read_text()
@@ -131,7 +131,8 @@ async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
         assert found.exit_code == 0, found.output
         said = " ".join(found.stdout.split())
         assert f"{file} is in effect" in said
-        assert "added post, idle removed mail" in said
+        names = "destinations.post, destinations.idle"
+        assert f"added {names} changed routes.route 1 removed destinations.mail" in said
         assert "takes effect after a restart: [log] success_rate_limit" in said
         assert "[destinations.idle]: no route leads to it" in said
         again = await run(admin, tmp_path, "reload", "--json")
@@ -139,7 +140,7 @@ async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
         assert (report["added"], report["changed"], report["removed"]) == ([], [], [])
         assert any("[destinations.idle]" in one for one in report["warnings"])
         plain = await run(admin, tmp_path, "reload")
-        assert "no destination was added, changed or removed" in plain.stdout
+        assert "nothing was added, changed or removed" in plain.stdout
 
 
 async def test_an_invalid_file_changes_nothing(tmp_path: Path) -> None:
@@ -165,11 +166,14 @@ async def test_a_wrong_token_is_one_sentence(tmp_path: Path) -> None:
 async def test_a_token_of_ones_own_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``GATEWAY_ADMIN_TOKEN`` the tokens of the file are not read, and that one is sent."""
+    """``GATEWAY_ADMIN_TOKEN`` is sent in place of the file's tokens, if a header can carry it."""
     async with administered(tmp_path) as admin:
         monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", TOKEN)
         found = await run(admin, tmp_path, "destinations", "list", token="file:/nonexistent/token")  # noqa: S106 - opens nothing
         assert found.exit_code == 0, found.output
+        monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", f"{TOKEN}\n{TOKEN}")
+        found = await run(admin, tmp_path, "status")
+        assert "GATEWAY_ADMIN_TOKEN must be one line of printable ASCII" in found.stderr
         monkeypatch.delenv("GATEWAY_ADMIN_TOKEN")
         found = await run(admin, tmp_path, "destinations", "list", token="file:/nonexistent/token")  # noqa: S106 - opens nothing
         assert found.exit_code == 2

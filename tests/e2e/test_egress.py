@@ -101,13 +101,13 @@ async def test_a_vendor_behind_a_proxy_and_mutual_tls(tmp_path: Path) -> None:
             assert "status 407" in str(failed["reason"])
             assert vendor.got.empty()
             (tmp_path / "proxy").write_text(url.replace("PASSWORD", PASSWORD))
-            assert (await hang_up(gateway, "reloaded"))["changed"] == ["crm"]
+            assert (await hang_up(gateway, "reloaded"))["changed"] == ["destinations.crm"]
             got = await vendor.next()
             assert (got["certificate"], got["x-tenant"]) == ("old@shop.example", "shop-1")
             assert "proxy-authorization" not in got
             assert (await hang_up(gateway, "reloaded"))["changed"] == []
             issue(clients, "new@shop.example", tmp_path)
-            assert (await hang_up(gateway, "reloaded"))["changed"] == ["crm"]
+            assert (await hang_up(gateway, "reloaded"))["changed"] == ["destinations.crm"]
             await post(client, gateway.url, 2)
             assert (await vendor.next())["certificate"] == "new@shop.example"
             (tmp_path / "client.pem").write_text("half a file")

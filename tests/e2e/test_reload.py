@@ -51,10 +51,10 @@ async def test_destinations_come_and_go_under_load(tmp_path: Path) -> None:
             await arrived(client, sandbox, "growlytics", 20)
             write(tmp_path, sandbox, ["chrts", "growlytics", "quartic"])
             line = await hang_up(gateway, "reloaded")
-            assert line["added"] == ["quartic"]
+            assert line["added"] == ["destinations.quartic"]
             write(tmp_path, sandbox, ["chrts"])
             line = await hang_up(gateway, "reloaded")
-            assert line["removed"] == ["growlytics", "quartic"]
+            assert line["removed"] == ["destinations.growlytics", "destinations.quartic"]
             after = sent
             await arrived(client, sandbox, "chrts", after + 20)
             stop.set()
@@ -74,7 +74,7 @@ async def test_a_changed_destination_keeps_its_cursor(tmp_path: Path) -> None:
             for number in range(10):
                 await post(client, gateway.url, number)
             path.write_text(path.read_text().replace("api_chrts_sandbox", "api_chrts_other"))
-            assert (await hang_up(gateway, "reloaded"))["changed"] == ["chrts"]
+            assert (await hang_up(gateway, "reloaded"))["changed"] == ["destinations.chrts"]
             for number in range(10, 20):
                 await post(client, gateway.url, number)
             numbers = await arrived(client, sandbox, "chrts", 20)
@@ -141,7 +141,7 @@ async def test_a_watched_configuration_is_reloaded_when_it_changes(tmp_path: Pat
             await gateway.saw("watching_files")
             further = tmp_path / "more" / "growlytics.toml"
             further.write_text(destination("growlytics", sandbox))
-            await until_reloaded(gateway, added=["growlytics"])
+            await until_reloaded(gateway, added=["destinations.growlytics"])
             replaced = tmp_path / "more" / "new"
             replaced.write_text(further.read_text() + '[[routes]]\nto = ["growlytics"]\n')
             replaced.rename(further)
@@ -167,7 +167,7 @@ async def test_a_missing_file_takes_effect_when_it_appears(tmp_path: Path) -> No
             old.write_text(destination("growlytics", sandbox))
             os.utime(old, (0, 0))
             old.rename(tmp_path / "more.toml")
-            await until_reloaded(gateway, added=["growlytics"])
+            await until_reloaded(gateway, added=["destinations.growlytics"])
 
 
 async def test_a_watched_certificate_is_reloaded(tmp_path: Path) -> None:
@@ -185,5 +185,5 @@ async def test_a_watched_certificate_is_reloaded(tmp_path: Path) -> None:
             assert "ca: cannot read" in str((await gateway.saw("reload_failed"))["problems"])
             for name in ("old.pem", "new.pem"):
                 (made / name).rename(tmp_path / "ca.pem")
-                await until_reloaded(gateway, changed=["chrts"])
+                await until_reloaded(gateway, changed=["destinations.chrts"])
                 gateway.lines.clear()

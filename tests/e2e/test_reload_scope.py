@@ -99,6 +99,77 @@ async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
         assert said == {"[server] max_body", "[spool] max_age"}
 
 
+OLD = """
+[[routes]]
+name = "a"
+to = ["chrts"]
+[[routes]]
+name = "b"
+to = ["chrts"]
+[consent]
+retention = "1h"
+[suppression]
+file = "left.txt"
+[alerts]
+url = "http://127.0.0.1:9/SECRET-1"
+[admin]
+listen = "127.0.0.1:0"
+proxy_secret = "SECRET-2-and-much-longer-than-that"
+operators = { alice = "SECRET-3-and-much-longer-than-that" }
+viewers = { bob = "SECRET-4-and-much-longer-than-that" }
+[[tests]]
+name = "it works"
+from = "shop"
+body = { uid = "u", name = "n" }
+path = "/event/track"
+expect = ["chrts"]
+"""
+NEW = """
+[[routes]]
+name = "b"
+to = ["chrts"]
+[[routes]]
+name = "a"
+to = ["chrts"]
+names = ["opened"]
+[[routes]]
+name = "c"
+to = ["chrts"]
+[consent]
+retention = "2h"
+[suppression]
+file = "left.txt"
+[admin]
+listen = "127.0.0.1:0"
+token = "SECRET-5-and-much-longer-than-that"
+[admin.operators]
+alice = "SECRET-6-and-much-longer-than-that"
+bob = "SECRET-4-and-much-longer-than-that"
+"""
+
+
+async def test_a_reload_names_all_that_it_changes(tmp_path: Path) -> None:
+    """The log of a reload names what it adds, changes and removes in every table, and no value."""
+    left = tmp_path / "left.txt"
+    left.write_text("u-1\n")
+    async with running(tmp_path, lambda url: setup(tmp_path, url, OLD)) as run:
+        left.write_text("u-2\n")
+        logs = await change(run, setup(tmp_path, run.sandbox, NEW, 'mount = "/shop"'))
+    (line,) = (line for line in logs if line["event"] == "reloaded")
+    assert line["added"] == ["routes.c", "admin.token", "admin.operators.bob"]
+    assert line["changed"] == [
+        "sources.shop", "routes.a", "consent.retention", "suppression", "admin.operators.alice",
+        "routes (their order)",
+    ]  # fmt: skip
+    assert line["removed"] == [
+        "tests.it works",
+        "alerts",
+        "admin.viewers.bob",
+        "admin.proxy_secret",
+    ]
+    assert "SECRET" not in str(logs)
+
+
 async def test_an_orphaned_backlog_is_logged_at_each_reload(tmp_path: Path) -> None:
     """Each reload logs the deliveries that are pending for a removed destination."""
     more = destination("growlytics", "http://127.0.0.1:9")
@@ -147,7 +218,7 @@ async def test_a_failed_reload_is_finished_by_the_next(
         await post(run)
         await run.watch.until(lambda watch: len(watch.settled) == 1)
         (line,) = [x for x in await change(run, changed) if x["event"] == "reloaded"]
-        assert line["changed"] == ["chrts"]
+        assert line["changed"] == ["destinations.chrts"]
         (line,) = [x for x in await change(run, changed) if x["event"] == "reloaded"]
         assert line["changed"] == []
 

@@ -68,7 +68,7 @@ async def test_the_backlog_of_a_removed_destination_is_shown(tmp_path: Path) -> 
         config = tmp_path / "gateway.toml"
         without = config.read_text().partition("[destinations.mail]")[0]
         config.write_text(f'{without}[[routes]]\nname = "all"\nto = ["crm"]\n')
-        assert (await admin.post("/config/reload"))["removed"] == ["mail"]
+        assert (await admin.post("/config/reload"))["removed"] == ["destinations.mail"]
         deliveries = await until(admin, request, lambda deliveries: "mail" in deliveries)
     assert (deliveries["mail"]["outcome"], deliveries["crm"]["outcome"]) == ("pending", "pending")
     assert deliveries["mail"]["reason"].startswith("The destination is no longer configured")

@@ -24,6 +24,8 @@ class Vendor:
     """A server with a token endpoint; it accepts the last token that it issued."""
 
     lifetime: float = 3600
+    token: str = "token"  # noqa: S105 - the beginning of a name
+    """What its tokens begin with."""
     refuses: bool = False
     """Whether it issues no token."""
     revoked: set[str] = field(default_factory=set)
@@ -51,7 +53,7 @@ class Vendor:
         if self.refuses:
             return web.json_response({"error": f"invalid_client {SECRET}"}, status=401)
         self.issued += 1
-        said = {"access_token": f"token-{self.issued}", "expires_in": self.lifetime}
+        said = {"access_token": f"{self.token}-{self.issued}", "expires_in": self.lifetime}
         return web.json_response(said)
 
     async def _events(self, http: web.Request) -> web.Response:
@@ -184,6 +186,21 @@ async def test_without_a_token_nothing_is_sent() -> None:
         to.now[0] += PAUSE + 1
         assert (await to.send()).status == 200
     assert vendor.seen == ["Bearer token-1"]
+
+
+async def test_a_token_that_no_header_carries_is_refused() -> None:
+    """A token with a space, a control or non-ASCII character, or too long, is as good as none."""
+    vendor = Vendor()
+    async with client(vendor) as to:
+        for odd in ("a b", "a\r\nx-evil: 1", "a\x00", "ключ", "a" * 9000):
+            vendor.token = odd
+            with pytest.raises(TransportError, match="/token fits into no header") as caught:
+                await to.send()
+            assert caught.value.cause == "credential"
+            to.now[0] += PAUSE + 1
+        vendor.token = "token"  # noqa: S105 - the beginning of a name
+        assert (await to.send()).status == 200
+    assert vendor.seen == ["Bearer token-6"]
 
 
 async def test_a_close_ends_what_waits() -> None:

@@ -91,6 +91,16 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     assert path.read_text() == "# mine\n"
 
 
+@pytest.mark.parametrize("below", ["gateway.toml", "more/gateway.toml"])
+def test_a_place_that_cannot_be_written_is_named(below: str, tmp_path: Path) -> None:
+    """Where no file can be made, the error says where and why."""
+    (tmp_path / "file").touch()
+    found = init(tmp_path / "file" / below, ["chrts"], ["segment"])
+    assert found.exit_code == 1
+    assert found.stderr.startswith(f"Error: cannot write {tmp_path}/file")
+    assert "not a " in found.stderr.lower()
+
+
 def test_an_unknown_vendor_in_a_flag_is_an_error(tmp_path: Path) -> None:
     """A flag with an unknown vendor names the option and the closest vendor."""
     found = init(tmp_path / "gateway.toml", ["chrts"], ["quartik"])

@@ -68,6 +68,7 @@ export async function post(path, body = undefined, signal = undefined) {
  */
 export async function tail(values, take, say, signal) {
   while (!signal.aborted) {
+    let why = "";
     try {
       const answer = await call(`/tail${query(values)}`, {signal});
       say("live");
@@ -75,11 +76,14 @@ export async function tail(values, take, say, signal) {
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem) throw error;
+      if (error instanceof Ended) why = error.message;
     }
-    say("connection lost; reconnecting");
+    say(why || "connection lost; reconnecting");
     await new Promise((done) => setTimeout(done, 1000));
   }
 }
+
+class Ended extends Error {} // the gateway says why a stream ends
 
 async function each(reader, take, say) {
   let rest = "";
@@ -89,6 +93,7 @@ async function each(reader, take, say) {
     const parts = (rest + value).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
+      if (part.startsWith("event: ended")) throw new Ended(JSON.parse(part.slice(part.indexOf("data: ") + 6)).reason);
       if (/^event: (dropped|skipped)/.test(part)) say("too many events; some are not shown");
       else if (part.startsWith("data: ")) take(JSON.parse(part.slice(6)));
     }

@@ -41,9 +41,11 @@ function place(one) {
 
 function differences(checked) {
   if (!checked.differs || checked.problems.length) return null;
-  if (!checked.changes.length) return h("p", {}, "Only credentials, plans or tests differ; credentials are not shown.");
+  const words = ["added", "changed", "removed"].filter((word) => checked.reload[word].length);
   return h("section", {"aria-label": "Differences"}, h("h2", {}, "What a reload changes"),
-    table("Differences", ["Setting", "Running", "File"], checked.changes.map((one) => [h("code", {}, one.path), value(one.running), value(one.file)])));
+    h("dl", {class: "pairs"}, words.map((word) => [h("dt", {}, word), h("dd", {}, h("code", {}, checked.reload[word].join(", ")))]),
+      checked.reload.restart_required.length > 0 && [h("dt", {}, "needs a restart"), h("dd", {}, h("code", {}, checked.reload.restart_required.join(", ")))]),
+    checked.changes.length > 0 && table("Differences", ["Setting", "Running", "File"], checked.changes.map((one) => [h("code", {}, one.path), value(one.running), value(one.file)])));
 }
 
 const value = (held) => (held === null ? h("span", {class: "soft"}, "not set") : h("code", {}, written(held)));

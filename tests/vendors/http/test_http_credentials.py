@@ -107,10 +107,12 @@ def test_a_token_can_be_asked_for_in_the_body() -> None:
         (b'{"access_token":"t"}', AccessToken("t", 300)),
         (b'{"access_token":"t","expires_in":null}', AccessToken("t", 300)),
         (b'{"access_token":"t","expires_in":0}', AccessToken("t", 1)),
+        (b'{"access_token":"t","expires_in":31536000}', AccessToken("t", 86400)),
+        (b'{"access_token":"t","expires_in":"inf"}', AccessToken("t", 86400)),
     ],
 )
 def test_a_token_is_read_with_its_lifetime(body: bytes, token: AccessToken) -> None:
-    """The lifetime is in seconds; without one a few minutes are assumed."""
+    """The lifetime is in seconds, a day at most; without one a few minutes are assumed."""
     assert authorization(oauth2=CLIENT).read_token(Response(200, {}, body)) == token
 
 
