@@ -172,7 +172,7 @@ class Gateway:
         """Deliver a shard from now on, to all destinations."""
         shard.subscribe(partial(self._noticed, shard.number))
         worker_of = partial(self._worker_of, shard.number)
-        shard.follow(HandOver(worker_of, self._events_of, self.replies).offer)
+        shard.follow(HandOver(worker_of, self.events_of, self.replies).offer)
         for team in self.teams.values():
             team.add(shard)
 
@@ -377,7 +377,7 @@ class Gateway:
             name,
             shadow_delivery(config),
             sender=sender,
-            parse=self._events_of,
+            parse=self.events_of,
             steps_of=self.steps_of,
             observer=self.observer.for_destination(name, rendering.output),
             settled=self._settled,
@@ -403,7 +403,7 @@ class Gateway:
         """
         return parse_stored(entry, self._inputs)
 
-    def _events_of(self, entry: Entry) -> Sequence[Event]:
+    def events_of(self, entry: Entry) -> Sequence[Event]:
         """Return the events of a stored request; none if it can no longer be parsed."""
         return parse_if_possible(entry, self.parse)
 

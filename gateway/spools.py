@@ -1,9 +1,13 @@
 """Make the spool that a configuration names."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import structlog
 
 from gateway.config import SpoolConfig
-from gateway.spool import Spool, SpoolLimits
+from gateway.errors import SpoolError
+from gateway.spool import Shard, Spool, SpoolLimits
 from gateway.spool.sqlite.database import FILE
 from gateway.spool.sqlite.spool import SqliteSpool
 
@@ -40,3 +44,34 @@ def make_spool(config: SpoolConfig, max_body: int) -> Spool:
         limits=limits,
         max_body=max_body,
     )
+
+
+class _NoDelivery:
+    """A ``ShardRunner`` that delivers nothing."""
+
+    def start_shard(self, shard: Shard) -> None:
+        """Do nothing."""
+
+    async def finish_shard(self, shard: Shard) -> None:
+        """Do nothing."""
+
+    def abandon_shard(self, shard: Shard) -> None:
+        """Do nothing: who settles gets `Fenced`."""
+
+
+@asynccontextmanager
+async def open_alone(config: SpoolConfig) -> AsyncIterator[Spool]:
+    """Open a spool whose gateways are stopped, with all its shards; nothing in it expires.
+
+    Raises SpoolError if one of them runs, or if there is no spool.
+    """
+    if not config.url and not (config.path / FILE).exists():
+        raise SpoolError(f"{config.path / FILE}: there is no spool; correct path in [spool]")
+    spool = make_spool(config.model_copy(update={"max_age": None}), 0)
+    spool.run_shards(_NoDelivery())
+    await spool.open()
+    try:
+        await spool.own_all()
+        yield spool
+    finally:
+        await spool.close()

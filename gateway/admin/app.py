@@ -20,6 +20,7 @@ from gateway.admin import (
     dead_letters,
     destinations,
     health,
+    moving,
     overview,
     playground,
     privacy,
@@ -29,7 +30,7 @@ from gateway.admin import (
 )
 from gateway.admin.auth import RefusalLog, auth_middleware, check_again, in_force
 from gateway.admin.context import AdminContext, as_problems
-from gateway.admin.endpoint import JSON, PREFIX, Endpoint, document
+from gateway.admin.endpoint import JSON, LARGEST_BODY, PREFIX, Endpoint, document
 from gateway.config.operations import AdminConfig
 from gateway.http import harden
 from gateway.observability.health import add_pages
@@ -90,8 +91,6 @@ def _serving(asset: Asset) -> Handler:
     return serve
 
 
-LARGEST_BODY = 256 * 1024
-
 log = structlog.get_logger()
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -106,6 +105,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *traces.REQUEST_ENDPOINTS,
     *dead_letters.ENDPOINTS,
     *privacy.ENDPOINTS,
+    *moving.ENDPOINTS,
     *vendors.ENDPOINTS,
     *playground.ENDPOINTS,
     *access.ENDPOINTS,

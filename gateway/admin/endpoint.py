@@ -67,6 +67,8 @@ def _classes(module: str) -> Mapping[str, list[ast.stmt]]:
 
 
 PREFIX = "/api/v1"
+LARGEST_BODY = 256 * 1024
+"""Bytes of the body of a usual call."""
 JSON = {"content-type": "application/json", "cache-control": "no-store"}
 
 GIVEN = frozenset({"context", "http", "caller"})
@@ -100,6 +102,8 @@ class Endpoint(NamedTuple):
     """The content type of a response that is not JSON and that ``serve`` writes itself."""
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail
     """Returns what the audit log tells of the arguments and the answer."""
+    largest_body: int = LARGEST_BODY
+    """Bytes of the largest body."""
 
     @property
     def variables(self) -> list[str]:
@@ -122,7 +126,8 @@ class Endpoint(NamedTuple):
         async def served(http: web.Request) -> web.StreamResponse:
             caller = http[CALLER]
             check_role(caller, self.role)
-            given = self._given(http, await _body(http) if "body" in self.takes else b"")
+            sized = http.clone(client_max_size=self.largest_body)
+            given = self._given(http, await _body(sized) if "body" in self.takes else b"")
             if self.streams:
                 answered: web.StreamResponse = await self.serve(context, http, **given)
                 return answered
@@ -225,6 +230,7 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
     streams: str = "",
     role: Role | None = None,
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail,
+    largest_body: int = LARGEST_BODY,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Return a decorator that makes an endpoint of a coroutine.
 
@@ -235,6 +241,7 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
         streams: the content type if it writes its response itself.
         role: what its callers must be; by default operators for what is not a GET.
         detail: returns what the audit log tells of the arguments and the answer.
+        largest_body: bytes of the largest body.
     """
 
     def made(serve: Callable[..., Awaitable[Any]]) -> Endpoint:
@@ -242,7 +249,9 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
         gives = hints.pop("return")
         takes = {name: kind for name, kind in hints.items() if name not in GIVEN}
         needs = role or ("viewer" if method in SAFE else "operator")
-        return Endpoint(method, path, serve, takes, gives, refuses or {}, needs, streams, detail)
+        return Endpoint(
+            method, path, serve, takes, gives, refuses or {}, needs, streams, detail, largest_body
+        )
 
     return made
 

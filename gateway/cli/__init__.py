@@ -36,6 +36,7 @@ COMMANDS = {
     "destinations": "List, pause, resume and drain the running gateway's destinations.",
     "dead-letters": "List, show, replay and delete dead letters.",
     "cluster": "Show the gateways, shards and NATS streams of a cluster.",
+    "spool": "Move what a spool holds to another one.",
     "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
     "audit": "List what operators did.",
 }

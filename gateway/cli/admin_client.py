@@ -25,6 +25,7 @@ TOKEN_VARIABLE = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - a name
 TIMEOUT = 60.0
 """Seconds to wait for an answer; a reload may take a while."""
 NOT_FOUND = 404
+UNAVAILABLE = 503
 INVALID = 422
 
 NO_ADMIN = """{path} has no [admin] table, so the running gateway cannot be asked; add
@@ -40,6 +41,10 @@ UNNAMED = "[admin] of {path} has no token that commands could use; add one to op
 
 class NoGateway(click.ClickException):
     """No gateway answers at the admin address."""
+
+
+class TryAgain(click.ClickException):
+    """The gateway cannot do it now, as when its spool is full."""
 
 
 class AdminClient:
@@ -133,9 +138,12 @@ class AdminClient:
             connection.close()
 
 
+_KINDS: dict[int, type[click.ClickException]] = {NOT_FOUND: InvalidName, UNAVAILABLE: TryAgain}
+
+
 def _refused(problem: ProblemDetails) -> click.ClickException:
     """Return the error of a refused call, as other commands report it."""
     if problem.problems:
         return InvalidConfig([printable(one) for one in problem.problems])
-    kind = InvalidName if problem.status == NOT_FOUND else click.ClickException
+    kind = _KINDS.get(problem.status, click.ClickException)
     return kind(printable(problem.detail))

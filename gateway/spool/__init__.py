@@ -18,8 +18,10 @@ from gateway.spool.interface import (
     ShardRunner,
     Spool,
     SpoolAdmin,
+    SpoolTransfer,
 )
 from gateway.spool.values import (
+    MOVE_WINDOW,
     Appended,
     Attempt,
     BacklogLimit,
@@ -45,6 +47,7 @@ from gateway.spool.values import (
     SpoolFull,
     SpoolLimits,
     SpoolNotice,
+    StoredConsent,
     Unreachable,
     UnreadEntry,
     UnreadPage,
@@ -55,6 +58,7 @@ from gateway.spool.values import (
 
 __all__ = [
     "ALL_DEAD_LETTERS",
+    "MOVE_WINDOW",
     "Appended",
     "Attempt",
     "BacklogLimit",
@@ -91,6 +95,8 @@ __all__ = [
     "SpoolFull",
     "SpoolLimits",
     "SpoolNotice",
+    "SpoolTransfer",
+    "StoredConsent",
     "Unreachable",
     "UnreadEntry",
     "UnreadPage",

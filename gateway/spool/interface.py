@@ -9,7 +9,7 @@ Ingest appends (`Intake`), the delivery engine reads and settles (`Shard`), oper
 decide (`SpoolAdmin`). A spool knows nothing of vendors or HTTP; parsed events only pass through it.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from gateway.event import Event
@@ -36,6 +36,7 @@ from gateway.spool.values import (
     Progress,
     QueueDepth,
     SpoolNotice,
+    StoredConsent,
     UnreadPage,
     WaitingDelivery,
 )
@@ -76,6 +77,7 @@ class Intake(Protocol):
         entry: Entry,
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
+        accepted_at: float | None = None,
     ) -> Awaitable[Appended]:
         """Return where the entry is in the log once it is durable.
 
@@ -92,6 +94,9 @@ class Intake(Protocol):
         the whole window, even if the entry is deleted, and count towards ``max_bytes``. Where
         several processes share the log, the owner of the shard removes them afterwards: the result
         may name none.
+
+        *accepted_at* are the Unix seconds at which another spool accepted the entry, which was
+        moved from there: its age counts from then on.
         """
         ...
 
@@ -177,6 +182,10 @@ class Shard(Protocol):
 
     async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
         """Return the entries with these seqs in the order of the log, without missing ones."""
+        ...
+
+    async def times(self, seqs: Sequence[int]) -> dict[int, float]:
+        """Return when pending entries were accepted, in Unix seconds, without missing ones."""
         ...
 
     async def retrying(
@@ -315,6 +324,38 @@ class SpoolAdmin(Protocol):
         ...
 
 
+class SpoolTransfer(Protocol):
+    """What moves from one spool to another besides entries (`gateway.spool.transfer`)."""
+
+    def message_ids(self) -> AsyncIterator[dict[bytes, float]]:
+        """Yield the dedup keys that are remembered, with the Unix seconds at which each expires."""
+        ...
+
+    async def restore_message_ids(self, ids: Mapping[bytes, float]) -> None:
+        """Remember dedup keys of another spool; one that is known keeps the later time."""
+        ...
+
+    def consents(self) -> AsyncIterator[list[StoredConsent]]:
+        """Yield the stored consent of all users."""
+        ...
+
+    async def restore_consents(self, consents: Sequence[StoredConsent]) -> None:
+        """Store consent of another spool; the newest record of each category wins."""
+        ...
+
+    async def restore_dead_letters(self, letters: Mapping[bytes, DeadLetter]) -> None:
+        """Store dead letters of another spool, with new ids, by keys that name them for good.
+
+        A key is remembered for `MOVE_WINDOW`: a letter that comes again is not stored again. Raises
+        SpoolError if a destination is unknown; then none is stored in its shard.
+        """
+        ...
+
+    async def delete_moved_letters(self, ids: Sequence[int]) -> None:
+        """Delete dead letters that another spool has now: they are not accepted here any more."""
+        ...
+
+
 EventSearch = Callable[[Entry], Mapping[int, str]]
 """Returns the wanted events of a request, by index, each with its message id or an empty text. It
 is called in another thread."""
@@ -363,7 +404,7 @@ class ShardRunner(Protocol):
         ...
 
 
-class Spool(Intake, SpoolAdmin, Protocol):
+class Spool(Intake, SpoolAdmin, SpoolTransfer, Protocol):
     """A durable log as a whole."""
 
     @property
@@ -413,6 +454,10 @@ class Spool(Intake, SpoolAdmin, Protocol):
 
     def run_shards(self, runner: ShardRunner) -> None:
         """Tell *runner* of each shard that this process owns, now and later."""
+        ...
+
+    async def own_all(self) -> None:
+        """Wait until this process owns all shards; raises SpoolError if another one runs."""
         ...
 
     def spares(self, what: Callable[[], None]) -> None:

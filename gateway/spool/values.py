@@ -65,6 +65,8 @@ class DiskFull(SpoolError):
     """The disk is full: stored deliveries go on, new entries are not accepted."""
 
 
+MOVE_WINDOW = 900.0
+"""Seconds for which a spool knows what was moved to it, so that a repeat is not stored again."""
 NO_ROUTES: Mapping[str, Deliveries] = {}
 
 
@@ -125,6 +127,16 @@ class ConsentRecord(msgspec.Struct, frozen=True):
     granted: bool
     at: float
     """Unix seconds."""
+
+
+class StoredConsent(msgspec.Struct, frozen=True):
+    """All stored consent of a user."""
+
+    user: bytes
+    until: float
+    """Unix seconds at which it is deleted."""
+    records: Mapping[str, ConsentRecord]
+    """By category."""
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -224,6 +236,9 @@ class Progress(msgspec.Struct, frozen=True):
     the spool evicted (``Evicted``) but that arrived nevertheless. ``dead`` lists deliveries,
     waiting or not, that become dead letters.
 
+    ``moved`` lists deliveries, waiting or not, that another spool has now: here they are neither
+    pending nor accepted any more.
+
     ``delivered``, ``declined`` and ``shadowed`` are total counts of the destination's deliveries
     with that outcome, including this report. They continue from ``Shard.balances`` at the worker's
     start and never decrease; None leaves them unchanged.
@@ -233,6 +248,7 @@ class Progress(msgspec.Struct, frozen=True):
     later: Sequence[WaitingDelivery] = ()
     done: Sequence[DeliveryRef] = ()
     dead: Sequence[FailedDelivery] = ()
+    moved: Sequence[DeliveryRef] = ()
     delivered: int | None = None
     declined: int | None = None
     shadowed: int | None = None

@@ -56,14 +56,18 @@ class SpoolWithGaps(SqliteSpool):
     """A spool whose seqs have gaps: each entry comes after one that nobody sees."""
 
     def append(
-        self, entry: Entry, events: Sequence[Event] | None = None, once: DedupWindow | None = None
+        self,
+        entry: Entry,
+        events: Sequence[Event] | None = None,
+        once: DedupWindow | None = None,
+        accepted_at: float | None = None,
     ) -> Awaitable[Appended]:
         """Append an entry that nobody sees, then *entry*."""
         gap = asyncio.ensure_future(
             super().append(Entry(GAP, "", Request(method="POST", url="/"), {}))
         )
         gap.add_done_callback(asyncio.Future.exception)
-        return super().append(entry, events, once)
+        return super().append(entry, events, once, accepted_at)
 
     def follow(self, offer: Offer) -> None:
         """Call *offer* with all other entries."""

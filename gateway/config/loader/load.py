@@ -100,15 +100,23 @@ def read(
     return _Reading(gathered, registry, references, report).config(path)
 
 
-def load_spool(path: Path, environ: Mapping[str, str] = os.environ) -> SpoolConfig:
+def load_spool(
+    path: Path, environ: Mapping[str, str] = os.environ, *, secrets: bool = False
+) -> SpoolConfig:
     """Return the ``[spool]`` table of *path*, for commands that need no other table.
 
     The rest of the file may have mistakes, or variables that are not set.
 
+    Args:
+        path: a TOML file.
+        environ: the variables for ``${NAME}``.
+        secrets: read the credentials for NATS, whose files and variables must be within reach.
+
     Raises:
         ConfigError: the file cannot be read, or its ``[spool]`` is invalid.
     """
-    return _load_one(path, "spool", SpoolConfig, environ, without=("password", "nkey_seed"))
+    without = () if secrets else ("password", "nkey_seed")
+    return _load_one(path, "spool", SpoolConfig, environ, without=without)
 
 
 def load_names(
@@ -188,6 +196,7 @@ def _load_one(
     report.narrow(table)
     written = gathered.raw.get(table, {})
     raw = references.table({k: v for k, v in written.items() if k not in without}, table)
+    references.secrets(raw, model, table)
     found = _valid(model, raw, table, report)
     report.stop()
     return found or model()

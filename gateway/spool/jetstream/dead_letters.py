@@ -92,21 +92,24 @@ class ShardDeadLetters:
             if letter := await self.one(number):
                 yield letter
 
-    async def delete(self, which: Sequence[int] | DeadLetterFilter) -> int:
-        """Delete dead letters, by ids or by filter; return how many there were."""
+    async def delete(self, which: Sequence[int] | DeadLetterFilter, *, moved: bool = False) -> int:
+        """Delete dead letters, by ids or by filter; return how many there were.
+
+        Those that were *moved* to another spool are not accepted here any more.
+        """
         count = 0
         async for letters in self.portions(which):
-            count += await self._delete({one.id: one.destination for one in letters})
+            count += await self._delete({one.id: one.destination for one in letters}, moved=moved)
         await self.clean()
         return count
 
-    async def _delete(self, found: Mapping[int, str]) -> int:
+    async def _delete(self, found: Mapping[int, str], *, moved: bool) -> int:
         there: dict[int, str] = {}
 
         def drop() -> Changes:
             gone = self._state.removed
             there.update({number: name for number, name in found.items() if number not in gone})
-            return self._state.dropping(there)
+            return self._state.dropping(there, moved=moved)
 
         await self._recorder.store(drop)
         return len(there)

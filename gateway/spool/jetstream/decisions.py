@@ -51,7 +51,7 @@ class Decision(msgspec.Struct, array_like=True):
     letters: list[int] = []
     """Ids of the dead letters that were replayed."""
     request: str = ""
-    """The id of the request that is replayed."""
+    """The id of the request that is replayed or was moved."""
 
     def size(self) -> int:
         """Return about how many bytes of a record it needs."""
@@ -93,6 +93,14 @@ class DedupIds:
         """Remember new keys."""
         self._until.update(ids)
 
+    def has(self, key: bytes, now: float) -> bool:
+        """Return whether a key is remembered."""
+        return self._until.get(key, now) > now
+
+    def later(self, ids: Mapping[bytes, float]) -> list[tuple[bytes, float]]:
+        """Return those of other keys that are new here, or expire later than here."""
+        return [(key, until) for key, until in ids.items() if self._until.get(key, 0.0) < until]
+
     def sweep(self, now: float) -> None:
         """Forget what expired before *now*, when the keys have doubled since it was done last."""
         if len(self._until) >= self._sweep_at:
@@ -113,7 +121,8 @@ def decide_replay(
     ]
     left_out = [number for number in numbers if number not in indexes]
     letters = [one.letter for one in there]
-    return Decision(seq, [], left_out, {destination: waiting}, letters, row.id)
+    request = row.id if waiting else ""
+    return Decision(seq, [], left_out, {destination: waiting}, letters, request)
 
 
 def refused_deliveries(

@@ -176,6 +176,9 @@ class DestinationState:
         change.shadowed = max(self.shadowed, progress.shadowed or 0)
         change.letters += len(dead)
         self._claim(change)
+        moved = self._ending(progress.moved, new)
+        change.ended += moved
+        change.accepted -= len(moved)
         return change
 
     def _claim(self, change: Change) -> None:
@@ -231,6 +234,11 @@ class DestinationState:
         """Return when the oldest entry after the cursor was appended, in Unix seconds."""
         first = self.pending.first()
         return first[1] if first else None
+
+    def time(self, seq: int, numbers: Deliveries) -> float:
+        """Return when a pending entry was accepted, in Unix seconds; 0 if it is not pending."""
+        waiting = (self._since.get((seq, number), 0.0) for number in numbers)
+        return self.pending.time(seq) or max(waiting, default=0.0)
 
     def waiting_row(self, one: WaitingDelivery) -> WaitingRow:
         """Return a waiting delivery as the journal has it."""

@@ -57,6 +57,13 @@ class FrameRow(msgspec.Struct, frozen=True, array_like=True):
     """The dead letters that it replays, one for each of its deliveries; else it is a new entry."""
     refused: dict[str, str] = {}
     """Why destinations refuse it: their deliveries become dead letters."""
+    moved_at: float = 0.0
+    """When another spool accepted it, in Unix seconds, if it was moved from there."""
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether its request was accepted long before, so that its id does not rise."""
+        return bool(self.replays or self.moved_at)
 
     def entry(self) -> Entry:
         """Return the entry as it was sent."""
@@ -149,17 +156,19 @@ class FrameWriter:
         *,
         replays: Sequence[ReplayedLetter] = (),
         refused: Mapping[str, str] = NONE_REFUSED,
+        moved_at: float = 0.0,
     ) -> asyncio.Future[int]:
         """Return the entry's seq once its frame is stored.
 
         With *once* the owner of the shard leaves duplicates out, in the order of the log. *refused*
-        are destinations whose deliveries become dead letters, with the reason of each. Raises
+        are destinations whose deliveries become dead letters, with the reason of each. *moved_at*
+        is when another spool accepted the entry, in Unix seconds; 0 if none did. Raises
         SpoolFull if too much waits for the servers. The future raises SpoolError if the entry
         cannot be written, or if NATS did not answer; then it may be stored nevertheless.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            row = _row(entry, once, replays, refused)
+            row = _row(entry, once, replays, refused, moved_at)
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -175,6 +184,7 @@ class FrameWriter:
         once: DedupWindow | None = None,
         *,
         refused: Mapping[str, str] = NONE_REFUSED,
+        moved_at: float = 0.0,
     ) -> asyncio.Future[int]:
         """Store an entry's *parts* by shard, all of them or none; the result is 0.
 
@@ -182,7 +192,7 @@ class FrameWriter:
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            rows = {shard: _row(part, once, (), refused) for shard, part in parts.items()}
+            rows = {shard: _row(part, once, (), refused, moved_at) for shard, part in parts.items()}
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -315,13 +325,14 @@ def _row(
     once: DedupWindow | None,
     replays: Sequence[ReplayedLetter],
     refused: Mapping[str, str],
+    moved_at: float,
 ) -> bytes:
     """Return an entry's `Row`; raises SpoolError if it cannot be written."""
     try:
         ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
         return _encode(
-            (entry.id, pack(entry), entry.request.body, ids, window, replays, refused)
-            if ids or replays or refused
+            (entry.id, pack(entry), entry.request.body, ids, window, replays, refused, moved_at)
+            if ids or replays or refused or moved_at
             else (entry.id, pack(entry), entry.request.body)
         )
     except (ValueError, TypeError, msgspec.MsgspecError) as error:

@@ -95,6 +95,11 @@ class Layout(NamedTuple):
         """Return the subject of a user's consent, which has one message."""
         return f"{self.name}.consent.{user.hex()}"
 
+    @property
+    def consents(self) -> str:
+        """Return the subjects of all users' consent."""
+        return f"{self.name}.consent.*"
+
     def waiting(self, shard: int, seq: int | str = "*") -> str:
         """Return the subject of an entry's copy, which stays when the log is trimmed."""
         return f"{self.name}.waiting.{shard}.{seq}"
@@ -117,7 +122,7 @@ class Layout(NamedTuple):
             self.state_stream: common | {"subjects": state},
             self.consent_stream: common
             | {
-                "subjects": [f"{self.name}.consent.*"],
+                "subjects": [self.consents],
                 "max_msgs_per_subject": 1,
                 "allow_msg_ttl": True,
             },

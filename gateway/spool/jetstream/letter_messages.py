@@ -104,6 +104,26 @@ def read_letters(message: StoredMessage) -> list[DeadLetter]:
     ]
 
 
+def restored_letter(key: bytes, letter: DeadLetter, max_bytes: int) -> bytes:
+    """Return the message of a dead letter of another spool, given the key that names it for good.
+
+    Its place in the log is below 0, and no other letter's.
+    """
+    seq = -1 - int.from_bytes(key[:7])
+    mark = DeliveryRef(seq, letter.mark.index)
+    failed = FailedDelivery(
+        mark, letter.cause, letter.reason, letter.at, letter.attempts, letter.rendered,
+        letter.event_name, letter.user,
+    )  # fmt: skip
+    (message,) = letter_messages(letter.destination, [failed], {seq: letter.entry}, max_bytes)
+    return message
+
+
+def destination_of(message: bytes) -> str:
+    """Return the destination of a message's letters."""
+    return _decode(message).destination
+
+
 def replay_groups(letters: Sequence[DeadLetter]) -> list[tuple[Entry, list[ReplayedLetter]]]:
     """Return the entries that replay letters, in their order, and which letter each replays.
 

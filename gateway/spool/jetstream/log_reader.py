@@ -82,7 +82,7 @@ class LogReader:
         """Return the seq of a request that is in the log up to frame *end*, 0 if there is none.
 
         Ids rise in the order of the log, but for the clocks of gateways: it is searched for near
-        the place where it should be. Replays have the ids of earlier requests.
+        the place where it should be. Replays and moved entries have the ids of earlier requests.
         """
         low, high = 1, end
         while low < high:
@@ -96,7 +96,7 @@ class LogReader:
             if message.seq > low + _CLOCKS_DIFFER:
                 break
             for index, row in enumerate(frame.rows):
-                if row.id == request_id and not row.replays:
+                if row.id == request_id and not row.is_late:
                     return seq_of(message.seq, index)
         return 0
 
@@ -107,7 +107,7 @@ class LogReader:
             if message.seq >= end:
                 return None
             for row in read_frame(message.data, message.seq).rows:
-                if not row.replays:
+                if not row.is_late:
                     return message.seq, row.id
             start = message.seq + 1
         return None

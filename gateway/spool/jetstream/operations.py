@@ -2,7 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -31,6 +32,7 @@ from gateway.spool.jetstream.questions import (
     PendingPart,
     Question,
     ReplayLetters,
+    RestoreIds,
 )
 from gateway.spool.sums import sum_of_balances, sum_of_depths
 from gateway.spool.values import BacklogLimit, Balance, Deliveries, PendingRequest, QueueDepth
@@ -157,6 +159,14 @@ class ClusterOperations(ABC):
             return sum((await self._ask(DeleteLetters(which))).values())
         return await self._each(DeleteLetters, which)
 
+    async def delete_moved_letters(self, ids: Sequence[int]) -> None:
+        """Delete dead letters that another spool has now."""
+        await self._each(partial(DeleteLetters, moved=True), ids)
+
+    async def restore_message_ids(self, ids: Mapping[bytes, float]) -> None:
+        """Remember dedup keys of another spool in all shards: a key does not name the user."""
+        await self._ask(RestoreIds(dict(ids)))
+
     async def replay_dead_letters(self, which: Wanted) -> int:
         """Replay dead letters (see ``SpoolAdmin.replay_dead_letters``)."""
         if isinstance(which, DeadLetterFilter):
@@ -164,7 +174,7 @@ class ClusterOperations(ABC):
         return await self._each(ReplayLetters, which)
 
     async def _each(
-        self, question: type[DeleteLetters] | type[ReplayLetters], ids: Sequence[int]
+        self, question: Callable[[list[int]], Question[int]], ids: Sequence[int]
     ) -> int:
         """Ask the shard of each dead letter; return the sum of the answers."""
         by_shard: dict[int, list[int]] = {}

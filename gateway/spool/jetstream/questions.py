@@ -149,10 +149,35 @@ class DeleteLetters(Question[int], frozen=True, tag="delete_letters"):
     answer_type = int
     changes = True
     which: list[int] | DeadLetterFilter
+    moved: bool = False
+    """Another spool has them now."""
 
     async def of(self, shard: JetStreamShard) -> int:
         """Return how many there were."""
-        return await shard.dead_letters.delete(self.which)
+        return await shard.dead_letters.delete(self.which, moved=self.moved)
+
+
+class RestoreIds(Question[None], frozen=True, tag="restore_ids"):
+    """Remember dedup keys of another spool. Asked again, it does no harm."""
+
+    answer_type = None
+    ids: dict[bytes, float]
+
+    async def of(self, shard: JetStreamShard) -> None:
+        """Remember all of them: a key does not say whose event it was."""
+        await shard.restore_ids(self.ids)
+
+
+class RestoreLetters(Question[None], frozen=True, tag="restore_letters"):
+    """Store dead letters of another spool. Asked again, it does no harm."""
+
+    answer_type = None
+    letters: dict[bytes, bytes]
+    """Their messages by key."""
+
+    async def of(self, shard: JetStreamShard) -> None:
+        """Store those whose keys are not known."""
+        await shard.restore_letters(self.letters)
 
 
 class ReplayLetters(Question[int], frozen=True, tag="replay_letters"):
@@ -177,4 +202,6 @@ AnyQuestion = (
     | AskLetterGroups
     | DeleteLetters
     | ReplayLetters
+    | RestoreIds
+    | RestoreLetters
 )

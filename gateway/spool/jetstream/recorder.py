@@ -13,7 +13,11 @@ import structlog
 from gateway.errors import SpoolError
 from gateway.spool.jetstream.destination_state import Change
 from gateway.spool.jetstream.journal import ShardJournal
-from gateway.spool.jetstream.letter_messages import letter_messages, read_letters
+from gateway.spool.jetstream.letter_messages import (
+    destination_of,
+    letter_messages,
+    read_letters,
+)
 from gateway.spool.jetstream.messages import StoredMessage, StreamMessage
 from gateway.spool.jetstream.shard_state import Changes, ShardState
 from gateway.spool.values import (
@@ -301,6 +305,20 @@ class ProgressRecorder:
         async with self._lock:
             try:
                 await self._store(make(), [])
+            except SpoolError as error:
+                self._note(error)
+                raise
+
+    async def restore(self, letters: Mapping[bytes, bytes], now: float) -> None:
+        """Record dead letters of another spool, as messages (see `restored_letter`) by key."""
+        async with self._lock:
+            names = {key: destination_of(data) for key, data in letters.items()}
+            body, new = self._state.restoring(names, now)
+            if not new:
+                return
+            messages = [StreamMessage(self._dead_letters, letters[key]) for key in new]
+            try:
+                await self._store(body, messages)
             except SpoolError as error:
                 self._note(error)
                 raise

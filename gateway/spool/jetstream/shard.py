@@ -315,6 +315,11 @@ class JetStreamShard:
         found = await self._log.entries(known)
         return [LogRecord(seq, found[seq]) for seq in sorted(found)]
 
+    async def times(self, seqs: Sequence[int]) -> dict[int, float]:
+        """Return when pending entries were accepted (see ``Shard.times``)."""
+        found = await self._log.entries(seqs)
+        return {seq: at for seq, one in found.items() if (at := self.state.time(seq, one))}
+
     # ---- waiting deliveries --------------------------------------------------------------
 
     async def retrying(
@@ -379,6 +384,18 @@ class JetStreamShard:
         pending = self.state[destination].balance().pending
         await self._recorder.store(lambda: self.state.forgetting(destination))
         return pending
+
+    async def restore_ids(self, ids: Mapping[bytes, float]) -> None:
+        """Remember dedup keys of another spool, by the Unix seconds at which each expires."""
+        self._check()
+        await self._recorder.store(
+            lambda: Changes(self.state.position, [], ids=self.state.ids.later(ids))
+        )
+
+    async def restore_letters(self, letters: Mapping[bytes, bytes]) -> None:
+        """Store dead letters of another spool, as messages (see `restored_letter`) by key."""
+        self._check()
+        await self._recorder.restore(letters, self._writer.clock.now())
 
     async def replay(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Replay dead letters, by ids or by filter; return how many there were.

@@ -19,7 +19,13 @@ from gateway.spool.jetstream.decisions import (
 )
 from gateway.spool.jetstream.destination_state import Change, DestinationState
 from gateway.spool.jetstream.frames import FrameRow
-from gateway.spool.values import Deliveries, DeliveryRef, Entry, WaitingDelivery
+from gateway.spool.values import (
+    MOVE_WINDOW,
+    Deliveries,
+    DeliveryRef,
+    Entry,
+    WaitingDelivery,
+)
 
 
 class Changes(msgspec.Struct, array_like=True):
@@ -37,11 +43,11 @@ class Changes(msgspec.Struct, array_like=True):
     decisions: list[Decision] = []
     """About entries after the position of the record before."""
     ids: list[tuple[bytes, float]] = []
-    """In a snapshot: all dedup keys, see `Decision`."""
+    """New dedup keys, see `Decision`; in a snapshot, all of them."""
     left_out: dict[int, list[int]] = {}
     """In a snapshot: by seq, the deliveries that entries have lost."""
     replays: dict[int, str] = {}
-    """In a snapshot: the ids of replayed requests that wait, by seq."""
+    """In a snapshot: the ids of replayed and moved requests that are pending, by seq."""
 
 
 class ShardState:
@@ -55,7 +61,7 @@ class ShardState:
         removing: ids of those that a record on its way removes.
         ids: dedup keys.
         left_out: by seq, the deliveries that entries of the log have lost.
-        replays: the ids of replayed requests that may wait, by seq.
+        replays: the ids of replayed and moved requests that may be pending, by seq.
         letters_left: how many dead letters destinations have that are no more.
         unrecorded: what was decided since the last record, in the order of the log.
     """
@@ -94,7 +100,7 @@ class ShardState:
         *at* are the Unix seconds of its frame. What a replay begins waits, and so does what a
         destination refuses, until it is a dead letter.
         """
-        if not (row.ids or row.replays or row.refused):
+        if not (row.ids or row.is_late or row.refused):
             self.add(seq, targets, at)
             return targets
         if row.replays:
@@ -105,6 +111,9 @@ class ShardState:
             decision = self.ids.decide(seq, row, targets, at)
         if decision.left_out:
             targets = without(targets, decision.left_out)
+        if row.moved_at:
+            at = row.moved_at
+            decision.request = row.id if targets else ""
         self.add(seq, targets, at, row=row)
         if row.refused:
             decision.waiting = refused_deliveries(seq, row, targets, at)
@@ -122,7 +131,7 @@ class ShardState:
             self.position = seq
         else:
             left = without(targets, self.left_out.get(seq, ()))
-            self.add(seq, left, at, begin=False, row=row)
+            self.add(seq, left, row.moved_at or at, begin=False, row=row)
 
     def _decided(self, decision: Decision) -> None:
         self.ids.add(decision.ids)
@@ -132,7 +141,7 @@ class ShardState:
         for name, rows in decision.waiting.items():
             if found := self.destinations.get(name):
                 found.wait(rows)
-        if decision.request and any(decision.waiting.values()):
+        if decision.request:
             self.replays[decision.seq] = decision.request
 
     def _remove(self, letters: Collection[int]) -> None:
@@ -216,7 +225,9 @@ class ShardState:
             del self.left_out[seq]
         if self.replays:
             waiting = self.waiting_seqs()
-            self.replays = {seq: name for seq, name in self.replays.items() if seq in waiting}
+            self.replays = {
+                seq: name for seq, name in self.replays.items() if seq >= before or seq in waiting
+            }
 
     def waits(self, seq: int, entry: Entry) -> dict[tuple[str, int], WaitingDelivery | None]:
         """Return an entry's pending deliveries: None for one of the backlog."""
@@ -236,13 +247,40 @@ class ShardState:
         left = self.destinations[destination].dead_letters
         return Changes(self.position, [], [destination], {destination: left})
 
-    def dropping(self, letters: Mapping[int, str]) -> Changes:
-        """Return the change that deletes dead letters, given the destination of each id."""
+    def time(self, seq: int, entry: Entry) -> float:
+        """Return when a pending entry was accepted, in Unix seconds; 0 if it is not pending."""
+        known = (self.destinations.get(name) for name in entry.targets)
+        times = (found.time(seq, entry.targets[found.name]) for found in known if found)
+        return max(times, default=0.0)
+
+    def restoring(self, letters: Mapping[bytes, str], now: float) -> tuple[Changes, list[bytes]]:
+        """Return the change that adds dead letters of another spool, and the keys of the new ones.
+
+        *letters* has the destination of each by key. Raises SpoolError for an unknown one.
+        """
+        new = [key for key in letters if not self.ids.has(key, now)]
+        changes = []
+        for name, count in Counter(letters[key] for key in new).items():
+            change = self[name].snapshot(whole=False)
+            change.letters += count
+            change.accepted += count
+            changes.append(change)
+        keys = [(key, now + MOVE_WINDOW) for key in new]
+        return Changes(self.position, changes, ids=keys), new
+
+    def dropping(self, letters: Mapping[int, str], *, moved: bool = False) -> Changes:
+        """Return the change that deletes dead letters, given the destination of each id.
+
+        Those that were *moved* are not accepted here any more.
+        """
         changes, left = [], {}
         for name, count in Counter(letters.values()).items():
             if found := self.destinations.get(name):
                 change = found.snapshot(whole=False)
-                change.dropped += count
+                if moved:
+                    change.accepted -= count
+                else:
+                    change.dropped += count
                 change.deleted += count
                 changes.append(change)
             else:

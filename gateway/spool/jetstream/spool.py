@@ -2,16 +2,20 @@
 
 import asyncio
 import platform
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.cluster import ClusterState
+from gateway.spool.dead_letters import DeadLetter
 from gateway.spool.interface import ShardRunner
 from gateway.spool.jetstream.backlog import ClusterBacklog
 from gateway.spool.jetstream.cluster import read_cluster
@@ -21,6 +25,7 @@ from gateway.spool.jetstream.follower import Follower
 from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
+from gateway.spool.jetstream.letter_messages import restored_letter
 from gateway.spool.jetstream.membership import HostReport, Membership
 from gateway.spool.jetstream.messages import StreamFull
 from gateway.spool.jetstream.operations import ClusterOperations
@@ -28,7 +33,7 @@ from gateway.spool.jetstream.owners import ShardOwners
 from gateway.spool.jetstream.ownership import Ownership
 from gateway.spool.jetstream.peers import NatsPeers
 from gateway.spool.jetstream.presence import Presence, SignOfLife, node_name
-from gateway.spool.jetstream.questions import Question
+from gateway.spool.jetstream.questions import Question, RestoreLetters
 from gateway.spool.jetstream.routing import split_by_shard
 from gateway.spool.jetstream.shard import JetStreamShard
 from gateway.spool.jetstream.stream_watch import StreamWatch
@@ -41,10 +46,16 @@ from gateway.spool.values import (
     Entry,
     GivenUp,
     SpoolLimits,
+    StoredConsent,
 )
 
 T = TypeVar("T")
 _NO_LIMITS = SpoolLimits()
+OWN_ALL_LIMIT = 30.0
+"""Seconds within which a process alone must own all shards."""
+_LOOK = 0.1
+MESSAGE_IDS = 2000
+"""Message ids that are told at a time."""
 
 
 class JetStreamSpool(ClusterOperations):
@@ -239,6 +250,23 @@ class JetStreamSpool(ClusterOperations):
     def _others(self) -> Mapping[str, SignOfLife]:
         return self._membership.nodes() if self._open else {}
 
+    async def own_all(self) -> None:
+        """Wait until this process owns all shards.
+
+        Raises SpoolError if a gateway of the cluster runs, or if a shard cannot be claimed.
+        """
+        until = time.monotonic() + OWN_ALL_LIMIT
+        while len(self._owned) < self._count:
+            if others := self._others():
+                raise SpoolError(
+                    f"gateway {min(others)} of the cluster {self._layout.name} runs; stop all of "
+                    f"its gateways"
+                )
+            if time.monotonic() >= until:
+                left = sorted(set(range(self._count)) - self._owned.keys())
+                raise SpoolError(f"shards {', '.join(map(str, left))} cannot be claimed")
+            await asyncio.sleep(_LOOK)
+
     def report(self) -> HostReport:
         """Return what the other gateways are told of this one."""
         return HostReport(self._backlog.own(), self._digest, self._version, self._started)
@@ -260,6 +288,7 @@ class JetStreamSpool(ClusterOperations):
         entry: Entry,
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
+        accepted_at: float | None = None,
     ) -> Appended:
         """Store an entry in the shard of its users; done once a quorum of the servers has it.
 
@@ -274,13 +303,17 @@ class JetStreamSpool(ClusterOperations):
             raise SpoolError(f"unknown destinations: {', '.join(sorted(strangers))}")
         self._watch.check()
         refused = self._backlog.refused(entry.targets)
-        parts = split_by_shard(entry, self._count)
+        parts, moved_at = split_by_shard(entry, self._count), accepted_at or 0.0
         with self._backlog.coming(entry.targets):
             if len(parts) > 1:
-                stored = self._writer.append_together(parts, events, once, refused=refused)
+                stored = self._writer.append_together(
+                    parts, events, once, refused=refused, moved_at=moved_at
+                )
             else:
                 ((shard, whole),) = parts.items()
-                stored = self._writer.append(shard, whole, events, once, refused=refused)
+                stored = self._writer.append(
+                    shard, whole, events, once, refused=refused, moved_at=moved_at
+                )
             try:
                 return Appended(await stored)
             except StreamFull:
@@ -293,6 +326,36 @@ class JetStreamSpool(ClusterOperations):
         """Store users' consent for all gateways (see ``Intake.save_consent``)."""
         self._watch.check()
         await self._consent.save(records, window)
+
+    async def message_ids(self) -> AsyncIterator[dict[bytes, float]]:
+        """Yield the dedup keys of the shards of this gateway."""
+        for shard in self.shards:
+            known = list(shard.state.ids)
+            for start in range(0, len(known), MESSAGE_IDS):
+                yield dict(known[start : start + MESSAGE_IDS])
+
+    async def consents(self) -> AsyncIterator[list[StoredConsent]]:
+        """Yield the stored consent of all users."""
+        async for some in self._consent.all():
+            yield some
+
+    async def restore_consents(self, consents: Sequence[StoredConsent]) -> None:
+        """Store consent of another spool (see ``SpoolTransfer.restore_consents``)."""
+        self._watch.check()
+        await self._consent.restore(consents)
+
+    async def restore_dead_letters(self, letters: Mapping[bytes, DeadLetter]) -> None:
+        """Store dead letters of another spool, each in the shard of its user."""
+        by_shard: dict[int, dict[bytes, bytes]] = {}
+        for key, letter in letters.items():
+            targets = {letter.destination: (letter.mark.index,)}
+            entry = replace(letter.entry, targets=targets)
+            (shard,) = split_by_shard(entry, self._count)
+            message = restored_letter(key, letter, self._connection.max_payload)
+            by_shard.setdefault(shard, {})[key] = message
+        await asyncio.gather(
+            *[self._ask(RestoreLetters(some), [shard]) for shard, some in by_shard.items()]
+        )
 
     async def load_consent(self, users: Sequence[bytes]) -> dict[bytes, dict[str, ConsentRecord]]:
         """Return the stored consent of users, whichever gateway stored it."""

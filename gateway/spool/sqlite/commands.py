@@ -59,6 +59,8 @@ class AppendEntry(Command, kw_only=True):
     """The dedup key of each event, by index (see `dedup_keys`)."""
     window: float = 0.0
     """Seconds to remember the keys."""
+    accepted_at: float | None = None
+    """When another spool accepted it, in Unix seconds, if it was moved from there."""
 
 
 class RecordProgress(Command, kw_only=True):

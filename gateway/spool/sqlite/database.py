@@ -155,6 +155,9 @@ MIGRATIONS = [
     CREATE TABLE secret(one INTEGER PRIMARY KEY CHECK(one = 1), bytes BLOB NOT NULL);
     INSERT INTO secret VALUES (1, randomblob(16));
     """,
+    """
+    CREATE INDEX moved_id ON log(id) WHERE mask >= 0x4000000000000000;
+    """,
 ]
 """One script per schema version.
 
@@ -166,7 +169,11 @@ dead letters. ``taken`` has the deliveries that the spool evicted while a worker
 flight. In an earlier file ``accepted`` starts with what the file contains. Triggers count the
 bytes of dead letters and waiting deliveries per destination, whichever process writes: the request
 once, and about 200 bytes for each. ``secret`` is the key of the user hashes
-(`gateway.spool.user_hash`); it never changes."""
+(`gateway.spool.user_hash`); it never changes. ``moved_id`` finds the entries that were moved from
+another spool (`MOVED`)."""
+
+MOVED = 1 << 62
+"""A bit of ``log.mask``: the entry is from another spool, so its id does not rise with its seq."""
 
 
 def mask_bit(number: int) -> int:

@@ -137,13 +137,13 @@ def portion(connection: apsw.Connection, which: Which, after: int, upto: int) ->
 
 def drop(connection: apsw.Connection, ids: Sequence[int]) -> Counter[str]:
     """Delete dead letters within the caller's transaction; return how many, by destination."""
-    dropped = _remove(connection, ids)
+    dropped = remove(connection, ids)
     count = "UPDATE destination SET dropped = dropped + ? WHERE name = ?"
     connection.executemany(count, ((number, name) for name, number in dropped.items()))
     return dropped
 
 
-def _remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
+def remove(connection: apsw.Connection, ids: Iterable[int]) -> Counter[str]:
     """Delete dead letters; those after the cursor are marked as ended."""
     removed: Counter[str] = Counter()
     seqs = set()
@@ -202,7 +202,7 @@ def replay(connection: apsw.Connection, ids: Sequence[int], now: float) -> Count
                     b"",
                 ),
             )
-    _remove(connection, [letter.id for group in groups.values() for letter in group])
+    remove(connection, [letter.id for group in groups.values() for letter in group])
     moved: Counter[str] = Counter()
     for (name, _), group in groups.items():
         moved[name] += len(group)

@@ -78,6 +78,7 @@ _RECORD = """
         declined = max(declined, ?), shadowed = max(shadowed, ?) WHERE number = ?
 """
 _DROPPED = "UPDATE destination SET dropped = dropped + ? WHERE number = ?"
+_MOVED_AWAY = "UPDATE destination SET accepted = accepted - ? WHERE number = ?"
 _ONE_MORE = "UPDATE destination SET accepted = accepted + 1 WHERE number = ?"
 _FORGET = """
     DELETE FROM ended WHERE (destination, seq, idx) IN
@@ -104,6 +105,9 @@ def apply_progress(
         _wait(connection, place, later)
     for failed in progress.dead:
         _end_badly(connection, place, failed, ended, terse=terse)
+    if progress.moved:
+        moved = [_end_pending(connection, place, mark, ended) for mark in progress.moved]
+        connection.execute(_MOVED_AWAY, (sum(moved), place.number))
     _advance(connection, place, progress)
     for mark in progress.done:
         _end(connection, place, mark, ended)
@@ -188,15 +192,24 @@ def drop_delivery(
     connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef, ended: set[int]
 ) -> bool:
     """Record that a delivery is dropped; return whether it was pending."""
-    if _unwait(connection, place, mark, ended):
-        if place.has(connection, mark.seq):
-            _remember(connection, place, mark)
-    elif place.has(connection, mark.seq) and _remember(connection, place, mark):
-        place.leave(mark.seq)
-    else:
+    if not _end_pending(connection, place, mark, ended):
         return False
     count_dropped(connection, place, 1)
     return True
+
+
+def _end_pending(
+    connection: apsw.Connection, place: DestinationCursor, mark: DeliveryRef, ended: set[int]
+) -> bool:
+    """Record that a delivery ended that nobody has in flight; return whether it was pending."""
+    if _unwait(connection, place, mark, ended):
+        if place.has(connection, mark.seq):
+            _remember(connection, place, mark)
+        return True
+    if place.has(connection, mark.seq) and _remember(connection, place, mark):
+        place.leave(mark.seq)
+        return True
+    return False
 
 
 def forget_ended(connection: apsw.Connection, place: DestinationCursor, count: int) -> bool:
@@ -273,7 +286,7 @@ def _end_badly(
     dropped = None if waited or known else _claim(connection, place, mark)
     if not (waited or known or ahead or dropped is not None):
         return
-    _write_dead_letter(connection, place.name, failed, b"" if terse else failed.rendered)
+    write_dead_letter(connection, place.name, failed, b"" if terse else failed.rendered)
     if known or not connection.changes():
         return
     place.new_dead += 1
@@ -288,13 +301,14 @@ def refuse(
 ) -> None:
     """Store the deliveries that a destination refuses as dead letters."""
     for failed in refused:
-        _write_dead_letter(connection, place.name, failed, b"")
+        write_dead_letter(connection, place.name, failed, b"")
         place.new_dead += 1
 
 
-def _write_dead_letter(
+def write_dead_letter(
     connection: apsw.Connection, destination: str, failed: FailedDelivery, rendered: bytes
 ) -> None:
+    """Store a dead letter, and its request from the log, which must have it or have had it."""
     seq = failed.mark.seq
     connection.execute(_KEEP, (seq,))
     connection.execute(

@@ -11,7 +11,7 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.spool.rows import unpack, unpack_attempts, unread_entry
-from gateway.spool.sqlite.database import connect, describe_error
+from gateway.spool.sqlite.database import MOVED, connect, describe_error
 from gateway.spool.values import (
     DeliveryRef,
     Entry,
@@ -140,6 +140,12 @@ def entries(connection: apsw.Connection, seqs: Sequence[int]) -> list[LogRecord]
     ]
 
 
+def times(connection: apsw.Connection, seqs: Sequence[int]) -> dict[int, float]:
+    """Return when the entries with these seqs were accepted."""
+    query = "SELECT seq, at FROM log WHERE seq = ?"
+    return {seq: at for wanted in seqs for seq, at in fetch(connection, query, (wanted,))}
+
+
 def retrying(
     connection: apsw.Connection,
     name: str,
@@ -231,7 +237,10 @@ def depths(
 
 
 _ENDS = "SELECT coalesce(min(seq), 0), coalesce(max(seq), -1) FROM log"
-_AT = "SELECT seq, id FROM log WHERE seq >= ? AND mask <> 0 ORDER BY seq LIMIT 1"
+_AT = f"""
+    SELECT seq, id FROM log WHERE seq >= ? AND mask BETWEEN 1 AND {MOVED - 1} ORDER BY seq LIMIT 1
+"""  # noqa: S608 - the number is a constant
+_MOVED = f"SELECT seq FROM log WHERE mask >= {MOVED:#x} AND id = ? ORDER BY seq"  # noqa: S608 - likewise
 _ENTRY = "SELECT id, meta, body FROM log WHERE seq = ?"
 _REPLAYS = """
     SELECT DISTINCT seq FROM waiting JOIN log USING (seq)
@@ -254,7 +263,8 @@ def read_pending(connection: apsw.Connection, request_id: str) -> PendingRequest
     None if the request is not in the log.
     """
     place, there = _place(connection, request_id)
-    replays = [seq for (seq,) in fetch(connection, _REPLAYS, (place, request_id))]
+    replays = [seq for (seq,) in fetch(connection, _MOVED, (request_id,))]
+    replays += [seq for (seq,) in fetch(connection, _REPLAYS, (place, request_id))]
     found = [
         (seq, unpack(*fetch(connection, _ENTRY, (seq,))[0]))
         for seq in ([place] if there else []) + replays
@@ -268,8 +278,8 @@ def read_pending(connection: apsw.Connection, request_id: str) -> PendingRequest
 def _place(connection: apsw.Connection, request_id: str) -> tuple[int, bool]:
     """Return the seq of a request, or where it would be, and whether it exists.
 
-    It is a binary search: request ids rise with the seq, and the log has no index of them. Replays
-    have the ids of earlier requests and are skipped; their mask is 0.
+    It is a binary search: request ids rise with the seq, and the log has no index of them. Replays,
+    whose mask is 0, and moved entries have the ids of earlier requests and are skipped.
     """
     ((low, high),) = fetch(connection, _ENDS)
     while low <= high:

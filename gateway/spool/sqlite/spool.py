@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.spool.dead_letters import (
 )
 from gateway.spool.dedup import dedup_keys
 from gateway.spool.interface import EventSearch, Offer, Shard, ShardRunner
-from gateway.spool.sqlite import commands, consent, dead_letters, erasure, reader
+from gateway.spool.sqlite import commands, consent, dead_letters, erasure, reader, transfer
 from gateway.spool.sqlite.commands import (
     AppendEntry,
     CloseWriter,
@@ -55,6 +55,7 @@ from gateway.spool.values import (
     SpoolFull,
     SpoolLimits,
     SpoolNotice,
+    StoredConsent,
     UnreadPage,
     WaitingDelivery,
 )
@@ -188,12 +189,13 @@ class SqliteSpool:
         entry: Entry,
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
+        accepted_at: float | None = None,
     ) -> Awaitable[Appended]:
         """Return where the entry is once it is durable (see ``Intake.append``)."""
         future = self._future()
         if slow := self._batches.queued and self._slow_disk_reason(len(entry.request.body)):
             raise SpoolFull(slow, _RETRY_AFTER)
-        job = AppendEntry(future, entry=entry, events=events, kept=entry)
+        job = AppendEntry(future, entry=entry, events=events, kept=entry, accepted_at=accepted_at)
         if once is not None:
             job.ids, job.window = dedup_keys(entry, once), once.window
         self._batches.put(job)
@@ -273,6 +275,9 @@ class SqliteSpool:
         """Tell *runner* of the spool, which stays its shard."""
         runner.start_shard(self)
 
+    async def own_all(self) -> None:
+        """Do nothing: it is its only shard."""
+
     def follow(self, offer: Offer) -> None:
         """Call *offer* on the loop for each new entry (see ``Shard.follow``)."""
         self._followers.append(offer)
@@ -307,6 +312,10 @@ class SqliteSpool:
     async def entries(self, seqs: Sequence[int]) -> list[LogRecord]:
         """Return the entries with these seqs, without missing ones."""
         return await self._reads.run(reader.entries, seqs)
+
+    async def times(self, seqs: Sequence[int]) -> dict[int, float]:
+        """Return when the entries with these seqs were accepted, without missing ones."""
+        return await self._reads.run(reader.times, seqs)
 
     async def pending(self, request_id: str) -> PendingRequest | None:
         """Return the pending deliveries of a request (see ``SpoolAdmin.pending``)."""
@@ -378,6 +387,40 @@ class SqliteSpool:
     async def replay_dead_letters(self, which: Sequence[int] | DeadLetterFilter) -> int:
         """Replay dead letters (see ``SpoolAdmin.replay_dead_letters``)."""
         return await self._each(which, partial(commands.replay_some, now=self.clock.now()))
+
+    async def message_ids(self) -> AsyncIterator[dict[bytes, float]]:
+        """Yield the dedup keys that are remembered (see ``SpoolTransfer.message_ids``)."""
+        page: dict[bytes, float] | None = None
+        while page := await self._reads.run(
+            transfer.message_ids, max(page or [b""]), self.clock.sure()
+        ):
+            yield page
+
+    async def restore_message_ids(self, ids: Mapping[bytes, float]) -> None:
+        """Remember dedup keys of another spool (see ``SpoolTransfer.restore_message_ids``)."""
+        await self._call(partial(transfer.restore_message_ids, ids=ids))
+
+    async def consents(self) -> AsyncIterator[list[StoredConsent]]:
+        """Yield the stored consent of all users."""
+        page: list[StoredConsent] = []
+        while page := await self._reads.run(
+            transfer.consents, page[-1].user if page else b"", self.clock.sure()
+        ):
+            yield page
+
+    async def restore_consents(self, consents: Sequence[StoredConsent]) -> None:
+        """Store consent of another spool (see ``SpoolTransfer.restore_consents``)."""
+        await self._call(partial(transfer.restore_consents, restored=consents))
+
+    async def restore_dead_letters(self, letters: Mapping[bytes, DeadLetter]) -> None:
+        """Store dead letters of another spool (see ``SpoolTransfer.restore_dead_letters``)."""
+        now, sure = self.clock.now(), self.clock.sure()
+        act = partial(transfer.restore_dead_letters, letters=letters, now=now, sure=sure)
+        await self._call(act)
+
+    async def delete_moved_letters(self, ids: Sequence[int]) -> None:
+        """Delete dead letters that another spool has now."""
+        await self._call(partial(transfer.delete_moved_letters, ids=ids))
 
     async def find_events(self, wanted: EventSearch) -> FoundEvents:
         """Return the wanted events in all stored requests (see ``ErasableStore``)."""

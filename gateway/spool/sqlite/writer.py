@@ -29,7 +29,7 @@ from gateway.spool.sqlite.commands import (
     fail,
 )
 from gateway.spool.sqlite.cursors import DestinationCursor
-from gateway.spool.sqlite.database import Row, insert
+from gateway.spool.sqlite.database import MOVED, Row, insert
 from gateway.spool.sqlite.dedup import Deduplicator, purge
 from gateway.spool.sqlite.eviction import Evictions, RefusedEntry
 from gateway.spool.sqlite.progress import (
@@ -202,7 +202,7 @@ class Writer:
             if job.kept is None:
                 continue
             try:
-                entry, refused, mask = self._admitted(job.kept)
+                entry, refused, mask = self._admitted(job.kept, moved=bool(job.accepted_at))
                 meta, body = pack(entry), entry.request.body
                 length = len(meta) + len(body)
                 self._make_room(connection, size + length)
@@ -215,7 +215,7 @@ class Writer:
                     dedup.note(job)
                 job.kept = entry
                 taken.append(_Taking(job, entry, length, refused))
-                rows.append((mask, now, entry.id, meta, body))
+                rows.append((mask, job.accepted_at or now, entry.id, meta, body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
         dedup.remember()
@@ -238,7 +238,7 @@ class Writer:
         counts = ((count, by_name[name].number) for name, count in accepted.items())
         connection.executemany(_ACCEPT, counts)
 
-    def _admitted(self, entry: Entry) -> tuple[Entry, list["RefusedEntry"], int]:
+    def _admitted(self, entry: Entry, *, moved: bool) -> tuple[Entry, list["RefusedEntry"], int]:
         """Return the entry for the destinations that accept it, the refused parts, and the mask.
 
         Raises SpoolFull if no destination except shadows accepts it, and SpoolError for an unknown
@@ -246,7 +246,7 @@ class Writer:
         """
         refused: list[RefusedEntry] = []
         places: list[DestinationCursor] = []
-        takes, mask, by_name = False, 0, self._places.by_name
+        takes, mask, by_name = False, MOVED if moved else 0, self._places.by_name
         for name, numbers in entry.targets.items():
             place = by_name.get(name) or self._places[name]
             if place.bounds is None:
