@@ -25,6 +25,9 @@ REPLACEMENT: Final = "\ufffd"
 LONGEST_QUOTE: Final = 80
 """Characters of a value that an error message quotes."""
 _RUN: Final = b"0" * (SAFE + 1)
+_STEP: Final = 4
+_SAMPLED_RUN: Final = b"0" * ((SAFE + 1) // _STEP)
+"""The least that a run leaves of itself at every fourth byte."""
 _AS_RUN: Final = bytes.maketrans(b"123456789.", b"0000000000")
 _LONG: Final = re.compile(rb"(?:\A|[:\[,])\s*-?[0-9][0-9.]{%d,}" % SAFE)
 _TOKEN: Final = re.compile(
@@ -109,7 +112,7 @@ def loads(body: bytes | str, *, mend: bool = True) -> Any:
         written = repaired(written) if mend else written
         marked = _TOKEN.sub(_marked, written)
         return _unmarked(orjson.loads(marked)) if marked != written else orjson.loads(written)
-    if _RUN in written.translate(_AS_RUN) and _LONG.search(written):
+    if _may_be_long(written) and _LONG.search(written):
         marked = _TOKEN.sub(_marked, written)
         if marked != written:
             return _unmarked(orjson.loads(marked))
@@ -232,6 +235,15 @@ def _paired(found: re.Match[bytes]) -> bytes:
 def _character(found: re.Match[bytes]) -> bytes:
     pair = found[0].decode("utf-8", "surrogatepass")
     return pair.encode("utf-16", "surrogatepass").decode("utf-16").encode()
+
+
+def _may_be_long(body: bytes) -> bool:
+    """Return whether *body* has a run of digits and points as long as a long number.
+
+    Such a run shows at every fourth byte too, and to look at these alone takes far less.
+    """
+    sampled = body[::_STEP].translate(_AS_RUN)
+    return _SAMPLED_RUN in sampled and _RUN in body.translate(_AS_RUN)
 
 
 def _marked(found: re.Match[bytes]) -> bytes:

@@ -124,6 +124,13 @@ def test_invalid_json_is_refused_with_its_place(body: bytes) -> None:
     assert re.match(r"(not valid JSON at line 1, column \d+$|the body is empty)", said)
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_the_shortest_long_number_is_found_at_any_place(before: int) -> None:
+    """A number of 17 characters that a double would round keeps its digits wherever it stands."""
+    shortest = "900719925474099.3"
+    assert dumps(loads(f"{' ' * before}[{shortest}]")) == f"[{shortest}]".encode()
+
+
 def test_a_text_that_looks_like_a_long_number_stays_text() -> None:
     """A text that looks like a long number stays a text."""
     body = f'{{"a":{LONG},"b":"{LONG}","c":":{LONG}"}}'
