@@ -175,16 +175,19 @@ class _ReaderSource:
     # Reading: one node of the payload, one key, one row.
 
     def _node(self, node: TrieNode, here: str, path: Path) -> Iterator[str]:
-        """Yield the lines that read an object; what is unmapped of it is in ``rest``."""
-        left = f"left{len(path)}"
+        """Yield the lines that read an object; what is unmapped of it is in ``rest``.
+
+        They count the keys that have rows: an object with no others leaves nothing.
+        """
+        left, met = f"left{len(path)}", f"met{len(path)}"
         lines = []
         for key, entry in node.keys.items():
             read = [f"value = {here}[{key!r}]", *self._key(entry, (*path, key), left)]
-            lines += [f"if {key!r} in {here}:", *indented(read)]
+            lines += [f"if {key!r} in {here}:", *indented([f"{met} += 1", *read])]
         keys = self._name("keys", frozenset(node.keys))
-        yield f"{left} = {{}}"
+        yield f"{left}, {met} = {{}}, 0"
         yield from lines
-        yield f"rest = None if not {left} and {keys}.issuperset({here}) else \\"
+        yield f"rest = None if not {left} and {met} == len({here}) else \\"
         yield TAB + f"leftovers({here}, {keys}, {left})"
         if node.star:
             free = _local(node.star)
