@@ -8,9 +8,10 @@ whose type differs from the first time, so the received type is kept for the way
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import orjson
+from msgspec import Struct
 
 from gateway.plugin import ISO8601, NUMBER, dumps, loads
 from plugins.growlytics.rules import LONGEST_NAME, STANDARD, Violation, checked_text
@@ -21,7 +22,7 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 """Text that is a valid JSON number."""
 
 
-class Listed(NamedTuple):
+class Listed(Struct, frozen=True):
     """The attributes to send, and those that were dropped or changed.
 
     Attributes:
@@ -114,29 +115,32 @@ def list_attributes(
         most: most attributes.
         standard: whether the attributes are a customer's; then standard ones do not count.
     """
-    listed: dict[str, Attribute] = {}
+    listed: list[Attribute] = []
     dropped: dict[str, Any] = {}
     reshaped: dict[str, Any] = {}
-    room = most
+    dotted: set[str] = set()  # only these can be the name of a flattened value and of another
     usual: Mapping[type, Kind] = {} if standard or kinds else SCALARS
     for top, whole in values.items():
         kind = usual.get(type(whole))
-        fits = room and top not in listed and len(top) <= LONGEST_NAME
+        fits = "." not in top and len(top) <= LONGEST_NAME and len(listed) < most
         if kind is not None and fits and top.strip():
-            listed[top] = {"name": top, "type": kind, "value": whole}
-            room -= 1
+            listed.append({"name": top, "type": kind, "value": whole})
             continue
         nested = whole is None or isinstance(whole, dict)
         for name, value in _leaves(top, whole) if nested else ((top, whole),):
-            counts = 0 if standard and name in STANDARD else 1
-            if name in listed or not name.strip() or len(name) > LONGEST_NAME or counts > room:
+            free = standard and name in STANDARD
+            fits = name not in dotted and len(name) <= LONGEST_NAME
+            if not (fits and name.strip() and (free or len(listed) < most)):
                 dropped[name] = value
                 continue
-            room -= counts
-            listed[name], exact = _attribute(name, value, kinds.get(name))
+            most += free
+            if "." in name:
+                dotted.add(name)
+            attribute, exact = _attribute(name, value, kinds.get(name))
+            listed.append(attribute)
             if name != top or not exact:
                 reshaped[top] = whole
-    return Listed(list(listed.values()), dropped, reshaped)
+    return Listed(listed, dropped, reshaped)
 
 
 def kind_of(value: Any) -> Kind:
