@@ -185,9 +185,9 @@ class Worker:
     def take(self) -> Job | None:
         """Return the next job to begin; None if there is none, or none may begin now."""
         queue, tracker = self.queue, self.tracker
-        if tracker.stalled or tracker.unrecorded >= UNRECORDED:
-            return None  # the next record wakes the pump
         while queue.ready and not queue.closed:
+            if tracker.stalled or tracker.unrecorded >= UNRECORDED:
+                return None  # the next record wakes the pump
             wait = self._wait()
             if wait:
                 self._pump.wake_after(wait)
