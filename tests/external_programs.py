@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -43,3 +44,10 @@ async def chromium() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Run one Chromium for the tests of a module; each opens a window of its own, and closes it."""
+    async with chromium() as running:
+        yield running

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,12 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def _imports(path: Path) -> Iterator[str]:
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    return tuple(_written_imports(path))
+
+
+def _written_imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module or ""
@@ -73,8 +79,13 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-def _imported(path: Path) -> Iterator[str]:
-    """Yield the modules of the gateway that a module imports, wherever the import stands."""
+@cache
+def _imported(path: Path) -> tuple[str, ...]:
+    """Return the modules of the gateway that a module imports, wherever the import stands."""
+    return tuple(_imported_modules(path))
+
+
+def _imported_modules(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gateway":
             for alias in node.names:
@@ -82,6 +93,7 @@ def _imported(path: Path) -> Iterator[str]:
                 yield inner if _file_of(inner) else str(node.module)
 
 
+@cache
 def _file_of(module: str) -> Path | None:
     place = ROOT.joinpath(*module.split("."))
     found = (place.with_suffix(".py"), place / "__init__.py")

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import ConsoleMessage, Error, Page, Request
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request
 from playwright.async_api import TimeoutError as TooLate
 from yarl import URL
 
 from tests.clients.arrivals import CLIENTS, KEY, WORDS_OF_PAGES, arrived, gateway
 from tests.clients.processes import packages
 from tests.e2e.running import PATIENCE, Running, serving
-from tests.external_programs import chromium
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 PAGES = ("segment", "snippet", "rudderstack")
 SEGMENT = "@segment/analytics-next/dist/umd"
 LIBRARIES = {
@@ -140,15 +140,15 @@ async def website() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def visiting(
-    folder: Path, library: str, how: object, source: str = ""
+    browser: Browser, folder: Path, library: str, how: object, source: str = ""
 ) -> AsyncIterator[Visit]:
     """Open the page with *library*, loaded; *source* is more of the source's table."""
     async with (
         website() as origin,
         gateway(folder, source.format(origin=origin)) as run,
-        chromium() as browser,
+        await browser.new_context() as window,
     ):
-        page = await browser.new_page()
+        page = await window.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         visit = Visit(run, page)
         await visit.watch()
@@ -157,9 +157,9 @@ async def visiting(
         yield visit
 
 
-async def test_a_page_with_segments_library(tmp_path: Path) -> None:
+async def test_a_page_with_segments_library(browser: Browser, tmp_path: Path) -> None:
     """Each call is asked leave for, sent, reported as delivered, and arrives or is declined."""
-    async with visiting(tmp_path, "segment", None) as visit:
+    async with visiting(browser, tmp_path, "segment", None) as visit:
         await visit.do("callAll()")
         await visit.told(*SEGMENT_CALLS)
         journal = await arrived(visit.run, SEGMENT_CALLS, WORDS_OF_PAGES)
@@ -170,14 +170,16 @@ async def test_a_page_with_segments_library(tmp_path: Path) -> None:
     assert not visit.complaints
 
 
-async def test_a_page_with_segments_snippet_loads_all_from_the_gateway(tmp_path: Path) -> None:
+async def test_a_page_with_segments_snippet_loads_all_from_the_gateway(
+    browser: Browser, tmp_path: Path
+) -> None:
     """Script, settings, a further part and all calls go to the gateway, and to no other host."""
     async with (
         website() as cdn,
         gateway(tmp_path, f'cdn_url = "{cdn}"') as run,
-        chromium() as browser,
+        await browser.new_context() as window,
     ):
-        page = await browser.new_page()
+        page = await window.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         visit, hosts = Visit(run, page), set[URL]()
         await visit.watch()
@@ -195,9 +197,11 @@ async def test_a_page_with_segments_snippet_loads_all_from_the_gateway(tmp_path:
     assert not visit.complaints
 
 
-async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(tmp_path: Path) -> None:
+async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(
+    browser: Browser, tmp_path: Path
+) -> None:
     """Batches arrive, with credentials for a named origin, and what was left on leaving as well."""
-    async with visiting(tmp_path, "segment", BATCHES, NAMED) as visit:
+    async with visiting(browser, tmp_path, "segment", BATCHES, NAMED) as visit:
         await visit.do("callAll()")
         await visit.told(*SEGMENT_CALLS)
         await visit.page.goto("about:blank")
@@ -207,9 +211,9 @@ async def test_a_page_that_gathers_calls_sends_the_last_when_it_is_left(tmp_path
     assert not visit.complaints
 
 
-async def test_a_page_with_rudderstacks_library(tmp_path: Path) -> None:
+async def test_a_page_with_rudderstacks_library(browser: Browser, tmp_path: Path) -> None:
     """Each call is asked leave for, sent, and arrives or is declined."""
-    async with visiting(tmp_path, "rudderstack", how=False) as visit:
+    async with visiting(browser, tmp_path, "rudderstack", how=False) as visit:
         assert len(await visit.do("callAll()")) == len(RUDDERSTACK_CALLS)
         await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
         calls = len(RUDDERSTACK_CALLS)
@@ -217,9 +221,9 @@ async def test_a_page_with_rudderstacks_library(tmp_path: Path) -> None:
     assert not visit.complaints
 
 
-async def test_a_page_that_sends_rudderstacks_beacons(tmp_path: Path) -> None:
+async def test_a_page_that_sends_rudderstacks_beacons(browser: Browser, tmp_path: Path) -> None:
     """A beacon asks no leave, and all its calls arrive or are declined."""
-    async with visiting(tmp_path, "rudderstack", how=True) as visit:
+    async with visiting(browser, tmp_path, "rudderstack", how=True) as visit:
         await visit.do("callAll()")
         await arrived(visit.run, RUDDERSTACK_CALLS, WORDS_OF_PAGES)
         await visit.only({("Ping", 200): 1})
@@ -231,10 +235,10 @@ async def test_a_page_that_sends_rudderstacks_beacons(tmp_path: Path) -> None:
     [("segment", "Fetch", "x-retry-count"), ("rudderstack", "XHR", "rsa-retry-attempt")],
 )
 async def test_a_page_retries_after_a_refusal(
-    tmp_path: Path, library: str, kind: str, header: str
+    browser: Browser, tmp_path: Path, library: str, kind: str, header: str
 ) -> None:
     """A further try carries headers of its own, which pages may send, and arrives."""
-    async with visiting(tmp_path, library, how=None) as visit:
+    async with visiting(browser, tmp_path, library, how=None) as visit:
         visit.run.gateway.accepting = False
         await visit.do("void analytics.identify('ada-1', { email: 'ada@shop.example' })")
         await visit.until(kind, 429)
@@ -247,10 +251,12 @@ async def test_a_page_retries_after_a_refusal(
     assert visit.answered[kind, 200] == 1
 
 
-async def test_a_page_of_a_site_that_is_not_named_sends_nothing(tmp_path: Path) -> None:
+async def test_a_page_of_a_site_that_is_not_named_sends_nothing(
+    browser: Browser, tmp_path: Path
+) -> None:
     """The browser keeps the library of a site that the source does not name from sending."""
     origins = 'origins = ["https://shop.example"]'
-    async with visiting(tmp_path, "segment", None, origins) as visit:
+    async with visiting(browser, tmp_path, "segment", None, origins) as visit:
         await visit.do("void analytics.identify('ada-1')")
         await visit.until("Preflight", 403)
         assert not await visit.run.journal()

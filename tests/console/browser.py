@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import ConsoleMessage, Error, Page, expect
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, ViewportSize, expect
 
 from tests.clients.processes import packages
 from tests.e2e.admin import Admin
 from tests.e2e.running import PATIENCE
-from tests.external_programs import chromium
 
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHECK = """async (tags) => {
@@ -20,6 +19,8 @@ CHECK = """async (tags) => {
 }"""
 
 
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Waits until the page has been drawn with what it knows."""
 WATCH = """
 const BAD = /\\bundefined\\b|\\bNaN\\b|\\[object \\w+\\]/;
 const see = (node) => {
@@ -65,11 +66,37 @@ class Visit:
     page: Page
     complaints: list[str] = field(default_factory=list)
     """Uncaught errors of the page, and errors in the browser's console."""
+    under_way: set[Request] = field(default_factory=set)
+    """Requests of the page that have no response yet."""
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self, place: str) -> None:
         """Go to a page of the console and wait for its content."""
         await self.page.goto(f"{self.admin.url}/#{place}")
         await expect(self.page.locator("#page .page > *").first).to_be_attached()
+
+    async def settled(self) -> None:
+        """Wait until the page has fetched and drawn everything.
+
+        Playwright's ``networkidle`` means the same, but waits half a second more each time.
+        """
+        async with asyncio.timeout(PATIENCE):
+            drawn = False
+            while not drawn:
+                while self.under_way:
+                    self._ended.clear()
+                    await self._ended.wait()
+                await self.page.evaluate(TWO_FRAMES)
+                drawn = not self.under_way
+
+    def note_request(self, request: Request) -> None:
+        """Record that a request has begun."""
+        self.under_way.add(request)
+
+    def note_end(self, request: Request) -> None:
+        """Record that a request has ended."""
+        self.under_way.discard(request)
+        self._ended.set()
 
     async def flaws(self) -> list[str]:
         """Return the violations that axe finds on the page."""
@@ -92,15 +119,19 @@ class Visit:
 
 
 @asynccontextmanager
-async def visiting(admin: Admin, **options: Any) -> AsyncIterator[Visit]:
-    """Open the console in a browser; fail at the end if there are complaints."""
+async def visiting(browser: Browser, admin: Admin, **options: Any) -> AsyncIterator[Visit]:
+    """Open the console in a new window of *browser*; fail at the end if there are complaints."""
     expect.set_options(timeout=PATIENCE * 1000)
-    async with chromium() as browser:
-        page = await browser.new_page(viewport={"width": 1360, "height": 860}, **options)
+    size: ViewportSize = {"width": 1360, "height": 860}
+    async with await browser.new_context(viewport=size, **options) as window:
+        page = await window.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         visit = Visit(admin, page)
         await page.add_init_script(WATCH)
         page.on("console", visit.note_message)
         page.on("pageerror", visit.note_error)
+        page.on("request", visit.note_request)
+        page.on("requestfinished", visit.note_end)
+        page.on("requestfailed", visit.note_end)
         yield visit
         assert not visit.complaints, visit.complaints

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.console.browser import visiting
 from tests.console.demo_shop import demo_shop, post, view, write_traces
@@ -17,7 +17,7 @@ from tests.e2e.admin import SETUP, TOKEN, Admin, administered, fill
 from tests.e2e.configs import PROMPT_RETRIES
 from tests.e2e.running import PATIENCE
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
 
 
 async def lines(admin: Admin, path: str) -> list[dict[str, Any]]:
@@ -33,9 +33,9 @@ async def an_event(admin: Admin) -> str:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
+async def test_every_page_is_accessible(browser: Browser, tmp_path: Path, theme: str) -> None:
     """By axe there is no violation on any page, light or dark, and the browser logs no error."""
-    async with demo_shop(tmp_path) as admin, visiting(admin, color_scheme=theme) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin, color_scheme=theme) as visit:
         event = await an_event(admin)
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
@@ -43,13 +43,13 @@ async def test_every_page_is_accessible(tmp_path: Path, theme: str) -> None:
             "vendors/personaclick", "config", "audit",
         ):  # fmt: skip
             await visit.open(place)
-            await visit.page.wait_for_load_state("networkidle")
+            await visit.settled()
             assert await visit.flaws() == [], place
 
 
-async def test_the_overview_shows_the_gateway(tmp_path: Path) -> None:
+async def test_the_overview_shows_the_gateway(browser: Browser, tmp_path: Path) -> None:
     """Problems come first; lines connect sources, routes and destinations."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         await visit.open("overview")
         page = visit.page
         first = page.locator(".attention li").first
@@ -65,9 +65,9 @@ async def test_the_overview_shows_the_gateway(tmp_path: Path) -> None:
         await expect(page.locator(".uplot")).to_have_count(3)
 
 
-async def test_events_are_watched_and_found(tmp_path: Path) -> None:
+async def test_events_are_watched_and_found(browser: Browser, tmp_path: Path) -> None:
     """The live tail puts new lines on top; filters narrow the list; older lines load by page."""
-    async with demo_shop(tmp_path, 12) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path, 12) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("events")
         await expect(page.locator("tbody tr")).to_have_count(100)
@@ -87,9 +87,9 @@ async def test_events_are_watched_and_found(tmp_path: Path) -> None:
         await expect(page.get_by_role("heading", level=2).first).to_contain_text("Product Viewed")
 
 
-async def test_an_event_is_shown_side_by_side(tmp_path: Path) -> None:
+async def test_an_event_is_shown_side_by_side(browser: Browser, tmp_path: Path) -> None:
     """A field is highlighted in each pane, losses are marked, and routes show their reasons."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open(f"events/{await an_event(admin)}")
         panes = page.locator(".pane")
@@ -111,9 +111,9 @@ async def test_an_event_is_shown_side_by_side(tmp_path: Path) -> None:
         await expect(page.locator("#page")).not_to_contain_text("0d42fd8b713d0752776ca589cc0056")
 
 
-async def test_destinations_are_paused_in_the_list(tmp_path: Path) -> None:
+async def test_destinations_are_paused_in_the_list(browser: Browser, tmp_path: Path) -> None:
     """Each row has the state with its cause, the figures of the window, and the actions."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("destinations")
         ads = page.locator("#row-ads")
@@ -131,14 +131,16 @@ async def test_destinations_are_paused_in_the_list(tmp_path: Path) -> None:
         await expect(chosen).to_have_attribute("aria-pressed", "true")
 
 
-async def test_a_narrow_screen_needs_no_sideways_scrolling(tmp_path: Path) -> None:
+async def test_a_narrow_screen_needs_no_sideways_scrolling(
+    browser: Browser, tmp_path: Path
+) -> None:
     """At 390 pixels a page is as wide as the screen, and rows are cards with their heads."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         await visit.page.set_viewport_size({"width": 390, "height": 844})
         places = ["overview", "destinations", "events", "dead-letters", "config"]
         for place in [*places, f"events/{await an_event(admin)}"]:
             await visit.open(place)
-            await visit.page.wait_for_load_state("networkidle")
+            await visit.settled()
             assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390, place
             await expect(visit.page.locator("nav [aria-current=page]")).to_be_in_viewport(ratio=1)
             for row in await visit.page.locator("tbody tr").all():
@@ -147,9 +149,9 @@ async def test_a_narrow_screen_needs_no_sideways_scrolling(tmp_path: Path) -> No
                 assert card["height"] < 360, place
 
 
-async def test_a_destination_is_paused_and_resumed(tmp_path: Path) -> None:
+async def test_a_destination_is_paused_and_resumed(browser: Browser, tmp_path: Path) -> None:
     """The buttons pause and resume a destination, and the page reports it."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("destinations/mail")
         await page.get_by_role("button", name="Pause").click()
@@ -161,11 +163,11 @@ async def test_a_destination_is_paused_and_resumed(tmp_path: Path) -> None:
         assert (await admin.get("/destinations/mail"))["state"] == "delivering"
 
 
-async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
+async def test_dead_letters_are_chosen_and_replayed(browser: Browser, tmp_path: Path) -> None:
     """A replay asks first, shows what became of it, and takes a selection or a whole group."""
     await fill(tmp_path / "spool", 120)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         page = visit.page
         dialog, moving = page.get_by_role("dialog"), page.locator(".moving")
         await visit.open("dead-letters")
@@ -202,9 +204,9 @@ async def test_dead_letters_are_chosen_and_replayed(tmp_path: Path) -> None:
         assert (await admin.get("/dead-letters"))["dead_letters"] == []
 
 
-async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None:
+async def test_the_configuration_is_checked_and_reloaded(browser: Browser, tmp_path: Path) -> None:
     """The file is shown without credentials, with findings at their lines and the differences."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         path = tmp_path / "gateway.toml"
         good = path.read_text()
@@ -230,9 +232,9 @@ async def test_the_configuration_is_checked_and_reloaded(tmp_path: Path) -> None
         await expect(page.locator(".running")).to_contain_text("300/s")
 
 
-async def test_vendors_are_searched(tmp_path: Path) -> None:
+async def test_vendors_are_searched(browser: Browser, tmp_path: Path) -> None:
     """A search finds vendors, endpoints and fields of all vendors."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("vendors")
         field = page.get_by_role("searchbox")
@@ -248,11 +250,11 @@ async def test_vendors_are_searched(tmp_path: Path) -> None:
         await expect(page.locator(".empty")).to_contain_text("Nothing has this text.")
 
 
-async def test_the_worst_delivery_comes_first(tmp_path: Path) -> None:
+async def test_the_worst_delivery_comes_first(browser: Browser, tmp_path: Path) -> None:
     """Deliveries are ordered by severity, all within the page; retries are one line."""
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     setup = setup.replace('growlytics-canary"', f'growlytics-canary"\n{PROMPT_RETRIES}')
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await page.set_viewport_size({"width": 1440, "height": 900})
         await admin.running.fault(vendor="growlytics", status=503, count=1000)
@@ -276,9 +278,9 @@ async def test_the_worst_delivery_comes_first(tmp_path: Path) -> None:
         await expect(attempts.locator("li")).to_contain_text("503")
 
 
-async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
+async def test_the_token_is_asked_for_once(browser: Browser, tmp_path: Path) -> None:
     """Without the token nothing shows; a wrong one is reported; the right one lasts for the tab."""
-    async with administered(tmp_path) as admin, visiting(admin) as visit:
+    async with administered(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await page.goto(f"{admin.url}/")
         await expect(page.get_by_role("dialog")).to_be_visible()
@@ -296,7 +298,9 @@ async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
         visit.complaints = [said for said in visit.complaints if "401" not in said]
 
 
-async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> None:
+async def test_a_viewer_has_no_buttons_that_change_something(
+    browser: Browser, tmp_path: Path
+) -> None:
     """A viewer sees every page, without buttons of operators; an operator sees what was done."""
     token = "vera-0123456789ab"  # noqa: S105 - it opens nothing
     await fill(tmp_path / "spool", 4)
@@ -308,7 +312,7 @@ async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> 
         "dead-letters/1": ["Replay 1…", "Delete 1…"],
         "config": ["Reload configuration"],
     }
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await page.goto(f"{admin.url}/")
         for signed_in, role in ((token, "vera viewer"), (TOKEN, "admin")):
@@ -317,7 +321,7 @@ async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> 
             await expect(page.locator("#me")).to_have_text(role)
             for place, names in places.items():
                 await visit.open(place)
-                await page.wait_for_load_state("networkidle")
+                await visit.settled()
                 for name in names:
                     shown = page.get_by_role("button", name=name, exact=True)
                     await expect(shown).to_have_count(0 if "viewer" in role else 1)
@@ -330,9 +334,9 @@ async def test_a_viewer_has_no_buttons_that_change_something(tmp_path: Path) -> 
         visit.complaints = [said for said in visit.complaints if "401" not in said]
 
 
-async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
+async def test_the_keyboard_is_enough(browser: Browser, tmp_path: Path) -> None:
     """Pages, rows, search and help are reachable without a mouse."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("overview")
         await page.keyboard.type("gd")
@@ -355,14 +359,14 @@ async def test_the_keyboard_is_enough(tmp_path: Path) -> None:
         assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-async def test_nothing_is_loaded_from_other_hosts(tmp_path: Path) -> None:
+async def test_nothing_is_loaded_from_other_hosts(browser: Browser, tmp_path: Path) -> None:
     """Every request of the console goes to the gateway, and its policy allows no other host."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         asked: list[str] = []
         visit.page.on("request", lambda request: asked.append(request.url))
         for place in ("overview", "events", "destinations/mail", "vendors", "config"):
             await visit.open(place)
-            await visit.page.wait_for_load_state("networkidle")
+            await visit.settled()
         assert all(url.startswith(admin.url) for url in asked), asked
         async with admin.running.client.get(admin.url) as answer:
             policy = answer.headers["content-security-policy"]
@@ -373,10 +377,10 @@ async def test_nothing_is_loaded_from_other_hosts(tmp_path: Path) -> None:
         visit.complaints = [said for said in visit.complaints if "elsewhere" not in said]
 
 
-async def test_empty_pages_say_what_to_do(tmp_path: Path) -> None:
+async def test_empty_pages_say_what_to_do(browser: Browser, tmp_path: Path) -> None:
     """A page without data says what to do next, and its links work."""
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         page = visit.page
         for place, text in (
             ("events", "No events yet."),
@@ -403,10 +407,10 @@ async def run(admin: Admin, command: str) -> int:
         return answer.status
 
 
-async def test_a_first_event_is_sent_and_seen(tmp_path: Path) -> None:
+async def test_a_first_event_is_sent_and_seen(browser: Browser, tmp_path: Path) -> None:
     """A new gateway shows a command for each source, and each request as it arrives."""
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         page = visit.page
         await visit.open("overview")
         first = page.get_by_role("region", name="Send a first event")
@@ -435,9 +439,9 @@ async def accepted(admin: Admin) -> int:
     return sum(entry["verdict"] == "accepted" for entry in journal)
 
 
-async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
+async def test_a_request_is_tried_and_nothing_is_sent(browser: Browser, tmp_path: Path) -> None:
     """The playground shows each step for the chosen destinations, and sends nothing."""
-    async with demo_shop(tmp_path) as admin, visiting(admin) as visit:
+    async with demo_shop(tmp_path) as admin, visiting(browser, admin) as visit:
         page = visit.page
         before = await accepted(admin)
         await visit.open("playground")
@@ -463,13 +467,13 @@ async def test_a_request_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
         assert copied.startswith("curl -i -X POST 'http://127.0.0.1:0/event/track'")
 
 
-async def shown_within(folder: Path, traces: int) -> dict[str, float]:
+async def shown_within(browser: Browser, folder: Path, traces: int) -> dict[str, float]:
     """Return the seconds until each page of events is shown, with *traces* traces in the file."""
     await asyncio.to_thread(folder.mkdir)
     await asyncio.to_thread(write_traces, folder / "spool" / "traces.db", traces)
     setup = SETUP.replace(f'token = "{TOKEN}"', "")
     took: dict[str, float] = {}
-    async with administered(folder, setup) as admin, visiting(admin) as visit:
+    async with administered(folder, setup) as admin, visiting(browser, admin) as visit:
         for place in ("events", "events?destination=mail", "events?user=u77", "events?failed=true"):
             await visit.page.goto("about:blank")
             began = time.monotonic()
@@ -481,11 +485,11 @@ async def shown_within(folder: Path, traces: int) -> dict[str, float]:
 
 
 async def test_a_hundred_thousand_traces_do_not_slow_pages(
-    tmp_path: Path, record_property: Callable[[str, str], None]
+    browser: Browser, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
     """A page of traces, also a filtered one, shows as fast with 100,000 traces as with 100."""
-    few = await shown_within(tmp_path / "few", 100)
-    took = await shown_within(tmp_path / "many", 100_000)
+    few = await shown_within(browser, tmp_path / "few", 100)
+    took = await shown_within(browser, tmp_path / "many", 100_000)
     figures = "  ".join(f"{place} {seconds:.2f} s" for place, seconds in took.items())
     record_property("table", f"the console beside 100,000 traces: {figures}")
     assert min(took.values()) < max(1.0, 3 * min(few.values())), (few, took)

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.console.browser import visiting
 from tests.console.demo_shop import post
@@ -14,7 +14,7 @@ from tests.e2e.running import PATIENCE
 from tests.e2e.test_alerts import listening
 from tests.e2e.test_cli_operations import run
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
 
 MANY = 1_000_000
 PROMPT = f"passthrough = false\n{PROMPT_RETRIES}"
@@ -47,11 +47,11 @@ NAMED = {
 """By source or destination: words of the headline, and of the cure."""
 
 
-async def test_every_trouble_is_named_everywhere(tmp_path: Path) -> None:
+async def test_every_trouble_is_named_everywhere(browser: Browser, tmp_path: Path) -> None:
     """Six troubles at once: each is named once, with its cause and what to do about it."""
     async with listening() as hook:
         setup = SETUP + ALERTS.replace("HOOK", hook.url)
-        async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+        async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
             for vendor, status in (("chrts", 401), ("tracardi", 503), ("segment", 422)):
                 await admin.running.fault(vendor=vendor, status=status, count=MANY)
             await admin.post("/destinations/offers/pause")

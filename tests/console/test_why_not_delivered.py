@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.console.browser import visiting
 from tests.console.demo_shop import post
@@ -18,7 +18,7 @@ from tests.e2e.stories import APP, QUIET, send, stands, story_of, until
 from tests.e2e.test_stories import PAID, track, tried
 from tests.e2e.test_stories import SETUP as PLANNED
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
 
 SETUP = (
     base_config()
@@ -83,11 +83,11 @@ async def test_the_command_line_says_why(tmp_path: Path) -> None:
         assert all(word in said for word in (to, *words)), (to, said)
 
 
-async def test_the_console_shows_what_changed(tmp_path: Path) -> None:
+async def test_the_console_shows_what_changed(browser: Browser, tmp_path: Path) -> None:
     """Dropped fields are marked, changes by steps are listed, and the dead letter is linked."""
     steps = 'to = ["crm"]\nsteps = [{ set = { user_id = "somebody" } }]'
     setup = PLANNED.replace('to = ["crm"]', steps)
-    async with administered(tmp_path, setup) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, setup) as admin, visiting(browser, admin) as visit:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await track(admin, PAID)
         await story_of(admin, request, tried)
@@ -105,9 +105,9 @@ async def test_the_console_shows_what_changed(tmp_path: Path) -> None:
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Dead letter 1")
 
 
-async def test_the_console_shows_why(tmp_path: Path) -> None:
+async def test_the_console_shows_why(browser: Browser, tmp_path: Path) -> None:
     """A search for the user leads to the event, whose page shows each reason."""
-    async with administered(tmp_path, SETUP) as admin, visiting(admin) as visit:
+    async with administered(tmp_path, SETUP) as admin, visiting(browser, admin) as visit:
         await lost(admin)
         page = visit.page
         await visit.open("overview")
@@ -128,13 +128,13 @@ async def test_the_console_shows_why(tmp_path: Path) -> None:
         await expect(page.get_by_role("region", name="down · tracardi")).to_be_in_viewport()
 
 
-async def test_the_console_shows_an_unsampled_event(tmp_path: Path) -> None:
+async def test_the_console_shows_an_unsampled_event(browser: Browser, tmp_path: Path) -> None:
     """An unsampled event has its page, which shows that a success was not traced."""
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.post("/destinations/mail/pause")
         request = await send(admin)
         await until(admin, request, stands("crm", "finished"))
-        async with visiting(admin) as visit:
+        async with visiting(browser, admin) as visit:
             await visit.open(f"events/{request}")
             crm = visit.page.get_by_role("region", name="crm · growlytics")
             await expect(crm).to_contain_text("It was delivered or declined at the first attempt")
