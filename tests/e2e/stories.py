@@ -61,6 +61,11 @@ def stands(to: str, *outcomes: str) -> Callable[[dict[str, Any]], bool]:
     return lambda deliveries: to in deliveries and deliveries[to]["outcome"] in outcomes
 
 
+def has_letter(to: str) -> Callable[[dict[str, Any]], bool]:
+    """Return a condition: the dead letter of the delivery to *to* is stored."""
+    return lambda deliveries: bool(to in deliveries and deliveries[to]["dead_letter"])
+
+
 async def printed(folder: Path, *args: str, fails: bool = False) -> str:
     """Run a command and return its output; it must succeed, or fail if *fails*."""
     config = ("--config", str(folder / "gateway.toml"))

@@ -10,7 +10,7 @@ from gateway.spool.dead_letters import format_time
 from gateway.trace.records import ALL_LINES
 from tests.e2e.admin import Admin, administered
 from tests.e2e.running import PATIENCE
-from tests.e2e.stories import APP, QUIET, printed, send, stands, until
+from tests.e2e.stories import APP, QUIET, has_letter, printed, send, stands, until
 
 DOWN = {"vendor": "chrts", "status": 503, "count": 1000}
 SLOWLY = APP.replace("[[routes]]", 'retry_min = "1h"\nretry_max = "2h"\n[[routes]]')
@@ -114,9 +114,7 @@ async def test_a_pending_replay_differs_from_a_deleted_dead_letter(tmp_path: Pat
         await admin.running.fault(vendor="chrts", status=422, count=2)
         first, second = await send(admin), await send(admin, user="u2")
         letters = [
-            (await until(admin, request, stands("mail", "dead_letter")))["mail"]["dead_letter"][
-                "id"
-            ]
+            (await until(admin, request, has_letter("mail")))["mail"]["dead_letter"]["id"]
             for request in (first, second)
         ]
         await admin.post("/destinations/mail/pause")

@@ -8,7 +8,7 @@ import apsw
 from tests.e2e.admin import administered
 from tests.e2e.raw_http import exchange
 from tests.e2e.running import PATIENCE
-from tests.e2e.stories import APP, QUIET, printed, send, stands, until
+from tests.e2e.stories import APP, QUIET, has_letter, printed, send, stands, until
 
 
 async def test_the_end_of_a_failed_delivery_is_recorded(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ async def test_the_end_of_a_replay_is_recorded(tmp_path: Path) -> None:
     async with administered(tmp_path, QUIET + APP) as admin:
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         request = await send(admin)
-        deliveries = await until(admin, request, stands("crm", "dead_letter"))
+        deliveries = await until(admin, request, has_letter("crm"))
         await admin.post("/dead-letters/replay", {"ids": [deliveries["crm"]["dead_letter"]["id"]]})
         deliveries = await until(admin, request, stands("crm", "delivered"))
         lines = await printed(tmp_path, "trace", request, "--short")
@@ -135,7 +135,7 @@ async def test_a_deeply_nested_body_is_shown(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             while len((await admin.get("/traces?destination=mail&failed=true"))["lines"]) < 2:
                 pass
-        deliveries = await until(admin, request, stands("mail", "dead_letter"))
+        deliveries = await until(admin, request, has_letter("mail"))
         number = deliveries["mail"]["dead_letter"]["id"]
         letter = await admin.get(f"/dead-letters/{number}")
         lines = await printed(tmp_path, "trace", request)
@@ -193,7 +193,7 @@ async def test_credentials_in_names_are_redacted_in_dead_letters(tmp_path: Path)
         await admin.running.fault(vendor="growlytics", status=422, count=1)
         keys = ("growlytics-sandbox-key", "api_chrts_sandbox")
         request = await send(admin, *keys)
-        deliveries = await until(admin, request, stands("crm", "dead_letter"))
+        deliveries = await until(admin, request, has_letter("crm"))
         number = deliveries["crm"]["dead_letter"]["id"]
         paths = (f"/trace?id={request}", f"/request?id={request}", "/dead-letters")
         found = [await admin.get(path) for path in (*paths, f"/dead-letters/{number}")]
