@@ -36,7 +36,7 @@ def command_entry(action: str, detail: str) -> AuditEntry:
 
 @click.command("audit")
 @config_option
-@click.option("--before", type=int, help="Only with a lower id: the next page.")
+@click.option("--before", type=click.IntRange(1), help="Only with a lower id: the next page.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
@@ -55,7 +55,8 @@ def audit(path: Path, before: int | None, limit: int, *, as_json: bool) -> None:
         for entry in found[:limit]:
             click.echo(msgspec.json.encode(entry))
     elif not found:
-        click.echo("no operator has done anything yet")
+        none = "no operator has done anything yet"
+        click.echo(none if before is None else f"there is no action before {before}")
     else:
         columns = ("id", "at", "who", "action", "target", "result")
         out = console()

@@ -5,6 +5,7 @@ and no counter. docs/operations/health.md explains the states and the thresholds
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -337,6 +338,9 @@ def _destination(one: DestinationFacts, now: float) -> DestinationHealth:
 
 def _advice(one: DestinationFacts, state: DestinationState) -> Advice:
     """Return what is wrong with a destination in *state*, and what to do."""
+    if one.vendor == "http":
+        advice = _advice(one._replace(vendor=health_texts.ANY_API), state)
+        return advice._replace(headline=re.sub(r"\Athe", "The", advice.headline))
     name, vendor = one.name, one.vendor
     if state == "paused":
         return health_texts.paused(name, one.pending)
@@ -480,6 +484,10 @@ def _cluster_findings(found: ClusterState) -> Iterator[HealthFinding]:
         yield finding("warning", health_texts.configs_differ(found.node, differ))
 
 
+_FILE = re.compile(r"\S+:[0-9]+: ")
+"""The place before a warning."""
+
+
 def _config_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
     for name, left in found.removed.items():
         advice = health_texts.removed(name, left.pending, left.dead_letters)
@@ -488,5 +496,6 @@ def _config_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
         advice = health_texts.condition_failed(route, count)
         yield HealthFinding("warning", "route", route, advice.headline, advice.cure, "", "config")
     for warning in found.config_warnings:
-        headline = f"{warning[:1].upper()}{warning[1:]}"
+        named = _FILE.match(warning)
+        headline = warning if named else f"{warning[:1].upper()}{warning[1:]}"
         yield HealthFinding("note", "config", "", headline, "", "", "config")

@@ -34,6 +34,10 @@ def paused(name: str, pending: int) -> Advice:
     return Advice(f"{name} is paused by an operator, {pending:,} pending", f"resume {name}")
 
 
+ANY_API = "the API"
+"""What the vendor of a destination of ``vendor = "http"`` is called."""
+
+
 def key_refused(name: str, vendor: str, credential: str) -> Advice:
     """Return what to say about a destination whose key the vendor refuses."""
     return Advice(f"Key refused by {vendor}", f"fix {credential} of {name}, then reload")

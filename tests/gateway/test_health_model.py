@@ -104,6 +104,14 @@ def test_the_state_of_a_destination(facts: dict[str, Any], state: str) -> None:
             "Key refused by chrts, 3 pending: fix api_key of crm, then reload",
         ),
         (
+            {"circuit": "open", "cause": "timeout", "vendor": "http", "pending": 3},
+            "error",
+            (
+                "The API does not answer crm in time, 3 pending: check whether the API is up, or "
+                "raise timeout of crm; the gateway keeps trying"
+            ),
+        ),
+        (
             {"circuit": "open", "cause": "connect", "full": "at a bound", "pending": 9},
             "error",
             (
@@ -270,6 +278,8 @@ def test_errors_come_first_and_notes_change_no_state() -> None:
     noted = judged(config_warnings=["keys accepts any key"])
     assert (noted.state, noted.headline) == ("healthy", "Everything is healthy")
     assert noted.findings[0].text == "Keys accepts any key"
+    placed = judged(config_warnings=["gateway.toml:3: keys accepts any key"])
+    assert placed.findings[0].text == "gateway.toml:3: keys accepts any key"
     found = judged(
         crm(behind=100),
         shop(refused=9, accepted=0),

@@ -1,7 +1,7 @@
 // Dead letters: filters, groups by reason, details; replay and delete them.
 
 import {get} from "./api.js";
-import {badge, clock, count, duration, empty, fill, h, isOperator, moment, operation, table, tableRow} from "./dom.js";
+import {badge, clock, count, duration, empty, fill, h, isOperator, moment, oneLine, operation, table, tableRow} from "./dom.js";
 import {move} from "./replay.js";
 
 export const TITLE = "Dead letters";
@@ -64,7 +64,7 @@ function groupRow(group, filters, outcome, refresh, signal) {
   const {destination, cause, reason_pattern} = group;
   const which = {filter: asked({...filters, destination, cause, reason_pattern})};
   return {props: {"data-row": ""}, cells: [
-    destination, badge(cause, "bad"), h("a", {href: address({destination, cause, reason_pattern}), class: "reason"}, group.reason || "(no reason)"),
+    destination, badge(cause, "bad"), h("a", {href: address({destination, cause, reason_pattern}), class: "reason", title: group.reason}, oneLine(group.reason) || "(no reason)"),
     count(group.count), h("span", {class: "when"}, moment(group.last).slice(0, 19)),
     acts(which, group.count, [destination], outcome, refresh, signal, {class: "acts"}, false),
   ]};
@@ -121,7 +121,7 @@ function letterRow(letter, chosen, changed) {
     changed();
   }});
   const cells = [isOperator() && field, h("a", {href: `#dead-letters/${letter.id}`, class: "id"}, letter.id), letter.event_name, letter.user,
-    h("span", {class: "why", title: letter.reason}, letter.reason), count(letter.attempts), clock(letter.at)];
+    h("span", {class: "why", title: letter.reason}, oneLine(letter.reason)), count(letter.attempts), clock(letter.at)];
   return tableRow(LETTER_HEADS, cells, {"data-row": ""});
 }
 

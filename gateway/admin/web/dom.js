@@ -38,6 +38,14 @@ export function fill(element, ...children) {
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", {notation: "compact", maximumFractionDigits: 1});
 
+/** Returns the reason of a failure with a vendor's message in the place of the JSON around it. */
+export function oneLine(reason) {
+  const at = reason.search(/[{[]/);
+  const said = at >= 0 && /"(?:message|error_description|detail|title|error|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"/.exec(reason.slice(at));
+  if (!said) return reason;
+  try { return reason.slice(0, at) + JSON.parse(`"${said[1]}"`); } catch { return reason; }
+}
+
 export const count = (number) => whole.format(number);
 export const compact = (number) => (number < 10000 ? whole.format(number) : short.format(number));
 
