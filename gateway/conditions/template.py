@@ -27,6 +27,7 @@ from gateway.conditions.template_compiler import (
     expressions,
     literal,
     structural_parts,
+    texts,
 )
 from gateway.conditions.types import FLAG
 from gateway.event_fields import EACH, UnknownField, find_field
@@ -89,6 +90,7 @@ class Template:
             said = f"{where}, " if where else ""
             problems += [f"{said}{_placed(text, remark)}" for remark in analysis.problems]
             doubts += [f"{said}{_placed(text, remark)}" for remark in analysis.doubts]
+        doubts += _forgotten(raw, tuple(self.names) or ("event",))
         self.analyses = tuple(analyses.values())
         self.check(problems, doubts)
         if problems:
@@ -131,6 +133,21 @@ class Template:
         """Return how pydantic reads it: any value of the configuration."""
         del source, handler
         return core_schema.no_info_plain_validator_function(cls)
+
+
+def _forgotten(raw: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield a doubt for each plain text that is probably an expression without its ``=``."""
+    for where, text in texts(raw):
+        root, *path = text.split(".")
+        if root not in names or not path or not all(one.isidentifier() for one in path):
+            continue
+        if root == "event":
+            try:
+                find_field(path)
+            except UnknownField:
+                continue
+        said = f"{where}, " if where else ""
+        yield f'{said}"{text}" is sent as this text; write "={text}" for the value'
 
 
 class EventTable(Template):

@@ -65,14 +65,19 @@ def is_expression(raw: Any) -> bool:
 
 def expressions(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield path and text of each expression in a value of the configuration."""
-    if is_expression(raw):
-        yield path, raw[1:]
+    return ((where, text[1:]) for where, text in texts(raw, path) if is_expression(text))
+
+
+def texts(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield path and text of each text in a value of the configuration."""
+    if isinstance(raw, str):
+        yield path, raw
     elif isinstance(raw, dict):
         for key, one in raw.items():
-            yield from expressions(one, f"{path}.{key}".lstrip("."))
+            yield from texts(one, f"{path}.{key}".lstrip("."))
     elif isinstance(raw, list):
         for number, one in enumerate(raw, start=1):
-            yield from expressions(one, f"{path} item {number}".lstrip())
+            yield from texts(one, f"{path} item {number}".lstrip())
 
 
 def literal(raw: Any) -> Any:

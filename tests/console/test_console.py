@@ -226,7 +226,7 @@ async def test_the_configuration_is_checked_and_reloaded(browser: Browser, tmp_p
         row = page.get_by_role("region", name="Differences").locator("tbody tr").first
         await expect(row).to_contain_text("destinations.mail.rate200/s300/s")
         await page.get_by_role("button", name="Reload configuration").click()
-        await expect(page.locator("#toasts")).to_contain_text("changed mail")
+        await expect(page.locator("#toasts")).to_contain_text("changed destinations.mail")
         await expect(findings).to_contain_text("The file matches the running configuration.")
         await page.get_by_text("Running configuration, with all defaults").click()
         await expect(page.locator(".running")).to_contain_text("300/s")

@@ -96,9 +96,10 @@ def test_a_mistake_is_reported_where_it_is(
 def test_near_misses_are_warnings(tmp_path: Path) -> None:
     """A probable mistake in an expression, and a request that gets nothing, are warnings."""
     text = f'{REQUEST}query = {{ c = "=event.properties.currrency" }}\n{REQUEST}'
+    text += 'query = { u = "event.user_id", o = "event.odd" }\n'
     text += "when = 'event.properties.totl > 1.0'\n"
     path = written(tmp_path, "retry = 'true'\n" + text)
-    first, second, third, fourth = load(path, load_plugins(), {}).warnings
+    first, second, third, fourth, fifth = load(path, load_plugins(), {}).warnings
     assert first == f"{path}:{START + 1}: [destinations.crm] retry: column 1: uses no name"
     assert second.startswith(
         f"{path}:{START + 2}: [[destinations.crm.requests]] #1 when: is missing: the request takes"
@@ -106,8 +107,12 @@ def test_near_misses_are_warnings(tmp_path: Path) -> None:
     assert third.startswith(
         f"{path}:{START + 4}: [[destinations.crm.requests]] #1 query: c, column 2: did you mean"
     )
-    assert fourth.startswith(
-        f"{path}:{START + 7}: [[destinations.crm.requests]] #2 when: column 1: did you mean"
+    assert fourth.startswith(f"{path}:{START + 7}: [[destinations.crm.requests]] #2 query: u, ")
+    assert fourth.endswith(
+        '"event.user_id" is sent as this text; write "=event.user_id" for the value'
+    )
+    assert fifth.startswith(
+        f"{path}:{START + 8}: [[destinations.crm.requests]] #2 when: column 1: did you mean"
     )
 
 
