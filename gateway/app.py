@@ -88,6 +88,7 @@ class Gateway:
         tally: counts events that violate a tracking plan.
         guard: keeps client connections within their limits.
         accepting: new events are accepted.
+        stopping: it will soon accept no more.
         last_reload: the result of the last reload.
         on_config: called whenever another configuration takes effect.
     """
@@ -95,7 +96,7 @@ class Gateway:
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
         self.config = config
         self.registry = registry
-        self.accepting = False
+        self.accepting = self.stopping = False
         self.on_config: list[Callable[[], None]] = []
         self.last_reload = LastReload(True, time.time())  # noqa: FBT003 - a field
         self._starting = "starting or stopping"
@@ -524,6 +525,18 @@ class Gateway:
         if led and led <= refusing.keys():
             return "; ".join(refusing[name] for name in sorted(led))
         return None
+
+    def unready_reason(self) -> str | None:
+        """Return why a load balancer should send nothing here; None if it may.
+
+        A gateway that starts in a cluster accepts events before it may take shards. Another one
+        should not be stopped before that.
+        """
+        if self.stopping:
+            return "stopping"
+        if reason := self.not_ready_reason():
+            return reason
+        return None if self.spool.joined() else "joining the cluster"
 
     def refusing(self) -> Mapping[str, str]:
         """Return the destinations that accept no new events, with the reason; others still do."""

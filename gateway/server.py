@@ -82,6 +82,7 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     log.info("stopping", drain_timeout=config.server.drain_timeout)
+    await _wait_for_balancers(gateway, stop)
     gateway.accepting = False
     sighup.ignore()
     await reloader.settled()
@@ -89,6 +90,15 @@ async def _serve(config: Config, registry: PluginRegistry, *, watch: bool) -> in
     await site.stop()
     await runner.cleanup()
     return 0
+
+
+async def _wait_for_balancers(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Go on for `stop_delay`, while ``/readyz`` says 503, or until a second signal."""
+    gateway.stopping = True
+    stop.clear()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(gateway.config.server.stop_delay):
+            await stop.wait()
 
 
 def create_app() -> web.Application:

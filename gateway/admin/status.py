@@ -81,6 +81,8 @@ class Status(msgspec.Struct, frozen=True):
 
     name: str
     """What operators call the gateway."""
+    node: str
+    """Its name in its cluster; empty if it is alone."""
     version: str
     ready: bool
     not_ready_reason: str
@@ -166,6 +168,7 @@ async def show_status(context: AdminContext) -> Status:
     reason = gateway.not_ready_reason()
     return Status(
         name=gateway.config.server.name or socket.gethostname(),
+        node=gateway.spool.node,
         version=version("cdp-gateway"),
         ready=reason is None,
         not_ready_reason=reason or "",

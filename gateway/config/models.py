@@ -148,6 +148,9 @@ class ServerConfig(ConfigTable):
     """The largest accepted request body, both as sent and after decompression."""
     drain_timeout: Duration = 10.0
     """How long attempts in progress may take to finish when the gateway stops."""
+    stop_delay: Duration = Field(default=0.0, ge=0)
+    """How long the gateway goes on accepting requests after SIGTERM, while `/readyz` already says
+    503: until a load balancer that asks `/readyz` has noticed. A second SIGTERM ends it."""
     trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(types.networks)] = ()
     """The networks of the reverse proxies in front of the gateway, such as `["10.0.0.0/8", "::1"]`.
     The client address in `proxy_header` is used only in requests from these networks."""

@@ -32,7 +32,10 @@ Kind = Literal[
     "destination_full",
     "destination_failing",
     "source_refusing",
+    "cluster",
 ]
+OF_ONE_GATEWAY: frozenset[Kind] = frozenset({"not_accepting", "source_refusing", "unaccounted"})
+"""Alerts that each gateway of a cluster sends of itself; one sends all others for all."""
 GATEWAY = ""
 """The destination's name in an alert about the gateway itself."""
 
@@ -65,6 +68,8 @@ class DestinationReading(NamedTuple):
     than were accepted."""
     failing: str = ""
     """Why attempts fail, although some are made; empty otherwise."""
+    cluster: str = ""
+    """What is wrong with the cluster that the gateway belongs to; empty otherwise."""
 
 
 class SourceReading(NamedTuple):
@@ -99,6 +104,8 @@ class Alert(msgspec.Struct, frozen=True):
     """Empty for an alert about the gateway itself or a source."""
     source: str = ""
     """The source that it is about; empty otherwise."""
+    node: str = ""
+    """The gateway of a cluster that noticed it; empty if it is alone."""
 
 
 class _Symptom(NamedTuple):
@@ -178,6 +185,8 @@ class AlertRules:
             yield (name, kind), _Symptom(reading.trouble, bounds.paused_for)
         if reading.failing:
             yield (name, "destination_failing"), _Symptom(reading.failing, bounds.paused_for)
+        if reading.cluster:
+            yield (name, "cluster"), _Symptom(reading.cluster, bounds.paused_for)
         if reading.full:
             yield (name, "destination_full"), _Symptom(reading.full, bounds.paused_for)
         age = 0.0 if reading.oldest is None else now.wall - reading.oldest
@@ -228,6 +237,7 @@ _BEGINS: dict[Kind, str] = {
     "destination_full": "No new events have been accepted for {name} for {time}: {reason}",
     "destination_failing": "Attempts for {name} have failed for {time}: {reason}",
     "source_refusing": "{name} has refused requests for {time}: {reason}",
+    "cluster": "Something has been wrong with the cluster for {time}: {reason}",
 }
 _ENDS: dict[Kind, str] = {
     "destination_paused": "Events are sent to {name} again, after {time}",
@@ -237,6 +247,7 @@ _ENDS: dict[Kind, str] = {
     "destination_full": "New events are accepted for {name} again, after {time}",
     "destination_failing": "Attempts for {name} succeed again, after {time}",
     "source_refusing": "{name} accepts requests again, after {time}",
+    "cluster": "The cluster is well again, after {time}",
 }
 
 
@@ -337,7 +348,12 @@ class AlertWatcher:
 
     async def _check(self, rules: AlertRules, webhook: AlertWebhook) -> None:
         destinations, sources = await self._readings()
-        for alert in rules.evaluate(destinations, self._now(), sources):
+        spool = self._gateway.spool
+        for found in rules.evaluate(destinations, self._now(), sources):
+            alert = _signed(found, spool.node)
+            if alert.kind not in OF_ONE_GATEWAY and not spool.leads():
+                rules.mark_sent(alert, self._now())  # another gateway sends it
+                continue
             about = {"source": alert.source} if alert.source else {"destination": alert.destination}
             log.warning("alert", kind=alert.kind, state=alert.state, **about)
             if await webhook.post(alert):
@@ -345,12 +361,13 @@ class AlertWatcher:
 
     async def _readings(self) -> tuple[list[DestinationReading], list[SourceReading]]:
         gateway = self._gateway
-        itself = DestinationReading(GATEWAY, gateway.not_ready_reason() or "")
+        health, missing = await gateway.monitor.read(), gateway.spool.unaccounted()
+        wrong = "; ".join(one.text for one in health.findings if one.subject == "cluster")
+        itself = DestinationReading(GATEWAY, gateway.not_ready_reason() or "", cluster=wrong)
         try:
             depths = await gateway.spool.depths()
         except SpoolError as error:
-            return [DestinationReading(GATEWAY, itself.trouble or str(error))], []
-        health, missing = await gateway.monitor.read(), gateway.spool.unaccounted()
+            return [itself if wrong else itself._replace(trouble=itself.trouble or str(error))], []
         found = [itself]
         for one in health.destinations:
             if (depth := depths.get(one.name)) is None:
@@ -379,6 +396,14 @@ class AlertWatcher:
 
     def _now(self) -> Moment:
         return Moment(self._gateway.spool.clock.of_day(), time.monotonic())
+
+
+def _signed(alert: Alert, node: str) -> Alert:
+    """Return an alert with the name of the gateway that noticed it."""
+    if not node:
+        return alert
+    text = f"{node}: {alert.text}" if alert.kind in OF_ONE_GATEWAY else alert.text
+    return msgspec.structs.replace(alert, node=node, text=text)
 
 
 def _told(one: DestinationHealth | SourceHealth) -> str:

@@ -23,7 +23,7 @@ def health_pages(gateway: MonitoredGateway, *, metrics: bool) -> dict[str, Page]
         return Response(200, TEXT, b"ok\n")
 
     async def readyz(_: Mapping[str, str]) -> Response:
-        if reason := gateway.not_ready_reason():
+        if reason := gateway.unready_reason():
             return Response(503, TEXT, f"{reason}\n".encode())
         found = await gateway.monitor.read()
         lines = [

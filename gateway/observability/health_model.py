@@ -145,7 +145,8 @@ class HealthFinding(msgspec.Struct, frozen=True):
     """A ``note`` does not change the state of the gateway."""
     subject: Literal["gateway", "source", "destination", "route", "spool", "config", "cluster"]
     name: str
-    """The source, destination, route, or gateway of a cluster; empty for other subjects."""
+    """The source, destination or route; of a cluster the first gateway, shard, stream or server
+    concerned; empty for other subjects."""
     headline: str
     cure: str
     detail: str
@@ -468,20 +469,20 @@ def _gateway_findings(found: HealthSnapshot) -> Iterator[HealthFinding]:
 
 
 def _cluster_findings(found: ClusterState) -> Iterator[HealthFinding]:
-    def finding(level: FindingLevel, advice: Advice, name: str = "") -> HealthFinding:
+    def finding(level: FindingLevel, advice: Advice, name: str) -> HealthFinding:
         return HealthFinding(level, "cluster", name, advice.headline, advice.cure, "", "cluster")
 
     if unled := [one.name for one in found.streams if not one.current]:
-        yield finding("error", health_texts.streams_unled(unled))
+        yield finding("error", health_texts.streams_unled(unled), unled[0])
     if lonely := [one.number for one in found.shards if not one.owner]:
-        yield finding("error", health_texts.shards_unowned(lonely))
+        yield finding("error", health_texts.shards_unowned(lonely), str(lonely[0]))
     if behind := sorted({server for one in found.streams for server in one.behind}):
-        yield finding("warning", health_texts.servers_behind(behind))
+        yield finding("warning", health_texts.servers_behind(behind), behind[0])
     for node in found.nodes:
         if node.state == "gone":
             yield finding("warning", health_texts.node_gone(node.name, node.silent), node.name)
     if differ := [one.name for one in found.alive if one.config != found.config]:
-        yield finding("warning", health_texts.configs_differ(found.node, differ))
+        yield finding("warning", health_texts.configs_differ(found.node, differ), differ[0])
 
 
 _FILE = re.compile(r"\S+:[0-9]+: ")

@@ -58,5 +58,8 @@ class GatewayStatus(Protocol):
     def not_ready_reason(self) -> str | None:
         """Return why no events are accepted; None if some are."""
 
+    def unready_reason(self) -> str | None:
+        """Return why a load balancer should send nothing here; None if it may."""
+
     def refusing(self) -> Mapping[str, str]:
         """Return the destinations that accept no new events, with the reason."""

@@ -448,6 +448,14 @@ class Spool(Intake, SpoolAdmin, SpoolTransfer, Protocol):
         """Tell the other processes which configuration this one delivers by."""
         ...
 
+    def leads(self) -> bool:
+        """Return whether this process speaks for all that share the log; True if it is alone."""
+        ...
+
+    def joined(self) -> bool:
+        """Return whether this process may own shards, or could since its start."""
+        ...
+
     def share(self) -> float:
         """Return the part of all shards that this process owns: 1 if it is alone."""
         ...

@@ -1,65 +1,30 @@
 """What operators see and do at one gateway of a cluster, for all of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
+import aiohttp
 import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.spool.jetstream import peers, presence
+from gateway.spool.jetstream import peers
 from tests.cluster.servers import NatsServers
-from tests.e2e.admin import TOKEN, Admin, administered
-from tests.e2e.configs import ADMIN, base_config, destination, route, source
-from tests.e2e.running import sandboxed
-
-SHARDS = 4
-PATIENCE = 30.0
-POLL = 0.05
-
-Setup = Callable[[str], str]
-"""Returns a configuration with further lines for its route."""
-
-
-@pytest.fixture
-def setup(tmp_path: Path, nats_server: NatsServers, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """Return the configuration of all gateways of one cluster."""
-    monkeypatch.setattr(presence, "WARM_UP", 1.0)
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-    spool = (
-        f'url = "{nats_server.urls[0]}"\nname = "t{uuid4().hex}"\nshards = {SHARDS}\nreplicas = 1\n'
-        'max_bytes = "16MiB"\n'
-    )
-    return lambda more: (
-        base_config(spool=spool)
-        + f'{ADMIN}token = "{TOKEN}"\n'
-        + source("chrts", name="shop")
-        + destination("growlytics", name="mail", settings='api_key = "growlytics-canary"')
-        + route("mail", more=more)
-    )
-
-
-@asynccontextmanager
-async def two_nodes(folder: Path, setup: str) -> AsyncIterator[tuple[Admin, Admin]]:
-    """Run two gateways that share all shards, and one sandbox."""
-    async with (
-        sandboxed() as (url, _),
-        administered(folder / "one", setup, url) as one,
-        administered(folder / "two", setup, url) as two,
-    ):
-        await until(one, lambda found: owners(found) == {name_of(one), name_of(two)})
-        yield one, two
-
-
-def name_of(admin: Admin) -> str:
-    """Return the name of a gateway in its cluster."""
-    return admin.running.gateway.spool.node
+from tests.cluster.two_nodes import (
+    PATIENCE,
+    POLL,
+    differ,
+    name_of,
+    setup_of,
+    two_nodes,
+    until,
+)
+from tests.e2e.admin import Admin, administered
+from tests.e2e.configs import ADMIN, filled
+from tests.e2e.process import gateway_process
+from tests.e2e.test_alerts import listening
 
 
 async def command(admin: Admin, *words: str) -> Result:
@@ -71,32 +36,14 @@ async def command(admin: Admin, *words: str) -> Result:
     return await asyncio.to_thread(CliRunner().invoke, main, told, catch_exceptions=False)
 
 
-async def until(admin: Admin, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Wait until the state of the cluster is such; return it."""
-    found: dict[str, Any] = {}
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not (found and holds(found)):
-                await asyncio.sleep(POLL)
-                found = await admin.get("/cluster")
-    except TimeoutError:
-        raise TimeoutError(found) from None
-    return found
-
-
-def owners(found: dict[str, Any]) -> set[str]:
-    """Return who delivers the shards; nobody does while they are being claimed."""
-    return {shard["owner"] if shard["lag"] is not None else "" for shard in found["shards"]}
-
-
 def headlines(found: dict[str, Any]) -> list[str]:
     """Return what is wrong."""
     return [finding["headline"] for finding in found["findings"]]
 
 
-async def test_any_gateway_shows_the_cluster(tmp_path: Path, setup: Setup) -> None:
+async def test_any_gateway_shows_the_cluster(tmp_path: Path, nats_server: NatsServers) -> None:
     """It shows all gateways, owners and streams; what is wrong with it is a part of its health."""
-    async with two_nodes(tmp_path, setup("")) as (one, two):
+    async with two_nodes(tmp_path, setup_of(nats_server)) as (one, two):
         found = await one.get("/cluster")
         assert (found["healthy"], found["node"]) == (True, name_of(one))
         states = [(each["name"], each["state"]) for each in found["nodes"]]
@@ -130,10 +77,10 @@ async def send(admin: Admin, user: str) -> str:
 
 
 async def test_any_gateway_finds_every_event(
-    tmp_path: Path, setup: Setup, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nats_server: NatsServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each record names its gateway, pages are whole, and who does not answer is named."""
-    async with two_nodes(tmp_path, setup("")) as (one, two):
+    async with two_nodes(tmp_path, setup_of(nats_server)) as (one, two):
         names = {name_of(one), name_of(two)}
         sent = [await send(one, f"u{number}") for number in range(24)]
         shown = [await delivered(two, request) for request in sent]
@@ -193,3 +140,62 @@ async def test_a_gateway_that_is_alone_has_no_cluster(tmp_path: Path) -> None:
     async with administered(tmp_path) as admin:
         status, problem = await admin.call("GET", "/api/v1/cluster")
         assert (status, "no url" in problem["detail"]) == (409, True)
+
+
+async def test_a_balancer_learns_of_the_start_and_the_end_before_senders_do(
+    tmp_path: Path, nats_server: NatsServers
+) -> None:
+    """A gateway accepts events before it is ready, and for a while after it is no more."""
+    path = tmp_path / "gateway.toml"
+    text = filled(setup_of(nats_server), tmp_path, "http://127.0.0.1:1")
+    path.write_text(text.replace("[server]", '[server]\nstop_delay = "1h"'))
+    async with gateway_process(path) as node, aiohttp.ClientSession() as client:
+
+        async def readiness() -> tuple[int, str]:
+            async with client.get(f"{node.url}/readyz") as answer:
+                return answer.status, (await answer.text()).partition("\n")[0]
+
+        async def becomes(status: int, reason: str) -> None:
+            async with asyncio.timeout(PATIENCE):
+                while await readiness() != (status, reason):  # noqa: ASYNC110 - nothing signals it
+                    await asyncio.sleep(POLL)
+
+        async def accepts() -> None:
+            headers = {"authorization": "Bearer any"}
+            track = {"uid": "u", "name": "product_viewed"}
+            async with client.post(
+                f"{node.url}/event/track", json=track, headers=headers
+            ) as answer:
+                assert answer.status == 200
+
+        await becomes(503, "joining the cluster")
+        await accepts()
+        await becomes(200, "ok")
+        node.process.terminate()
+        await becomes(503, "stopping")
+        await accepts()
+        node.process.terminate()
+        assert await node.ended() == 0
+
+
+async def test_one_gateway_alerts_for_the_cluster(tmp_path: Path, nats_server: NatsServers) -> None:
+    """The first by name tells what concerns all; each tells what concerns itself, with its name."""
+    async with listening() as hook:
+        alerts = f'[alerts]\nurl = "{hook.url}"\ncheck_interval = "50ms"\npaused_for = "0s"\n'
+        async with two_nodes(tmp_path, setup_of(nats_server, alerts)) as (one, two):
+            first = min(name_of(one), name_of(two))
+            await differ(two)
+            alert = await hook.next("cluster")
+            assert (alert["node"], alert["state"]) == (first, "firing")
+            await one.post("/destinations/mail/pause")
+            alert = await hook.next("destination_paused")
+            assert (alert["node"], alert["state"]) == (first, "firing")
+            two.running.gateway.accepting = False
+            alert = await hook.next("not_accepting")
+            assert alert["node"] == name_of(two)
+            assert alert["text"].startswith(f"{name_of(two)}: ")
+            two.running.gateway.accepting = True
+            await hook.next("not_accepting")
+            told = [await each.json() for each in hook.got]
+            about_all = [each for each in told if each["kind"] in {"destination_paused", "cluster"}]
+            assert {each["node"] for each in about_all} == {first}

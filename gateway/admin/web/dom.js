@@ -82,6 +82,12 @@ export function moment(at) {
   return `${new Date(at * 1000).toISOString().replace("T", " ").slice(0, 19)} UTC`;
 }
 
+/** Returns the word about gateways of a cluster that did not answer; null if all did. */
+export function unanswered(silent) {
+  const names = Object.keys(silent);
+  return names.length > 0 && h("p", {class: "warn", role: "status"}, `${names.join(", ")} did not answer; what ${names.length === 1 ? "it" : "they"} recorded is missing.`);
+}
+
 /** Returns what is said of something that went well, badly, or is waiting. */
 export function badge(text, tone) {
   return h("span", {class: `badge ${tone}`}, text);
@@ -98,6 +104,7 @@ const STATES = {
   healthy: "good", accepting: "good", behind: "warn", paused: "warn", filling: "warn", attention: "warn",
   degraded: "bad", down: "bad",
   failing: "bad", refused: "bad", stopped: "bad", refusing: "bad",
+  ready: "good", starting: "warn", leaving: "warn", gone: "bad",
 };
 
 /** Returns the state of a source or a destination, as the health of the gateway has it. */

@@ -1,23 +1,28 @@
 // Traces: the live tail, search, and one request from end to end.
 
 import {get, tail} from "./api.js";
-import {clock, duration, empty, fill, h, outcome, table, tableRow} from "./dom.js";
+import {clock, duration, empty, fill, h, outcome, table, tableRow, unanswered} from "./dom.js";
 import {requests} from "./request.js";
 
 export const TITLE = "Events";
 const PAGE = 100;
 const MOST = 500; // rows that the live tail keeps
+let own = ""; // the name of this gateway in its cluster
+const heads = () => (own ? [...HEADS, "Gateway"] : HEADS);
 const HEADS = ["Time (UTC)", "Outcome", "Source → destination", "Event", "User", "n Status", "n Duration", "Id"];
 
 export async function show(box, here, signal) {
   if (here.id) return showOne(box, here.id, signal);
-  const known = await get("/overview", {}, signal);
-  const filters = form(here.query, known);
-  const live = h("button", {type: "button", "aria-pressed": "false", class: "live"}, "Live");
+  const [known, status] = await Promise.all([get("/overview", {}, signal), get("/status", {}, signal)]);
+  const nodes = status.node ? (await get("/cluster", {}, signal)).nodes.map((one) => one.name) : [];
+  own = status.node;
+  const filters = form(here.query, known, nodes);
+  const live = h("button", {type: "button", "aria-pressed": "false", class: "live", title: status.node ? "What this gateway does" : null}, "Live");
   const state = h("span", {class: "soft", role: "status"});
   const list = h("div");
+  const missing = h("div");
   const older = h("button", {type: "button", hidden: true}, "Show older");
-  fill(box, h("h1", {}, TITLE), search(), h("div", {class: "tools"}, filters, live, state), list, older);
+  fill(box, h("h1", {}, TITLE), search(), h("div", {class: "tools"}, filters, live, state), missing, list, older);
   let watching = null;
   let next = null;
 
@@ -25,6 +30,7 @@ export async function show(box, here, signal) {
   const load = async (before) => {
     const page = await get("/traces", {...which(), before, limit: PAGE}, signal);
     next = page.next;
+    fill(missing, unanswered(page.silent));
     older.hidden = next === null;
     return page.lines;
   };
@@ -40,7 +46,8 @@ export async function show(box, here, signal) {
     if (!on) return;
     watching = new AbortController();
     signal.addEventListener("abort", () => watching?.abort(), {once: true});
-    follow(list, state, which(), watching.signal);
+    const {node, ...rest} = which(); // a gateway streams only what it does itself
+    follow(list, state, rest, watching.signal);
   };
   filters.addEventListener("change", async () => {
     history.replaceState(null, "", `#events?${new URLSearchParams(which())}`);
@@ -70,19 +77,20 @@ function search() {
   }}, field, h("button", {type: "submit"}, "Find"));
 }
 
-function form(chosen, {sources, destinations}) {
+function form(chosen, {sources, destinations}, nodes) {
   const select = (name, label, names) => h("label", {}, label, h("select", {name},
     h("option", {value: ""}, "any"), names.map((one) => h("option", {value: one, selected: chosen[name] === one}, one))));
   const text = (name, label, hint) => h("label", {}, label, h("input", {name, value: chosen[name] ?? "", placeholder: hint, size: "14", spellcheck: "false"}));
   return h("form", {class: "filters"},
     select("source", "Source", sources.map((one) => one.name)),
     select("destination", "Destination", destinations.map((one) => one.destination.name)),
+    nodes.length > 0 && select("node", "Gateway", nodes),
     text("name", "Event", "Product Viewed"), text("user", "User", "id"),
     h("label", {class: "check"}, h("input", {type: "checkbox", name: "failed", value: "true", checked: chosen.failed === "true"}), "failures only"));
 }
 
 const rowsOf = (lines) => {
-  const made = table("Traces, newest first", HEADS, []);
+  const made = table("Traces, newest first", heads(), []);
   made.querySelector("tbody").append(...lines.map(row));
   return made;
 };
@@ -94,9 +102,9 @@ function row(line) {
     clock(line.at), [outcome(line.outcome), line.reason && h("span", {class: "why", title: line.reason}, line.reason)],
     way, line.name || h("span", {class: "soft"}, line.kind), line.user_id || line.anonymous_id,
     line.status ?? "", line.seconds === null ? "" : duration(line.seconds),
-    h("a", {href: `#events/${encodeURIComponent(id)}`, class: "id"}, id),
-  ];
-  return tableRow(HEADS, cells, {class: line.kind, "data-row": ""});
+    h("a", {href: `#events/${encodeURIComponent(id)}`, class: "id"}, id), line.node || own,
+  ].slice(0, heads().length);
+  return tableRow(heads(), cells, {class: line.kind, "data-row": ""});
 }
 
 /** Puts what happens on top, as often as the screen is drawn. */
@@ -121,5 +129,5 @@ async function follow(list, state, which, signal) {
 async function showOne(box, id, signal) {
   const found = await get("/request", {id}, signal);
   fill(box, h("nav", {class: "crumbs", "aria-label": "Breadcrumb"}, h("a", {href: "#events"}, TITLE), " / "),
-    h("h1", {class: "id"}, id), requests(found.requests));
+    h("h1", {class: "id"}, id), unanswered(found.silent), requests(found.requests));
 }

@@ -3,6 +3,7 @@
 import {every, get, Problem} from "./api.js";
 import {badge, duration, empty, fill, h, sentence, stateBadge, toast} from "./dom.js";
 import * as audit from "./audit.js";
+import * as cluster from "./cluster.js";
 import * as config from "./config.js";
 import * as deadLetters from "./dead-letters.js";
 import * as destinations from "./destinations.js";
@@ -11,9 +12,9 @@ import * as overview from "./overview.js";
 import * as playground from "./playground.js";
 import * as vendors from "./vendors.js";
 
-const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config, audit};
+const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config, cluster, audit};
 const KEYS = {
-  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c", audit: "a",
+  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c", cluster: "n", audit: "a",
 };
 const page = document.querySelector("#page");
 const nav = document.querySelector("#nav");
@@ -21,7 +22,7 @@ const INSTANCE = 3000;
 let leaving = new AbortController();
 
 for (const [name, one] of Object.entries(PAGES)) {
-  nav.append(h("a", {href: `#${name}`, "data-page": name, title: `g ${KEYS[name]}`}, one.TITLE));
+  nav.append(h("a", {href: `#${name}`, "data-page": name, title: `g ${KEYS[name]}`, hidden: name === "cluster"}, one.TITLE));
 }
 
 /** Returns what the address says: #destinations/crm?state=open. */
@@ -143,6 +144,7 @@ async function greet() {
 
 async function instance() {
   const [status, health] = await Promise.all([get("/status"), get("/health")]);
+  nav.querySelector("[data-page=cluster]").hidden = !status.node;
   document.querySelector("#state").dataset.state = health.state;
   fill(document.querySelector("#state"), stateBadge(health.state), h("b", {}, status.name),
     h("span", {class: "soft"}, ` ${status.version}, up ${duration(status.now - status.started)}`));

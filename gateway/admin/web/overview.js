@@ -91,7 +91,7 @@ const NOTES = 3; // of the configuration; the page about it has the rest
 function told({health, sources, started, now}, isFirst) {
   const notes = health.findings.filter((one) => one.level === "note");
   const shown = [...health.findings.filter((one) => one.level !== "note"), ...notes.slice(0, NOTES)];
-  const list = shown.length > 0 && h("ul", {class: "findings"}, shown.map((one) => finding(one, health)));
+  const list = shown.length > 0 && findings(shown, health);
   const rest = notes.length > NOTES && h("p", {class: "soft"}, h("a", {href: "#config"}, `${notes.length - NOTES} more configuration warnings`));
   if (isFirst || health.state !== "healthy") return [list, rest];
   const came = sources.some((one) => one.accepted);
@@ -100,6 +100,9 @@ function told({health, sources, started, now}, isFirst) {
     came ? "All routed events are delivered or on their way." : `Nothing has come in since the gateway started ${duration(now - started)} ago. Its parts are healthy.`,
     unrouted > 0 && ` ${compact(unrouted)} ${unrouted === 1 ? "event" : "events"} matched no route.`), list, rest];
 }
+
+/** Returns problems with their cures, as a list. */
+export const findings = (list, health) => h("ul", {class: "findings"}, list.map((one) => finding(one, health)));
 
 function finding(one, health) {
   const until = one.subject === "destination" && health.destinations.find(({name}) => name === one.name)?.until;

@@ -13,7 +13,7 @@ const title = (one) => `${one.at === null ? "" : `${moment(one.at)} · `}${one.s
 export function requestView(one, happened = true) {
   return h("article", {class: "request"},
     happened && h("p", {class: "facts"},
-      one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`],
+      one.at !== null && ["Received ", clock(one.at)], one.source && [" by ", h("b", {}, one.source), ` (${one.vendor})`], one.node && ` at ${one.node}`,
       one.status !== null && [`, answered ${one.status}`], one.refused_reason && [". ", badge("refused", "bad"), ` ${one.refused_reason}`]),
     happened && one.received === null && h("p", {class: "soft"}, "The received request is no longer stored."),
     one.events.length > 0 && h("p", {class: "soft hint"}, "Point at a field, or focus it, to highlight the same field in every other column. Fields with a dotted underline have no counterpart in the other columns."),
@@ -91,7 +91,7 @@ function attemptsOf({attempts}) {
   const runs = [];
   for (const one of attempts) {
     const last = runs.at(-1);
-    if (last && last.at(-1).status === one.status && last.at(-1).response_excerpt === one.response_excerpt) last.push(one);
+    if (last && last.at(-1).node === one.node && last.at(-1).status === one.status && last.at(-1).response_excerpt === one.response_excerpt) last.push(one);
     else runs.push([one]);
   }
   const ago = duration(Math.max(0, Date.now() / 1000 - attempts.at(-1).at));
@@ -99,7 +99,7 @@ function attemptsOf({attempts}) {
   const line = (run) => {
     const [first, last] = [run[0], run.at(-1)];
     const when = run.length > 1 ? [`${run.length} × `, clock(first.at), " to ", clock(last.at)] : clock(last.at);
-    return h("li", {}, when, ` ${last.status ?? "no response"} in ${duration(last.seconds)} `, outcome(last.outcome), last.response_excerpt && h("pre", {tabindex: "0"}, last.response_excerpt));
+    return h("li", {}, when, ` ${last.status ?? "no response"} in ${duration(last.seconds)}${last.node && ` from ${last.node}`} `, outcome(last.outcome), last.response_excerpt && h("pre", {tabindex: "0"}, last.response_excerpt));
   };
   return h("details", {}, h("summary", {}, name), h("ol", {class: "attempts"}, runs.map(line)));
 }

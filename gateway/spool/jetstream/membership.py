@@ -76,6 +76,9 @@ class Membership:
         ownership: decides.
         host: runs the shards.
         clock: seconds of a clock that never goes back and counts time in which the machine slept.
+
+    Attributes:
+        joined: the node was ready once: it knows who is there.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Membership:
         host: ShardHost,
         clock: Callable[[], float] = uptime,
     ) -> None:
+        self.joined = False
         self._ownership = ownership
         self._connection, self._subject, self._host = connection, subject, host
         self._clock = clock
@@ -170,6 +174,8 @@ class Membership:
     async def _step(self) -> None:
         now = self._clock()
         decisions = self._ownership.decide(now)
+        # What all nodes miss for a moment must not make all of them unready.
+        self.joined = self.joined or self._ownership.presence.ready(now)
         for shard in decisions.drop:
             self._begin(shard, self._drop(shard, self._doing.get(shard)))
         for shard in decisions.give:

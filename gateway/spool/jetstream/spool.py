@@ -211,6 +211,14 @@ class JetStreamSpool(ClusterOperations):
         """Tell the others the digest of the configuration, from the next sign of life on."""
         self._digest = digest
 
+    def leads(self) -> bool:
+        """Return whether this gateway's name is the first of those that are alive."""
+        return all(self.node < other for other in self._others())
+
+    def joined(self) -> bool:
+        """Return whether this gateway may own shards, or could since its start."""
+        return self._open and self._membership.joined
+
     def share(self) -> float:
         """Return the part of the shards that this gateway delivers (see ``Spool.share``)."""
         return len(self._owned) / self._count

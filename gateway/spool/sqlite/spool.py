@@ -267,6 +267,14 @@ class SqliteSpool:
     def set_config(self, digest: str) -> None:
         """Do nothing: there is nobody to tell."""
 
+    def leads(self) -> bool:
+        """Return True: likewise."""
+        return True
+
+    def joined(self) -> bool:
+        """Return True: there is nobody to join."""
+        return True
+
     def share(self) -> float:
         """Return 1: it is its only shard."""
         return 1.0
