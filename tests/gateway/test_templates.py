@@ -255,6 +255,10 @@ def test_own_functions_tell_their_form_and_fields() -> None:
 
 COMPARED = {text: Template(f"={text}") for text in (
     "event.properties.total", "event.properties.total + 1.0", "event.user_id + event.name",
+    "event.properties.total * 2.0 - 1.0 > 3.0", "event.properties.x * 1e300 * 1e300",
+    "event.name + ':' + event.user_id", "event.properties.x + event.properties.x",
+    "event.name + 'a' == 'aa'", "event.properties.x < 2.0 ? 'low' : event.name",
+    "event.properties.x != 'a'", "event.name < event.user_id + 'b'",
     "event.properties.x == 1 ? event.name : 'other'", "[event.name, event.properties.total]",
     "{'a': event.name, 'b': [event.user_id]}", "event.properties.x > 0.0 || event.name == 'a'",
     "event.properties.products.map(p, p.product_id)",
