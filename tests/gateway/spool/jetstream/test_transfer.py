@@ -124,7 +124,13 @@ async def fill(spool: Spool) -> None:
         ]
         dead = [
             FailedDelivery(
-                DeliveryRef(item.seq, 0), "refused", "HTTP 400", AGO, (TRIED,), b"{}", "n"
+                DeliveryRef(item.seq, item.numbers[0]),
+                "refused",
+                "HTTP 400",
+                AGO,
+                (TRIED,),
+                b"{}",
+                "n",
             )
             for item in rest[:1]
         ]
