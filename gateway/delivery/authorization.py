@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gateway.config import DestinationConfig
 from gateway.delivery.connection import OnEnd
+from gateway.delivery.file_transport import FileTransport
 from gateway.delivery.transport import Transport, make_transport
 from gateway.errors import TransportError
 from gateway.http import NO_HEADERS, Request, Response, with_added_headers
@@ -171,6 +172,8 @@ def _without(token: str, response: Response) -> Response:
 
 def make_authorized_transport(config: DestinationConfig, output: Output) -> Transport:
     """Return the transport of a configured destination, with its authorization if it has one."""
+    if output.files is not None:
+        return FileTransport(output.files)
     transport = make_transport(config)
     if output.authorization is None:
         return transport

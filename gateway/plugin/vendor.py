@@ -27,6 +27,7 @@ from gateway.mapping.payload import is_object, replace_values
 from gateway.plugin.authorization import Authorization
 from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.context_properties import Include, Included, compile_include
+from gateway.plugin.file_rules import FileRules
 from gateway.plugin.settings import Settings, convention_of
 from gateway.verdict import Declined, Verdict, verdict_by_status
 
@@ -268,6 +269,10 @@ class Output(Vendor):
     and ``x-ratelimit-reset``, or more than 64 KiB of the body."""
     authorization: Authorization | None = None
     """Adds what each attempt needs anew: a signature, or a token that expires."""
+    files: FileRules | None = None
+    """Where the gateway writes the bodies of requests; None if it sends the requests."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Names of settings that are paths, which are relative to the file of the configuration."""
     forwards: ClassVar[bool] = True
     """Whether requests in this vendor's format are forwarded as they came, where nothing in them
     has to change; otherwise their events are rendered."""

@@ -1,6 +1,7 @@
-"""Any HTTP API, described by the configuration (RFC 9110)."""
+"""Any HTTP API, and files, described by the configuration (RFC 9110)."""
 
-from gateway.plugin import hookimpl
+from gateway.plugin import Output, hookimpl
+from plugins.http.file_output import FileOutput
 from plugins.http.input import HttpInput
 from plugins.http.output import HttpOutput
 from plugins.http.sandbox import HttpSandbox
@@ -13,9 +14,9 @@ def register_inputs() -> list[type[HttpInput]]:
 
 
 @hookimpl
-def register_outputs() -> list[type[HttpOutput]]:
-    """Offer the output."""
-    return [HttpOutput]
+def register_outputs() -> list[type[Output]]:
+    """Offer the outputs."""
+    return [HttpOutput, FileOutput]
 
 
 @hookimpl

@@ -290,6 +290,14 @@ class _Reading:
             check_spool(spool, self._report, stand_ins=self._references.stand_ins)
         return spool
 
+    def _paths(self, own: Raw, keys: Sequence[str], table: str) -> dict[str, str]:
+        """Return the settings that are paths, made absolute."""
+        return {
+            key: str(self._gathered.owner(table, key).parent.absolute() / own[key])
+            for key in keys
+            if isinstance(own.get(key), str) and own[key]
+        }
+
     def _beside(self, table: str, file: Path) -> Path:
         """Return the path of a *file* that the ``file`` key of a table names."""
         return self._gathered.owner(table, "file").parent / file
@@ -406,6 +414,7 @@ class _Reading:
                 f"destination has a key of that name; rename the setting"
             )
         own = {key: value for key, value in raw.items() if key not in common}
+        own |= self._paths(own, self._registry.outputs[vendor].paths, table)
         self._references.secrets(own, model, table)
         if delivery and delivery.credentials == "client":
             own = client_key_settings(self._registry.outputs[vendor], own, table, self._report)

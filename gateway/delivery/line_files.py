@@ -1,0 +1,181 @@
+"""Files of whole lines in one folder: written safely, closed atomically, mended after a crash.
+
+The file that is being written ends in ``.part``; one that is closed is never changed again.
+"""
+
+import fcntl
+import gzip
+import os
+import re
+import shutil
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from gateway.plugin.file_rules import FileRules
+
+PART = ".part"
+PRIVATE = 0o600
+BLOCK = 64 * 1024
+_NAME = re.compile(r"events-\d{8}T\d{6}Z-\d{6}[.]ndjson[.]part")
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+log = structlog.get_logger()
+
+
+class LineFiles:
+    """Appends lines to the newest file of a folder, in which nothing else writes.
+
+    Every call may block; all come from one thread.
+
+    Args:
+        rules: where, and when a file is closed.
+    """
+
+    def __init__(self, rules: FileRules) -> None:
+        self._rules = rules
+        self._folder = Path(rules.folder)
+        self._lock: int | None = None
+        self._part: Path | None = None
+        self._file = -1
+        self._size = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a file that is not closed yet."""
+        return self._part is not None
+
+    def append(self, lines: bytes) -> None:
+        """Write whole *lines*; they are on the disk when it returns.
+
+        Raises:
+            OSError: they may not be; what is left of them is removed.
+        """
+        if self._part is None:
+            self._begin()
+        try:
+            self._cut()
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fdatasync(self._file)
+        except OSError:
+            with suppress(OSError):
+                self._cut()
+            raise
+        self._size += len(lines)
+        if self._size >= self._rules.rotate_bytes:
+            self.finish()
+
+    def finish(self) -> None:
+        """Close the file that is being written. What fails is logged, and tried again later."""
+        part, self._part = self._part, None
+        if part is None:
+            return
+        try:
+            with suppress(OSError):
+                self._cut()
+            os.close(self._file)
+            self._seal(part)
+        except OSError as error:
+            log.warning("file_close_failed", path=str(part), error=str(error))
+
+    def close(self) -> None:
+        """Close the file, and let others write in the folder."""
+        self.finish()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _cut(self) -> None:
+        """Remove what an append that failed left."""
+        if os.fstat(self._file).st_size != self._size:
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, self._size, os.SEEK_SET)
+
+    def _begin(self) -> None:
+        """Begin a file, after those that a crash left are closed."""
+        if self._lock is None:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._locked()
+        for left in sorted(self._folder.iterdir()):
+            if _NAME.fullmatch(left.name) and stat.S_ISREG(left.lstat().st_mode):
+                _cut_torn_line(left)
+                self._seal(left)
+        stem = time.strftime("events-%Y%m%dT%H%M%SZ", time.gmtime())
+        taken = {one.name.partition(".")[0] for one in self._folder.glob(f"{stem}-*")}
+        number = next(n for n in range(10**6) if f"{stem}-{n:06}" not in taken)
+        part = self._folder / f"{stem}-{number:06}.ndjson{PART}"
+        self._file = os.open(part, _NEW, PRIVATE)
+        self._size, self._part = 0, part
+        _sync_folder(self._folder)
+
+    def _locked(self) -> int:
+        lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            what = "another destination or gateway writes in this folder"
+            raise OSError(error.errno, what, str(self._folder)) from error
+        return lock
+
+    def _seal(self, part: Path) -> None:
+        """Give a file without torn lines its final name; remove it if it is empty."""
+        if part.stat().st_size == 0:
+            part.unlink()
+            return
+        final = part.with_suffix("")
+        if not self._rules.gzip or not _compressed(part, final.with_name(f"{final.name}.gz")):
+            part.rename(final)
+        _sync_folder(self._folder)
+
+
+def _compressed(part: Path, final: Path) -> bool:
+    """Replace *part* by a compressed file; return False, and change nothing, if it fails."""
+    made = final.with_name(final.name + PART)
+    try:
+        made.unlink(missing_ok=True)
+        file = os.open(made, _NEW, PRIVATE)
+        with os.fdopen(file, "wb") as raw, part.open("rb") as lines:
+            with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
+                shutil.copyfileobj(lines, packed, BLOCK)
+            raw.flush()
+            os.fsync(raw.fileno())
+        made.rename(final)
+    except OSError as error:
+        log.warning("file_compress_failed", path=str(part), error=str(error))
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+        return False
+    _sync_folder(final.parent)
+    part.unlink()
+    return True
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove what follows the last end of a line."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - BLOCK)
+            file.seek(begin)
+            found = file.read(end - begin).rfind(b"\n")
+            if found >= 0:
+                end = begin + found + 1
+                break
+            end = begin
+        file.truncate(end)
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
