@@ -48,6 +48,7 @@ from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
 from gateway.plugin.vendor import Output
 from gateway.redact import Redactor
+from gateway.replay.runner import ReplayRunner
 from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
 from gateway.routing.steps import StepChain
@@ -80,6 +81,7 @@ class Gateway:
         consents: the stored consent of users.
         shadows: the counts of shadow destinations.
         teams: one per destination.
+        replays: deliver retained events again.
         replies: the upstream replies that senders wait for, by request id.
         observer: metrics, log and traces.
         traces: the stored traces, of all gateways that share the spool.
@@ -114,6 +116,7 @@ class Gateway:
         self.consents = ConsentMemory(self.spool, config.consent)
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}
+        self.replays = ReplayRunner(self)
         self.replies: dict[str, UpstreamReply] = {}
         self.monitor = HealthMonitor(self)
         self.alerting = AlertWatcher(self)
@@ -212,6 +215,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):  # a long backlog is read while events arrive
             async with asyncio.timeout(LOADING):
                 await asyncio.gather(*(team.ready() for team in self.teams.values()))
+        await self.replays.start()
         self.accepting, self._starting = True, "starting or stopping"
         log.info(
             "ready", sources=len(self.config.sources), destinations=len(self.config.destinations)
@@ -353,6 +357,7 @@ class Gateway:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        await self.replays.stop()
         await self.alerting.stop()
         await self.monitor.stop()
         grace = self.config.server.drain_timeout

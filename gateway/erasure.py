@@ -102,7 +102,13 @@ async def erase(gateway: Gateway, ids: Sequence[str]) -> Erasure:
     spool, person = gateway.spool, Person(ids)
     if not isinstance(spool, ErasableStore):
         raise GatewayError(NOT_ERASABLE)
-    names = {*ids, *person.ids}
+    async with gateway.replays.held():
+        return await _erase(gateway, spool, person, {*ids, *person.ids})
+
+
+async def _erase(
+    gateway: Gateway, spool: ErasableStore, person: Person, names: set[str]
+) -> Erasure:
     finder = EventFinder(person, {gateway.spool.user_hash(one) for one in names}, gateway.parse)
     stopped: frozenset[str] = frozenset()
     taken, found = None, await spool.find_events(finder)

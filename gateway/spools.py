@@ -24,7 +24,7 @@ def make_spool(config: SpoolConfig, max_body: int) -> Spool:
     Raises:
         SpoolError: a file with the credentials for NATS cannot be used any more.
     """
-    limits = SpoolLimits(config.max_bytes, config.max_age)
+    limits = SpoolLimits(config.max_bytes, config.max_age, config.retain)
     if not config.url:
         return SqliteSpool(config.path, limits)
     if (config.path / FILE).exists():

@@ -22,7 +22,7 @@ erasure         reload
 app
 observability
 trace
-explain         shadow          sandbox
+explain         replay          shadow          sandbox
 ingest          delivery
 losses          routing
 spools

@@ -37,6 +37,9 @@ COMMANDS = {
     "dead-letters": "List, show, replay and delete dead letters.",
     "cluster": "Show the gateways, shards and NATS streams of a cluster.",
     "spool": "Move what a spool holds to another one.",
+    "replay": "Deliver retained events again, to any destination.",
+    "replays": "List, pause, resume and cancel replays of retained events.",
+    "export": "Write retained events as lines of JSON.",
     "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
     "audit": "List what operators did.",
 }
@@ -47,6 +50,7 @@ MODULES = {
     "new-vendor": "vendors",
     "tail": "trace",
     "dead-letters": "dead_letters",
+    "replays": "replay",
 }
 """The module of each command whose module has another name."""
 

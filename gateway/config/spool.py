@@ -94,6 +94,10 @@ class SpoolConfig(ConfigTable):
     and is set when the gateway makes it."""
     max_age: Duration = Field(default=7 * DAY, gt=0)
     """How long a delivery may be pending. After it, the delivery becomes a dead letter."""
+    retain: Duration | None = Field(default=None, gt=0)
+    """How long an event stays after it was accepted, even if every destination has it, so that
+    `gateway replay` can [deliver it again](time-travel.md). It may use half of `max_bytes`; above
+    that the oldest go first. Default: not at all. Not with `url`."""
     on_full: OverflowPolicy = "refuse"
     """What to do when a destination reaches its `max_backlog` or its share of `max_bytes`: accept
     no new events for it (`"refuse"`), or turn its oldest deliveries into dead letters

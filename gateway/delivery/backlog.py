@@ -183,7 +183,7 @@ class BacklogReader:
                 taken = set(going)
                 left = tuple([number for number in numbers if number not in taken])
             users = tuple([entry.user(number) for number in left])
-            self._leave(UnreadEntry(seq, entry.source, entry.vendor, left, users))
+            self._leave(UnreadEntry(seq, entry.lane, entry.vendor, left, users))
             self.request_more()
             behind = True
         if going:
@@ -208,7 +208,7 @@ class BacklogReader:
         if self._queue.closed:
             return ()
         sources = len(self._unread.sources) if behind else 0
-        if self._in_flight.room(entry.source, sources) <= 0:
+        if self._in_flight.room(entry.lane, sources) <= 0:
             return ()
         if len(numbers) == 1:
             return numbers if self._may_overtake(entry.user(numbers[0]), behind=behind) else ()
@@ -359,7 +359,7 @@ class BacklogReader:
         """Add deliveries of an entry to the index."""
         whole = self._whole(entry.vendor)
         for number, user in zip(numbers, users, strict=True):
-            self._unread.add(Unread(entry.seq, number, user, entry.source), whole=whole)
+            self._unread.add(Unread(entry.seq, number, user, entry.lane), whole=whole)
 
     async def _bring(self) -> None:
         """Read a part of each kind of pending deliveries, so that none blocks the others."""

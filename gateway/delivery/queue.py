@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.delivery.job import Job
-from gateway.spool import DeliveryRef, Evicted, WaitingDelivery
+from gateway.spool import REPLAYS, DeliveryRef, Evicted, WaitingDelivery
 
 WINDOW = 16 * 1024 * 1024
 """Bytes of requests that a worker holds in memory; above it further ones stay in the spool."""
@@ -188,7 +188,7 @@ class InFlight:
 
     def take(self, job: Job) -> None:
         """Add *job*, from the log or restored."""
-        source, user = job.entry.source, job.user_hash
+        source, user = job.entry.lane, job.user_hash
         share = self._shares.get(source)
         if share is None:
             share = self._shares[source] = _Share()
@@ -204,7 +204,7 @@ class InFlight:
 
     def release(self, job: Job) -> None:
         """Remove *job*."""
-        source, user = job.entry.source, job.user_hash
+        source, user = job.entry.lane, job.user_hash
         share = self._shares[source]
         self._jobs -= 1
         share.jobs -= 1
@@ -367,7 +367,7 @@ class JobQueue:
             self._push(job)
 
     def _push(self, job: Job) -> None:
-        flow, flows = job.entry.source, self._flows
+        flow, flows = job.entry.lane, self._flows
         if job.attempts:
             flow = ISOLATED if job.isolated else RETRIES
         if flow in flows:
@@ -383,7 +383,7 @@ class JobQueue:
         A *probe* prefers a job without attempts: the newest of a user whose event the vendor
         answered recently, else the newest of all, since older ones may have opened the circuit.
         """
-        for flow in sorted(self._flows, key=_tried) if probe else list(self._flows):
+        for flow in self._in_turn(probe=probe):
             if flow == ISOLATED and len(self._isolated_out) >= self._most_isolated:
                 continue
             jobs = self._flows.pop(flow)
@@ -395,6 +395,16 @@ class JobQueue:
             self.ready -= 1
             return job
         return None
+
+    def _in_turn(self, *, probe: bool) -> Sequence[str]:
+        """Return the flows in the order in which one may give the next job; replays come last."""
+        if probe:
+            return sorted(self._flows, key=_tried)
+        flows = list(self._flows)
+        if REPLAYS in flows and len(flows) > 1:
+            flows.remove(REPLAYS)
+            flows.append(REPLAYS)
+        return flows
 
     def _probe(self, jobs: deque[Job]) -> Job:
         """Remove and return the job that says most about the vendor's health."""

@@ -224,6 +224,15 @@ class Team(SharedState):
         until = self.breaker.paused_until(now)
         return 0.0 if until is None else until - now
 
+    @property
+    def has_time(self) -> bool:
+        """Return whether a new event would be sent soon: no older one is left in the log.
+
+        The circuit is closed, too, and no operator paused the destination.
+        """
+        workers = self.workers.values()
+        return bool(workers) and all(worker.backlog.prompt() for worker in workers)
+
     def pause(self, *, paused: bool = True) -> None:
         """Pause or resume; deliveries in flight continue, and new events wait in the spool."""
         self._paused = paused

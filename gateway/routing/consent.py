@@ -63,8 +63,20 @@ class ConsentMemory:
         said = self._said(source, events)
         if said and self._config.retention is not None:
             await self._spool.save_consent(said, self._config.retention)
-        if not asked:
-            return {}
+        return await self.recall(source, events) if asked else {}
+
+    async def recall(
+        self, source: str, events: Sequence[Event]
+    ) -> Mapping[int, Mapping[str, bool]]:
+        """Return the stored consent of the events' users, by index; store nothing.
+
+        Args:
+            source: their source.
+            events: in the order of the request.
+
+        Raises:
+            SpoolError: the spool cannot read it now.
+        """
         keys = {index: tuple(self._keys(source, event)) for index, event in enumerate(events)}
         known = await self._look_up({key for mine in keys.values() for key in mine})
         return {

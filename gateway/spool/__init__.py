@@ -22,6 +22,7 @@ from gateway.spool.interface import (
 )
 from gateway.spool.values import (
     MOVE_WINDOW,
+    REPLAYS,
     Appended,
     Attempt,
     BacklogLimit,
@@ -59,6 +60,7 @@ from gateway.spool.values import (
 __all__ = [
     "ALL_DEAD_LETTERS",
     "MOVE_WINDOW",
+    "REPLAYS",
     "Appended",
     "Attempt",
     "BacklogLimit",

@@ -9,7 +9,15 @@ from datetime import datetime
 import msgspec
 
 from gateway.http import ClientInfo, Request
-from gateway.spool.values import Attempt, Deliveries, Entry, Routes, UnreadEntry, event_index
+from gateway.spool.values import (
+    REPLAYS,
+    Attempt,
+    Deliveries,
+    Entry,
+    Routes,
+    UnreadEntry,
+    event_index,
+)
 
 
 class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -33,6 +41,7 @@ class Meta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     unkeyed: tuple[int, ...] = ()
     """User hashes that earlier gateways made without a secret; unused."""
     users: tuple[int, ...] = ()
+    replay: int = 0
 
 
 class _Targets(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -72,6 +81,7 @@ def pack(entry: Entry) -> bytes:
             entry.dropped,
             (),
             entry.users,
+            entry.replay,
         )
     )
 
@@ -97,6 +107,7 @@ def unpack(entry_id: str, meta: bytes, body: bytes) -> Entry:
         known.routes,
         known.dropped,
         known.users,
+        known.replay,
     )
 
 
@@ -117,7 +128,8 @@ def unread_entry(
         return None
     users = known.users
     hashes = tuple([users[event_index(n)] if users else 0 for n in numbers])
-    return UnreadEntry(seq, known.source, known.vendor, numbers, hashes)
+    lane = REPLAYS if known.replay else known.source
+    return UnreadEntry(seq, lane, known.vendor, numbers, hashes)
 
 
 def anonymized(meta: bytes) -> bytes:

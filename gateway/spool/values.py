@@ -9,6 +9,8 @@ from gateway.errors import SpoolError
 from gateway.http import Request
 
 Cause = Literal["refused", "expired", "unrenderable", "overflow"]
+REPLAYS = "\0replays"
+"""The lane of replayed deliveries; no source can have this name."""
 
 
 Deliveries = tuple[int, ...]
@@ -89,6 +91,13 @@ class Entry(msgspec.Struct, frozen=True):
     removals before it."""
     users: tuple[int, ...] = ()
     """The `Intake.user_hash` of each event's user. Empty in entries of earlier versions."""
+    replay: int = 0
+    """The replay that delivers a retained request again with this entry; 0 for none."""
+
+    @property
+    def lane(self) -> str:
+        """Return whose turns its deliveries take: those of its source, or of replays."""
+        return REPLAYS if self.replay else self.source
 
     def user(self, number: int) -> int:
         """Return the user hash of a delivery; 0 if it has no user, or the user is unknown."""
@@ -150,7 +159,8 @@ class UnreadEntry(msgspec.Struct, frozen=True):
     """The pending deliveries of one entry for one destination."""
 
     seq: int
-    source: str
+    lane: str
+    """As in `Entry.lane`."""
     vendor: str
     numbers: Deliveries
     users: tuple[int, ...]
@@ -294,10 +304,13 @@ class SpoolLimits(msgspec.Struct, frozen=True):
 
     ``max_bytes``: used pages, including dead letters; the write-ahead log adds a few MB.
     ``max_age``: seconds after which a pending delivery becomes a dead letter (expired).
+    ``retain``: seconds for which an entry stays after it was appended, even if all its deliveries
+    are finished; less if more than half of ``max_bytes`` is used. None is for not at all.
     """
 
     max_bytes: int | None = None
     max_age: float | None = None
+    retain: float | None = None
 
 
 class GivenUp(msgspec.Struct, frozen=True):

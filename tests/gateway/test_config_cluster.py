@@ -94,6 +94,10 @@ def test_files_are_read_when_the_configuration_is(tmp_path: Path) -> None:
         ),
         ([URL, 'name = "a.b"'], "name: is not a name; use letters, digits, '_' and '-'"),
         ([URL, "shards = 0"], "shards: must be at least 1"),
+        (
+            [URL, 'retain = "1h"'],
+            "retain: is for a log in a folder: NATS deletes what is delivered; remove it",
+        ),
         ([URL, 'user = "gateway"'], "user: has no password; add it, or remove user"),
         ([URL, f'password = "{CANARY}"'], "password: has no user; add it, or remove password"),
         (

@@ -316,6 +316,18 @@ def test_sources_take_turns() -> None:
     assert sorted(first) == ["few", "few", "many", "many"]
 
 
+def test_replays_take_their_turn_last() -> None:
+    """Replayed deliveries are sent after all others, and take no room from their source."""
+    replayed = [from_source("shop", number) for number in range(3)]
+    for one in replayed:
+        one.entry = msgspec.structs.replace(one.entry, replay=1)
+    live = [from_source("shop", number) for number in range(3, 9)]
+    queue = queue_of(*replayed, *live[:3], from_source("other", 9, *live[0].attempts), *live[3:])
+    assert queue.in_flight.room("shop", 1) == WINDOW_JOBS // 3 - len(live)
+    order = [job.entry.replay for _ in range(10) if (job := queue.pop()) is not None]
+    assert order == [0] * 7 + [1] * 3
+
+
 def test_a_sources_jobs_release_their_room() -> None:
     """Each job in flight takes room from its source, and releases it at its end."""
     in_flight = queue_of().in_flight

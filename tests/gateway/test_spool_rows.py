@@ -37,7 +37,7 @@ async def test_rows_that_know_of_no_routes_are_read(
 def test_unkeyed_user_hashes_are_ignored() -> None:
     """Unkeyed user hashes of an earlier version are ignored."""
     known = msgspec.structs.replace(entry("r", a=(0, 1)), users=(7, 8))
-    *before, _unkeyed, users = msgspec.msgpack.decode(pack(known))
+    *before, _unkeyed, users, _replay = msgspec.msgpack.decode(pack(known))
     assert users == [7, 8]
     old = msgspec.msgpack.encode([*before, [7, 8]])
     assert unpack("r", old, known.request.body) == msgspec.structs.replace(known, users=())

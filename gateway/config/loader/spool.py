@@ -26,6 +26,8 @@ def check_spool(spool: SpoolConfig, report: ConfigReport, *, stand_ins: bool) ->
         for key in given:
             problem(key, "is for a log in NATS, which needs url; add url, or remove it")
         return
+    if spool.retain is not None:
+        problem("retain", "is for a log in a folder: NATS deletes what is delivered; remove it")
     if bool(spool.user) != (spool.password is not None):
         one, other = ("user", "password") if spool.user else ("password", "user")
         problem(one, f"has no {other}; add it, or remove {one}")

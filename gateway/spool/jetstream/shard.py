@@ -304,7 +304,7 @@ class JetStreamShard:
             numbers = found.open_numbers(seq, entry.targets.get(destination, ()))
             if numbers and seq > found.cursor:
                 users = tuple([entry.user(event_index(number)) for number in numbers])
-                items.append(UnreadEntry(seq, entry.source, entry.vendor, numbers, users))
+                items.append(UnreadEntry(seq, entry.lane, entry.vendor, numbers, users))
         self._check()
         return UnreadPage(items, scanned)
 

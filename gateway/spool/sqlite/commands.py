@@ -18,6 +18,7 @@ from gateway.errors import SpoolError
 from gateway.event import Event
 from gateway.spool.callbacks import call_each
 from gateway.spool.interface import Offer
+from gateway.spool.replays import ReplayStep
 from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.cursors import DestinationCursor, DestinationCursors
 from gateway.spool.sqlite.dead_letters import drop, replay
@@ -46,7 +47,7 @@ class Command(msgspec.Struct):
 
 
 class AppendEntry(Command, kw_only=True):
-    """Append an entry; the result is its seq, or 0 if all its events are duplicates."""
+    """Append an entry; the result is its seq, or 0 if nothing of it is stored."""
 
     entry: Entry
     events: Sequence[Event] | None
@@ -61,6 +62,8 @@ class AppendEntry(Command, kw_only=True):
     """Seconds to remember the keys."""
     accepted_at: float | None = None
     """When another spool accepted it, in Unix seconds, if it was moved from there."""
+    step: ReplayStep | None = None
+    """The entry is a copy that this move of a replay makes; without the move it is not stored."""
 
 
 class RecordProgress(Command, kw_only=True):
@@ -124,6 +127,7 @@ _FORGET = (
     "DELETE FROM waiting WHERE destination = ?",
     "DELETE FROM ended WHERE destination = ?",
     "DELETE FROM taken WHERE destination = ?",
+    "DELETE FROM replayed WHERE destination = ?",
     "DELETE FROM destination WHERE number = ?",
 )
 

@@ -8,6 +8,7 @@ costs the same memory.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -229,6 +230,12 @@ class DestinationCursors:
         """Seqs where a delivery no longer waits, so that the row may be deletable."""
         self.loose: deque[int] = deque()
         """Seqs that a destination passed while another destination is further back."""
+        self.retains = False
+        """Whether rows stay after all destinations have passed them."""
+        self.released = self.new_released = 0
+        """Rows up to here need not be retained any more."""
+        self.transient: set[int] = set()
+        """Pending rows that are not retained."""
         self._forget_looks()
 
     def _forget_looks(self) -> None:
@@ -256,7 +263,7 @@ class DestinationCursors:
             if known is not None:
                 place.bounds, place.new_evicted = known.bounds, known.evicted
                 place.new_reported = known.reported
-        self.loose = deque(_fill(connection, places))
+        self.loose = deque(_fill(connection, places, self.transient))
         for place in places.values():
             place.commit()
         self.by_name = places
@@ -283,6 +290,7 @@ class DestinationCursors:
         query = "SELECT coalesce(min(seq) - 1, 0) FROM log"
         ((start,),) = fetch(connection, query)
         self.trimmed = self.new_trimmed = start
+        self.released = self.new_released = max(start, self.released)
 
     def passed(self) -> int:
         """Return the last seq that every destination has passed and that may be deleted.
@@ -291,6 +299,11 @@ class DestinationCursors:
         """
         firsts = [first for place in self.by_name.values() if (first := place.first()) is not None]
         return min([*firsts, self.position]) - 1
+
+    def deletable(self) -> int:
+        """Return the last seq up to which all rows may be deleted."""
+        passed = self.passed()
+        return min(passed, self.new_released) if self.retains else passed
 
     def needing(self, seq: int) -> int:
         """Return the bits of the destinations that still need the entry if they are its targets."""
@@ -311,16 +324,31 @@ class DestinationCursors:
         self.trimmed, self.position = self.new_trimmed, self.new_position
         passed = [place.commit() for place in self.by_name.values()]
         behind = self.passed()
+        self.released = self.new_released
         for seqs in passed:
-            self.loose.extend(seq for seq in seqs if seq > behind)
+            if self.retains:
+                self.loose.extend(self._freed(seqs, behind))
+            else:
+                self.loose.extend(seq for seq in seqs if seq > behind)
         for _ in range(self.new_loose):
             self.loose.popleft()
         self.loose.extend(self.new_last)
         self.ended.difference_update(self.new_ended)
         self._forget_looks()
 
+    def _freed(self, seqs: Iterable[int], behind: int) -> Iterator[int]:
+        """Yield those of *seqs*, which a destination has passed, that need not be retained."""
+        for seq in seqs:
+            if seq in self.transient:
+                if not self.needing(seq):
+                    self.transient.discard(seq)
+                yield seq
+            elif behind < seq <= self.released:
+                yield seq
+
     def rollback(self) -> None:
         """Undo the changes of the transaction."""
+        self.new_released = self.released
         self.new_trimmed, self.new_position = self.trimmed, self.position
         self.new_evictions = self.evictions
         self._forget_looks()
@@ -338,23 +366,33 @@ _EXCEPTIONS = [
 """Exceptions after the cursors, without replays and entries that a destination refused."""
 
 
-def _fill(connection: apsw.Connection, places: dict[str, DestinationCursor]) -> list[int]:
-    """Add all pending entries to the places; return the entries that no place needs."""
+def _fill(
+    connection: apsw.Connection, places: dict[str, DestinationCursor], transient: set[int]
+) -> list[int]:
+    """Add all pending entries to the places; return the entries that no place needs.
+
+    Those that are not retained are added to *transient*.
+    """
     start = min((place.cursor for place in places.values()), default=None)
     if start is None:
         return []
-    query = "SELECT seq, meta, length(body) FROM log WHERE seq > ? AND mask <> 0 ORDER BY seq"
+    query = "SELECT seq, mask, meta, length(body) FROM log WHERE seq > ? AND mask <> 0 ORDER BY seq"
     meta: Any
     seq: Any
+    mask: Any
     body: Any
     loose: list[int] = []
-    for seq, meta, body in connection.execute(query, (start,)):  # row by row: there can be many
+    for seq, mask, meta, body in connection.execute(
+        query, (start,)
+    ):  # row by row: there can be many
         pending = False
         for target, numbers in targets_of(meta).items():
             if target in places:
                 pending |= places[target].add(seq, len(numbers), len(meta) + body)
         if not pending:
             loose.append(seq)
+        elif mask < 0:
+            transient.add(seq)
     name: Any
     for query in _EXCEPTIONS:
         for name, seq in connection.execute(query):

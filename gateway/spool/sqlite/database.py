@@ -158,6 +158,18 @@ MIGRATIONS = [
     """
     CREATE INDEX moved_id ON log(id) WHERE mask >= 0x4000000000000000;
     """,
+    """
+    CREATE TABLE replay(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, selection BLOB NOT NULL, state TEXT NOT NULL,
+        began REAL NOT NULL, first INTEGER NOT NULL, position INTEGER NOT NULL,
+        upto INTEGER NOT NULL,
+        requests INTEGER NOT NULL DEFAULT 0, queued INTEGER NOT NULL DEFAULT 0,
+        repeated INTEGER NOT NULL DEFAULT 0, unreadable INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE replayed(
+        seq INTEGER NOT NULL, destination INTEGER NOT NULL, idx INTEGER NOT NULL,
+        job INTEGER NOT NULL, copy INTEGER NOT NULL,
+        PRIMARY KEY(seq, destination, idx)) WITHOUT ROWID;
+    """,
 ]
 """One script per schema version.
 
@@ -170,10 +182,16 @@ flight. In an earlier file ``accepted`` starts with what the file contains. Trig
 bytes of dead letters and waiting deliveries per destination, whichever process writes: the request
 once, and about 200 bytes for each. ``secret`` is the key of the user hashes
 (`gateway.spool.user_hash`); it never changes. ``moved_id`` finds the entries that were moved from
-another spool (`MOVED`)."""
+another spool (`MOVED`). ``replayed`` has the deliveries of retained rows that replays gave to a
+destination, each with the row of the copy; they go with the retained row."""
 
 MOVED = 1 << 62
 """A bit of ``log.mask``: the entry is from another spool, so its id does not rise with its seq."""
+
+TRANSIENT = -(1 << 63)
+"""The sign bit of ``log.mask``: the row is not retained, and replays leave it out.
+
+It is a copy that a replay made, or a request of which something was erased."""
 
 
 def mask_bit(number: int) -> int:

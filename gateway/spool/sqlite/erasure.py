@@ -14,6 +14,7 @@ from gateway.spool.interface import EventSearch
 from gateway.spool.rows import anonymized, targets_of, unpack
 from gateway.spool.sqlite.commands import TransactionResult, take_from_dead
 from gateway.spool.sqlite.cursors import DestinationCursors
+from gateway.spool.sqlite.database import TRANSIENT
 from gateway.spool.sqlite.dead_letters import drop
 from gateway.spool.sqlite.progress import drop_delivery, open_deliveries
 from gateway.spool.values import DeliveryRef, ErasedEvents, FoundEvents, event_index
@@ -31,6 +32,7 @@ _PAGES = {
 }
 _ROW = "SELECT id, meta, length(body) FROM log WHERE seq = ?"
 _BLANK = "UPDATE log SET meta = ?, body = ? WHERE seq = ?"
+_NOT_RETAINED = f"UPDATE log SET mask = mask | {TRANSIENT} WHERE seq = ? AND mask <> 0"  # noqa: S608 - constant
 _HAS_WAITING = "SELECT 1 FROM waiting WHERE seq = ? LIMIT 1"
 _LETTERS = "SELECT id, idx, destination FROM letter WHERE seq = ?"
 _UNRENDER = "UPDATE letter SET rendered = ? WHERE seq = ?"
@@ -142,9 +144,12 @@ def _end(
         places[name].has(connection, seq) and open_deliveries(connection, places[name], seq)[1]
         for name in known
     ):
+        connection.execute(_NOT_RETAINED, (seq,))
+        places.transient.add(seq)
         return True
     bare = anonymized(meta)
     connection.execute(_BLANK, (bare, EMPTY, seq))
+    connection.execute(_NOT_RETAINED, (seq,))
     for name in known:
         if places[name].has(connection, seq):
             places[name].shrink(seq, len(meta) + size - len(bare))

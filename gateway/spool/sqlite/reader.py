@@ -244,7 +244,7 @@ _MOVED = f"SELECT seq FROM log WHERE mask >= {MOVED:#x} AND id = ? ORDER BY seq"
 _ENTRY = "SELECT id, meta, body FROM log WHERE seq = ?"
 _REPLAYS = """
     SELECT DISTINCT seq FROM waiting JOIN log USING (seq)
-    WHERE waiting.seq >= ? AND log.mask = 0 AND log.id = ?
+    WHERE waiting.seq >= ? AND log.mask <= 0 AND log.id = ?
 """
 _WAITING_OF_REQUEST = """
     SELECT seq, idx, parked, due, user, event_name, reason, attempts FROM waiting
@@ -279,7 +279,7 @@ def _place(connection: apsw.Connection, request_id: str) -> tuple[int, bool]:
     """Return the seq of a request, or where it would be, and whether it exists.
 
     It is a binary search: request ids rise with the seq, and the log has no index of them. Replays,
-    whose mask is 0, and moved entries have the ids of earlier requests and are skipped.
+    whose mask is 0 or negative, and moved entries have the ids of earlier requests and are skipped.
     """
     ((low, high),) = fetch(connection, _ENDS)
     while low <= high:

@@ -41,6 +41,12 @@ _GHOSTS = (
     "DROP TABLE ghost",
     # Otherwise a cursor moved by an eviction would pass the entries that reuse these seqs.
     "UPDATE destination SET cursor = :end WHERE cursor > :end",
+    """
+    UPDATE replay SET position = lost - 1, requests = requests - gone, queued = queued - events
+    FROM (SELECT job, min(seq) AS lost, count(DISTINCT seq) AS gone, count(*) AS events
+          FROM replayed WHERE copy > :end GROUP BY job) WHERE id = job
+    """,
+    "DELETE FROM replayed WHERE copy > :end",
     # Their senders will send them again; those must not count as duplicates.
     "DELETE FROM seen WHERE seq > :end",
 )

@@ -21,7 +21,14 @@ from gateway.spool.dead_letters import (
 )
 from gateway.spool.dedup import dedup_keys
 from gateway.spool.interface import EventSearch, Offer, Shard, ShardRunner
-from gateway.spool.sqlite import commands, consent, dead_letters, erasure, reader, transfer
+from gateway.spool.replays import (
+    ReplayJob,
+    ReplaySelection,
+    ReplayState,
+    ReplayStep,
+    RetainedEntry,
+)
+from gateway.spool.sqlite import commands, consent, dead_letters, erasure, reader, replays, transfer
 from gateway.spool.sqlite.commands import (
     AppendEntry,
     CloseWriter,
@@ -429,6 +436,48 @@ class SqliteSpool:
     async def delete_moved_letters(self, ids: Sequence[int]) -> None:
         """Delete dead letters that another spool has now."""
         await self._call(partial(transfer.delete_moved_letters, ids=ids))
+
+    async def begin_replay(self, selection: ReplaySelection) -> ReplayJob:
+        """Store a new replay (see ``ReplayableStore``)."""
+        now, ahead = self.clock.now(), self.clock.ahead
+        job: ReplayJob = await self._call(
+            partial(replays.begin, selection=selection, now=now, ahead=ahead)
+        )
+        return job
+
+    async def replays(self) -> list[ReplayJob]:
+        """Return the last replays, the newest first (see ``ReplayableStore``)."""
+        return await self._reads.run(replays.listed)
+
+    async def replay(self, job: int) -> ReplayJob | None:
+        """Return a replay once all steps before are recorded (see ``ReplayableStore``)."""
+        found: ReplayJob | None = await self._call(partial(replays.show, number=job))
+        return found
+
+    async def set_replay(self, job: int, state: ReplayState) -> ReplayJob | None:
+        """Set the state of a replay (see ``ReplayableStore``)."""
+        found: ReplayJob | None = await self._call(
+            partial(replays.set_state, number=job, state=state)
+        )
+        return found
+
+    async def retained(self, job: ReplayJob, after: int, limit: int) -> Sequence[RetainedEntry]:
+        """Return the next requests of a replay (see ``ReplayableStore``)."""
+        return await self._reads.run(replays.retained, job.selection.to, after, job.upto, limit)
+
+    async def replay_entry(
+        self, entry: Entry, events: Sequence[Event], step: ReplayStep
+    ) -> int | None:
+        """Append a copy of a retained entry (see ``ReplayableStore``)."""
+        job = AppendEntry(self._future(), entry=entry, events=events, kept=entry, step=step)
+        self._batches.put(job)
+        appended: Appended = await job.future
+        return appended.seq or None
+
+    async def skip_replayed(self, step: ReplayStep) -> bool:
+        """Move a replay past requests (see ``ReplayableStore``)."""
+        moved: bool = await self._call(partial(replays.skip, step=step))
+        return moved
 
     async def find_events(self, wanted: EventSearch) -> FoundEvents:
         """Return the wanted events in all stored requests (see ``ErasableStore``)."""

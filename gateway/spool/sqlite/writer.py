@@ -29,7 +29,7 @@ from gateway.spool.sqlite.commands import (
     fail,
 )
 from gateway.spool.sqlite.cursors import DestinationCursor
-from gateway.spool.sqlite.database import MOVED, Row, insert
+from gateway.spool.sqlite.database import MOVED, TRANSIENT, Row, insert
 from gateway.spool.sqlite.dedup import Deduplicator, purge
 from gateway.spool.sqlite.eviction import Evictions, RefusedEntry
 from gateway.spool.sqlite.progress import (
@@ -38,6 +38,7 @@ from gateway.spool.sqlite.progress import (
     forget_ended,
     forget_evicted,
 )
+from gateway.spool.sqlite.replays import move, note_copy
 from gateway.spool.sqlite.room import Room
 from gateway.spool.sqlite.session import WriterSession
 from gateway.spool.sqlite.vacuum import STEP, shrink, trim, trimmable
@@ -66,6 +67,8 @@ _ACCEPT = "UPDATE destination SET accepted = accepted + ? WHERE number = ?"
 _SHRINK = 0.05
 """Seconds between two steps of freeing space while jobs are queued."""
 _HURRY = 4 * STEP
+_ROUNDS = 4
+"""How often so many retained rows are deleted in one transaction."""
 _RETRY_AFTER = 5.0
 _BATCHED = AppendEntry | RecordProgress | SaveConsent
 
@@ -100,6 +103,9 @@ class Writer:
         self.auditor = Auditor()
         self._stale = False
         """Whether there are expired ids to delete."""
+        self._releasing = False
+        """Whether there may be more rows that were retained for long enough."""
+        self._places.retains = limits.retain is not None
 
     def start(self) -> None:
         """Start the thread; the first job opens the store."""
@@ -158,8 +164,8 @@ class Writer:
                 for place in self._places.by_name.values():
                     notices += self.evictions.overflow(connection, place)
                 self.room.look(connection)
-                if trimmable(self._places) >= STEP:
-                    trim(connection, self._places, max(STEP, 2 * len(jobs)))
+                if self._releasing or trimmable(self._places) >= STEP:
+                    self._trim(connection, max(STEP, 2 * len(jobs)))
                 if self._stale:
                     coming = sum(len(job.ids) for job in jobs if isinstance(job, AppendEntry))
                     self._forget(connection, max(STEP, 2 * coming))
@@ -190,9 +196,7 @@ class Writer:
             place.new_reported = max(place.new_reported, job.progress.cursor)
 
     def _append(self, connection: apsw.Connection, jobs: Sequence[AppendEntry]) -> None:
-        if self._gauge.tight:
-            trim(connection, self._places, _HURRY)
-            self.room.look(connection)
+        self._free_space(connection)
         now = self._clock.now()
         dedup = Deduplicator(connection, now, self._clock.sure(), [job for job in jobs if job.ids])
         taken: list[_Taking] = []
@@ -206,6 +210,10 @@ class Writer:
                 meta, body = pack(entry), entry.request.body
                 length = len(meta) + len(body)
                 self._make_room(connection, size + length)
+                if job.step is not None and not move(connection, job.step):
+                    job.kept = None  # the replay was paused or cancelled
+                    job.result = 0
+                    continue
             except apsw.Error:
                 raise
             except Exception as e:  # noqa: BLE001 - an entry that cannot be packed fails alone
@@ -215,12 +223,20 @@ class Writer:
                     dedup.note(job)
                 job.kept = entry
                 taken.append(_Taking(job, entry, length, refused))
-                rows.append((mask, job.accepted_at or now, entry.id, meta, body))
+                at = job.accepted_at or now
+                rows.append((mask | TRANSIENT if job.step else mask, at, entry.id, meta, body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
         dedup.remember()
         for place in self._places.by_name.values():
             place.coming = 0
+
+    def _free_space(self, connection: apsw.Connection) -> None:
+        """Delete what nobody needs if so much is used that a destination may exceed its share."""
+        if self._gauge.tight:
+            self._trim(connection, _HURRY)
+            self._give_way(connection)
+            self.room.look(connection)
 
     def _place(self, connection: apsw.Connection, taken: Sequence["_Taking"], seq: int) -> None:
         """Record in memory the entries that were inserted from *seq* on."""
@@ -230,6 +246,10 @@ class Writer:
             for name, numbers in entry.targets.items():
                 by_name[name].add(seq, len(numbers), size)
                 accepted[name] += len(numbers)
+            if job.step is not None:
+                self._places.transient.add(seq)
+                for name, numbers in entry.targets.items():
+                    note_copy(connection, job.step, by_name[name].number, numbers, seq)
             for refusal in refused:
                 accepted[refusal.place.name] += len(refusal.numbers)
                 self.evictions.refuse(connection, seq, refusal)
@@ -279,7 +299,9 @@ class Writer:
     def _make_room(self, connection: apsw.Connection, size: int) -> None:
         """Reserve *size* more bytes; raises SpoolFull if there is no room for them."""
         if not self._gauge.has_room(connection, size):
-            trim(connection, self._places, _HURRY)
+            self._trim(connection, _HURRY)
+        while not self._gauge.has_room(connection, size) and self._release(connection, size):
+            pass
         if not self._gauge.has_room(connection, size):
             raise SpoolFull(self.room.full_reason(), _RETRY_AFTER)
 
@@ -333,16 +355,49 @@ class Writer:
             self._follow_clock()
             self._audit()
         expired, more = self._expire(), False
-        if due or self._stale or trimmable(self._places) >= STEP:
+        if due or self._stale or self._releasing or trimmable(self._places) >= STEP:
             self._session.has_room()
             with self._session.writing() as connection:
-                trim(connection, self._places, STEP)
+                self._trim(connection, STEP)
+                self._give_way(connection)
                 self._forget(connection, STEP)
                 places = self._places.by_name.values()
                 for place in places:
                     more |= forget_ended(connection, place, STEP)
                 forget_evicted(connection, places)
-        return expired or more or self._stale or trimmable(self._places) >= STEP
+        more |= expired or self._stale or self._releasing
+        return more or trimmable(self._places) >= STEP
+
+    # ---- retained entries ----------------------------------------------------------------
+
+    def _trim(self, connection: apsw.Connection, count: int) -> None:
+        """Delete some rows that nobody needs, and that were retained for long enough."""
+        retain, before = self._limits.retain, -math.inf
+        if retain is not None:
+            before = math.inf if self._session.short else self._clock.sure() - retain
+        self._releasing = trim(connection, self._places, count, before) >= count
+
+    def _give_way(self, connection: apsw.Connection) -> None:
+        """Delete the oldest retained rows while more than half of ``max_bytes`` is used.
+
+        So they never count against the share of a destination. One call deletes a part.
+        """
+        for _ in range(_ROUNDS):
+            if not (self._places.retains and self._gauge.tight):
+                return
+            released = self._release(connection, self._gauge.excess)
+            self._gauge.measure(connection)
+            if not released:
+                return
+
+    def _release(self, connection: apsw.Connection, size: int) -> int:
+        """Delete about *size* bytes of retained rows before their time; return how many rows."""
+        places = self._places
+        if not places.retains:
+            return 0
+        rows = places.new_position - places.new_released
+        count = min(_HURRY, 1 + size * rows // max(1, self._gauge.bytes))
+        return trim(connection, places, count, math.inf)
 
     def _forget(self, connection: apsw.Connection, count: int) -> None:
         now = self._clock.sure()

@@ -42,7 +42,7 @@ class UnreadSuite(SpoolContract):
         await spool.append(msgspec.structs.replace(one, id="r2", targets={"a": (0, 1, 2)}))
         await spool.settle("a", Progress(later=[later(at[3], 0)]))
         found = (await spool.unread("a", 0, at[3], 10)).items
-        assert [(x.seq, x.source, x.vendor, x.numbers, x.users) for x in found] == [
+        assert [(x.seq, x.lane, x.vendor, x.numbers, x.users) for x in found] == [
             (at[1], "shop", "chrts", (0, 2), (users[0], users[2])),
             (at[2], "app", "chrts", (0,), (0,)),
             (at[3], "shop", "chrts", (1, 2), (users[1], users[2])),

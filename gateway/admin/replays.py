@@ -1,0 +1,150 @@
+"""Endpoints for replays of retained events: begin, list, pause, resume and cancel them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from gateway.admin.context import AdminContext, ApiProblem
+from gateway.admin.endpoint import Endpoint, Name, Number, Seconds, Text, endpoint
+from gateway.replay.runner import NOT_RETAINED
+from gateway.spool.replays import (
+    ReplayableStore,
+    ReplayCounts,
+    ReplayJob,
+    ReplaySelection,
+    ReplayState,
+)
+
+RETAINS_NOTHING = (
+    "the spool retains nothing that is delivered; set retain in [spool], such as "
+    '"72h", and restart the gateway'
+)
+UNKNOWN = {404: "There is no such replay.", 409: "Several gateways share the spool."}
+
+
+class NewReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The retained events to deliver again; all given fields must match."""
+
+    to: Name
+    """The destination."""
+    since: Seconds = 0.0
+    """When the request arrived; by default everything that is retained."""
+    until: Seconds | UnsetType = UNSET
+    """Exclusive; by default now."""
+    source: Text | UnsetType = UNSET
+    name: Text | UnsetType = UNSET
+    """The neutral name of the event."""
+    when: Annotated[str, Meta(min_length=1, max_length=10_000)] | UnsetType = UNSET
+    """A condition, as in a route."""
+    through_routes: bool = False
+    """Only events that a route leads to the destination now, with the steps of that route.
+    Otherwise all that match, as they came."""
+    again: bool = False
+    """Also events that were routed to the destination when they arrived, or by an earlier
+    replay."""
+    rate: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    """Most events per second; the destination's own rate applies as well."""
+    dry_run: bool = False
+    """Count the events, and deliver nothing."""
+
+    def selection(self) -> ReplaySelection:
+        """Return it for the spool."""
+        given = {name: getattr(self, name) for name in NewReplay.__struct_fields__}
+        return ReplaySelection(
+            **{name: value for name, value in given.items() if value is not UNSET}
+        )
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """A replay and how far it is."""
+
+    id: int
+    selection: ReplaySelection
+    state: ReplayState
+    began: float
+    """Unix seconds."""
+    progress: float
+    """How much of the retained requests it has read, from 0 to 1."""
+    counts: ReplayCounts
+
+
+class Replays(msgspec.Struct, frozen=True):
+    """The last replays, the newest first."""
+
+    replays: list[Replay]
+
+
+def _shown(job: ReplayJob) -> Replay:
+    return Replay(job.id, job.selection, job.state, job.began, job.progress, job.counts)
+
+
+def _what(_: Mapping[str, Any], answer: Replay) -> str:
+    return f"replay {answer.id} to {answer.selection.to}"
+
+
+@endpoint("GET", "/replays")
+async def list_replays(context: AdminContext) -> Replays:
+    """List the last replays of retained events, the newest first."""
+    if not isinstance(context.gateway.spool, ReplayableStore):
+        return Replays([])
+    return Replays([_shown(job) for job in await context.gateway.replays.all()])
+
+
+@endpoint(
+    "POST",
+    "/replays",
+    refuses={409: "Nothing is retained, or another replay to the destination is not finished."},
+    detail=_what,
+)
+async def begin_replay(context: AdminContext, body: NewReplay) -> Replay:
+    """Deliver retained events again, to any destination.
+
+    Their requests are parsed again, so changes of plugins and mappings take effect. Live events
+    come first. Nothing is delivered twice unless ``again`` is set.
+    """
+    if not isinstance(context.gateway.spool, ReplayableStore):
+        raise ApiProblem(409, NOT_RETAINED)
+    if context.gateway.config.spool.retain is None:
+        raise ApiProblem(409, RETAINS_NOTHING)
+    context.team(body.to)
+    await context.check_names(None if body.source is UNSET else str(body.source), None)
+    try:
+        return _shown(await context.gateway.replays.begin(body.selection()))
+    except ValueError as error:
+        raise ApiProblem(400, f"when: {error}") from error
+
+
+@endpoint("POST", "/replays/{number}/pause", refuses=UNKNOWN, detail=_what)
+async def pause_replay(context: AdminContext, number: Number) -> Replay:
+    """Pause a replay; what it gave to the destination is still delivered."""
+    return await _set(context, number, "paused")
+
+
+@endpoint("POST", "/replays/{number}/resume", refuses=UNKNOWN, detail=_what)
+async def resume_replay(context: AdminContext, number: Number) -> Replay:
+    """Resume a replay where it stopped."""
+    return await _set(context, number, "running")
+
+
+@endpoint("POST", "/replays/{number}/cancel", refuses=UNKNOWN, detail=_what)
+async def cancel_replay(context: AdminContext, number: Number) -> Replay:
+    """End a replay; what it gave to the destination is still delivered."""
+    return await _set(context, number, "cancelled")
+
+
+async def _set(context: AdminContext, number: int, state: ReplayState) -> Replay:
+    job = await context.gateway.replays.set_state(number, state)
+    if job is None:
+        raise ApiProblem(404, f"there is no replay {number}; GET /replays lists them")
+    return _shown(job)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    list_replays,
+    begin_replay,
+    pause_replay,
+    resume_replay,
+    cancel_replay,
+)

@@ -1,0 +1,122 @@
+"""``gateway export``: write what the spool retains, one line of JSON each."""
+
+import base64
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli.completion import complete_configured
+from gateway.cli.dead_letters import parse_time
+from gateway.cli.options import config_option
+from gateway.config.inputs import stored_inputs
+from gateway.config.loader.load import load
+from gateway.errors import SpoolError
+from gateway.event import Event, as_json
+from gateway.ingest.events import parse_if_possible, parse_stored
+from gateway.ingest.suppression import suppression_of
+from gateway.json_text import dumps
+from gateway.plugin.registry import load_plugins
+from gateway.replay.selector import EventFilter, given_events
+from gateway.spool import Entry
+from gateway.spool.sqlite.replays import RetainedReader
+
+
+@click.command("export")
+@config_option
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=parse_time,
+    help='Only events that arrived at this time or later: "24h" (24 hours ago), or an ISO 8601 '
+    "time. Default: everything that is retained.",
+)
+@click.option(
+    "--until", metavar="TIME", callback=parse_time, help="Only events that arrived before this."
+)
+@click.option(
+    "--source", shell_complete=complete_configured("sources"), help="Only of this source."
+)
+@click.option("--name", help="Only events with this neutral name.")
+@click.option("--when", metavar="EXPR", help="Only events for which this condition holds.")
+@click.option(
+    "--as-received",
+    is_flag=True,
+    help="Write whole requests as the spool has them, instead of neutral events: those with at "
+    "least one event that matches.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write; it must not exist. Default: standard output.",
+)
+def export(  # noqa: PLR0913 - one parameter per option
+    path: Path,
+    *,
+    since: float | None,
+    until: float | None,
+    source: str | None,
+    name: str | None,
+    when: str | None,
+    as_received: bool,
+    output: Path | None,
+) -> None:
+    """Write retained events as lines of JSON (NDJSON), in the order of their arrival.
+
+    Needs `retain` in [spool]; the gateway may be running or not. Events of people on the
+    suppression list are left out. The file has personal data.
+    """
+    try:
+        wanted = EventFilter(source, name, when)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--when") from error
+    registry = load_plugins()
+    config = load(path, registry, stand_ins=True)
+    if config.spool.url:
+        raise SpoolError("[spool] url: NATS retains nothing that is delivered")
+    inputs, suppression = stored_inputs(config, registry), suppression_of(config)
+    with ExitStack() as stack:
+        retained = stack.enter_context(RetainedReader(config.spool.path))
+        out = sys.stdout.buffer if output is None else stack.enter_context(output.open("xb"))
+        for found in retained.between(since, until):
+            entry = found.entry
+            if not wanted.takes_source(entry.source):
+                continue
+            events = parse_if_possible(entry, lambda entry: parse_stored(entry, inputs))
+            chosen = given_events(entry, events, wanted, suppression)
+            if as_received and chosen:
+                whole = suppression is None or not suppression.among(events)
+                if whole:
+                    out.write(dumps(_received(entry)) + b"\n")
+                continue
+            for line in _neutral(entry, events, chosen):
+                out.write(dumps(line, default=str) + b"\n")
+
+
+def _neutral(
+    entry: Entry, events: Sequence[Event], chosen: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    for index in chosen:
+        yield {"source": entry.source, "request": entry.id, "event": as_json(events[index])}
+
+
+def _received(entry: Entry) -> dict[str, Any]:
+    request = entry.request
+    line: dict[str, Any] = {
+        "source": entry.source,
+        "vendor": entry.vendor,
+        "request": entry.id,
+        "received_at": as_json(request.received_at),
+        "method": request.method,
+        "url": request.url,
+        "headers": dict(request.headers),
+    }
+    try:
+        line["body"] = request.body.decode()
+    except UnicodeDecodeError:
+        line["body_base64"] = base64.b64encode(request.body).decode()
+    return line

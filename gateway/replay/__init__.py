@@ -1,0 +1,1 @@
+"""Deliver retained events again, as jobs beside live events."""

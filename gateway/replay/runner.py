@@ -1,0 +1,353 @@
+"""Run replays: read what is retained, and give it to a destination while that has time.
+
+A replay is a cursor over the log. For each request that it takes it appends a copy for its
+destination alone, and moves the cursor in the same transaction, so that a crash neither loses nor
+repeats one. The copies are delivered like all other entries, in the order of each user; their jobs
+take turns after all others (`gateway.spool.REPLAYS`).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from gateway.delivery import Team
+from gateway.errors import GatewayError, SpoolError
+from gateway.event import Event
+from gateway.ingest.events import parse_if_possible
+from gateway.ingest.suppression import Suppression
+from gateway.log_limit import LogLimit
+from gateway.replay.selector import EventFilter, Selected, select
+from gateway.routing.consent import ConsentMemory
+from gateway.routing.router import Router
+from gateway.spool import Entry, Spool
+from gateway.spool.replays import (
+    ReplayableStore,
+    ReplayCounts,
+    ReplayJob,
+    ReplaySelection,
+    ReplayState,
+    ReplayStep,
+    RetainedEntry,
+)
+
+NOTHING = Selected(None, 0)
+PAGE = 64
+"""Requests read at once."""
+GROUP = 16
+"""Most requests that are given at once; one commit stores them."""
+WINDOW = 128
+"""Most requests of a replay that its destination has not finished."""
+LOOK = 0.05
+"""Seconds between two looks whether the destination has time."""
+AGAIN = 1.0
+"""Seconds until the next try after the spool failed or was full."""
+QUIET = 60.0
+"""Seconds between two log lines about that."""
+
+NOT_RETAINED = (
+    "this spool retains nothing: several gateways share it, and NATS deletes what is delivered"
+)
+
+log = structlog.get_logger()
+
+
+class ReplayServices(Protocol):
+    """The parts of the running gateway that replays need; a reload may replace them."""
+
+    @property
+    def spool(self) -> Spool:
+        """Return the spool."""
+
+    @property
+    def router(self) -> Router:
+        """Return the router of events to destinations."""
+
+    @property
+    def consents(self) -> ConsentMemory:
+        """Return the stored consent of users."""
+
+    @property
+    def suppression(self) -> Suppression | None:
+        """Return whose events are left out; None for nobody's."""
+
+    @property
+    def teams(self) -> Mapping[str, Team]:
+        """Return the teams by destination."""
+
+    def parse(self, entry: Entry) -> Sequence[Event]:
+        """Return the events of a stored request."""
+
+
+class ReplayRunner:
+    """The replays of a gateway; those that run go on after a restart.
+
+    Args:
+        services: the parts of the gateway.
+    """
+
+    def __init__(self, services: ReplayServices) -> None:
+        self._services = services
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def _store(self) -> ReplayableStore:
+        """Return the spool, if it retains anything.
+
+        Raises:
+            GatewayError: it cannot.
+        """
+        spool = self._services.spool
+        if not isinstance(spool, ReplayableStore):
+            raise GatewayError(NOT_RETAINED)
+        return spool
+
+    async def start(self) -> None:
+        """Go on with the replays that ran when the gateway stopped.
+
+        Raises:
+            SpoolError: the spool fails.
+        """
+        if isinstance(self._services.spool, ReplayableStore):
+            for job in await self._store.replays():
+                if job.state == "running":
+                    self._run(job)
+
+    async def stop(self) -> None:
+        """Stop reading; the replays go on at the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Read nothing within the body, which begins once all copies under way are recorded.
+
+        Raises:
+            GatewayError: the spool retains nothing.
+            SpoolError: the spool fails.
+        """
+        await self.stop()
+        try:
+            await self._store.replay(0)
+            yield
+        finally:
+            await self.start()
+
+    async def begin(self, selection: ReplaySelection) -> ReplayJob:
+        """Begin a replay.
+
+        Raises:
+            GatewayError: the spool retains nothing, or another replay to the destination runs.
+            ValueError: its condition is invalid.
+            SpoolError: the spool fails.
+        """
+        EventFilter(selection.source, selection.name, selection.when)
+        job = await self._store.begin_replay(selection)
+        log.info("replay_began", replay=job.id, destination=selection.to, dry=selection.dry_run)
+        self._run(job)
+        return job
+
+    async def all(self) -> list[ReplayJob]:
+        """Return the last replays, the newest first.
+
+        Raises:
+            GatewayError: the spool retains nothing.
+            SpoolError: the spool fails.
+        """
+        return await self._store.replays()
+
+    async def set_state(self, number: int, state: ReplayState) -> ReplayJob | None:
+        """Pause, resume or cancel a replay; one that is finished stays so. None if it is unknown.
+
+        Raises:
+            GatewayError: the spool retains nothing.
+            SpoolError: the spool fails.
+        """
+        job = await self._store.set_replay(number, state)
+        if job is None:
+            return None
+        if job.state == "running":
+            self._run(job)
+        elif (task := self._tasks.pop(number, None)) is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        log.info("replay_state", replay=number, destination=job.selection.to, state=job.state)
+        return job
+
+    def _run(self, job: ReplayJob) -> None:
+        if job.id not in self._tasks:
+            reader = _Replay(self._services, self._store, job)
+            name = f"replay/{job.id}"
+            task = asyncio.get_running_loop().create_task(reader.run(), name=name)
+            self._tasks[job.id] = task
+            task.add_done_callback(lambda ended: self._ended(job.id, ended))
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(number) is task:
+            del self._tasks[number]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("replay_failed", replay=number, exc_info=error)
+
+
+class _Copy(NamedTuple):
+    """A copy of a retained entry, to be appended with a move of the replay."""
+
+    entry: Entry
+    events: Sequence[Event]
+    step: ReplayStep
+
+
+class _Replay:
+    """One replay that runs."""
+
+    def __init__(self, services: ReplayServices, store: ReplayableStore, job: ReplayJob) -> None:
+        selection = job.selection
+        self._services, self._store, self._job, self._to = services, store, job, selection.to
+        self._wanted = EventFilter(selection.source, selection.name, selection.when)
+        self._rate = selection.rate
+        self._group = GROUP
+        if self._rate is not None:
+            self._group = max(1, min(GROUP, int(self._rate * LOOK)))
+        self._position = job.position
+        self._under_way: deque[int] = deque()
+        """The copies that the destination has not finished."""
+        self._lines = LogLimit(1, QUIET)
+        self._next = 0.0
+        """When the next event may be given, by the monotonic clock."""
+
+    async def run(self) -> None:
+        """Read to the end, unless the replay is paused or cancelled."""
+        while True:
+            try:
+                page = await self._store.retained(self._job, self._position, PAGE)
+                if not page:
+                    await self._finish()
+                    return
+                if not await self._give(page):
+                    return
+            except SpoolError as error:
+                if self._lines.take(self._to):
+                    log.warning("replay_waits", replay=self._job.id, reason=str(error))
+                await asyncio.sleep(AGAIN)
+                if not await self._is_found_again():
+                    return
+
+    async def _is_found_again(self) -> bool:
+        """Go on from where the store says; return whether the replay still runs."""
+        while True:
+            try:
+                found = await self._store.replay(self._job.id)
+            except SpoolError:
+                await asyncio.sleep(AGAIN)
+                continue
+            if found is None or found.state != "running":
+                return False
+            self._position = found.position
+            return True
+
+    async def _finish(self) -> None:
+        """Wait until the destination has finished the copies, and end the replay."""
+        await self._wait_for_room(0)
+        step = ReplayStep(self._job.id, self._position, self._job.upto, ReplayCounts())
+        if await self._store.skip_replayed(step):
+            await self._store.set_replay(self._job.id, "done")
+            log.info("replay_done", replay=self._job.id, destination=self._to)
+
+    async def _give(self, page: Sequence[RetainedEntry]) -> bool:
+        """Give what is selected of a page to the destination; return whether the replay still runs.
+
+        Raises:
+            SpoolError: the spool fails, or is full.
+        """
+        at, passed, copies = self._position, ReplayCounts(), list[_Copy]()
+        for found in page:
+            selected, events = await self._selected(found)
+            passed = _added(passed, selected, events)
+            if selected.copy and events and not self._job.selection.dry_run:
+                step = ReplayStep(self._job.id, at, found.seq, passed)
+                copies.append(_Copy(selected.copy, events, step))
+                at, passed = found.seq, ReplayCounts()
+            await asyncio.sleep(0)  # live events come first
+        for start in range(0, len(copies), self._group):
+            if not await self._append(copies[start : start + self._group]):
+                return False
+        if (last := page[-1].seq) > at:
+            if not await self._store.skip_replayed(ReplayStep(self._job.id, at, last, passed)):
+                return False
+            self._position = last
+        return True
+
+    async def _append(self, copies: Sequence[_Copy]) -> bool:
+        """Append copies once the destination has time; return whether the replay still runs."""
+        await self._wait_for_room(WINDOW - len(copies))
+        if self._rate is not None:
+            await asyncio.sleep(self._next - time.monotonic())
+            given = sum(one.step.counts.queued for one in copies)
+            self._next = max(self._next, time.monotonic()) + given / self._rate
+        appended = await asyncio.gather(*(self._store.replay_entry(*one) for one in copies))
+        for seq, copy in zip(appended, copies, strict=True):
+            if seq is None:
+                return False
+            self._under_way.append(seq)
+            self._position = copy.step.upto
+        return True
+
+    async def _wait_for_room(self, most: int) -> None:
+        """Wait until at most so many copies are under way, and the destination has time for more.
+
+        Raises:
+            SpoolError: the destination was forgotten.
+        """
+        while True:
+            for shard in self._services.spool.shards:
+                cursor = shard.cursor(self._to)
+                while self._under_way and self._under_way[0] <= cursor:
+                    self._under_way.popleft()
+            team = self._services.teams.get(self._to)
+            has_time = not most or (team is not None and team.has_time)
+            if has_time and len(self._under_way) <= most:
+                return
+            await asyncio.sleep(LOOK)
+
+    async def _selected(self, found: RetainedEntry) -> tuple[Selected, Sequence[Event] | None]:
+        """Return what to give of a retained request, and its events; None if it is unreadable."""
+        entry, services = found.entry, self._services
+        if not self._wanted.takes_source(entry.source):
+            return NOTHING, ()
+        events = parse_if_possible(entry, services.parse)
+        if not events:
+            return NOTHING, None
+        plan = None
+        if self._job.selection.through_routes:
+            consented: Mapping[int, Mapping[str, bool]] = {}
+            if services.consents.on and services.router.asks_consent:
+                consented = await services.consents.recall(entry.source, events)
+            plan = services.router.plan(entry.source, events, consented)
+        selected = select(
+            self._job,
+            found,
+            events,
+            wanted=self._wanted,
+            plan=plan,
+            suppression=services.suppression,
+        )
+        return selected, events
+
+
+def _added(
+    counts: ReplayCounts, selected: Selected, events: Sequence[Event] | None
+) -> ReplayCounts:
+    """Return *counts* and those of one more request."""
+    queued = () if selected.copy is None else next(iter(selected.copy.targets.values()))
+    return ReplayCounts(
+        counts.requests + 1,
+        counts.queued + len(queued),
+        counts.repeated + selected.repeated,
+        counts.unreadable + (events is None),
+    )

@@ -1,0 +1,222 @@
+"""Replays of retained events, by a gateway of its own process."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.e2e.configs import ADMIN, base_config, route, source
+from tests.e2e.process import GatewayProcess, gateway_process
+from tests.e2e.raw_http import Vendor, vendor
+from tests.e2e.running import PATIENCE
+
+CHANGES = {"x-gateway-admin": "1"}
+USERS = 7
+EVENTS = 200
+BATCH = 4
+
+
+def config(folder: Path, old: Vendor, new: Vendor) -> Path:
+    """Write a configuration that retains, with a route to the old vendor alone."""
+    path = folder / "gateway.toml"
+    path.write_text(
+        base_config(folder, spool='retain = "1h"')
+        + ADMIN
+        + source("segment", "site-key", name="site")
+        + "".join(
+            f'[destinations.{name}]\nvendor = "segment"\nwrite_key = "{name}-key"\n'
+            f'url = "{each.url}"\nretry_min = "20ms"\nretry_max = "50ms"\n'
+            for name, each in (("old", old), ("new", new))
+        )
+        + route("old")
+    )
+    return path
+
+
+def event(number: int) -> dict[str, Any]:
+    """Return a track call; each third is a purchase."""
+    name = "Bought" if number % 3 == 0 else "Seen"
+    return {
+        "type": "track", "userId": f"u-{number % USERS}", "event": name,
+        "messageId": f"m-{number:04}",
+    }  # fmt: skip
+
+
+def received(each: Vendor) -> list[str]:
+    """Return the message ids that a vendor got, in order."""
+    return [name for got in each.got for name in re.findall(r'"(m-\d{4})"', got.body.decode())]
+
+
+@asynccontextmanager
+async def vendors() -> AsyncIterator[tuple[Vendor, Vendor, aiohttp.ClientSession]]:
+    """Run two vendors, and a client."""
+    async with vendor() as old, vendor() as new, aiohttp.ClientSession(headers=CHANGES) as client:
+        yield old, new, client
+
+
+class Operator:
+    """Sends events and calls the admin API of a gateway."""
+
+    def __init__(self, running: GatewayProcess, client: aiohttp.ClientSession) -> None:
+        self._running, self._client = running, client
+
+    async def send(self, *numbers: int) -> None:
+        """Send events in one request, which must be accepted."""
+        body = {"writeKey": "site-key", "batch": [event(number) for number in numbers]}
+        async with self._client.post(f"{self._running.url}/v1/batch", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def post(self, path: str, status: int = 200, **body: Any) -> Any:
+        """Call the admin API."""
+        url = f"{self._running.admin}/{path}"
+        async with self._client.post(url, json=body or None) as answer:
+            text = await answer.read()
+            assert answer.status == status, text
+            return orjson.loads(text)
+
+    async def replays(self) -> list[Any]:
+        """Return all replays, the newest first."""
+        async with self._client.get(f"{self._running.admin}/replays") as answer:
+            found: list[Any] = (await answer.json())["replays"]
+            return found
+
+    async def done(self, **which: Any) -> dict[str, int]:
+        """Run a replay to its end; return its counts."""
+        since = len(self._running.lines)
+        begun = await self.post("replays", **which)
+        await self._running.after(since, "replay_done", lambda line: line["replay"] == begun["id"])
+        return next(one["counts"] for one in await self.replays() if one["id"] == begun["id"])
+
+
+async def export(path: Path, *options: str) -> list[Any]:
+    """Return the lines that `gateway export` writes beside the running gateway."""
+    command = ("export", "-c", str(path), *options)
+    done = await asyncio.to_thread(CliRunner().invoke, main, command)
+    assert done.exit_code == 0, done.output
+    return [orjson.loads(line) for line in done.stdout_bytes.splitlines()]
+
+
+async def got(each: Vendor, count: int) -> list[str]:
+    """Wait until a vendor got so many different events; return all, in order."""
+    async with asyncio.timeout(PATIENCE):
+        while len(set(found := received(each))) < count:  # noqa: ASYNC110 - a scripted vendor has no event
+            await asyncio.sleep(0.01)
+    return found
+
+
+def in_order(found: list[str]) -> bool:
+    """Return whether the events of each user first came in the order in which they were sent."""
+    first = [int(name[2:]) for name in dict.fromkeys(found)]
+    return all(
+        mine == sorted(mine)
+        for user in range(USERS)
+        for mine in [[n for n in first if n % USERS == user]]
+    )
+
+
+async def test_a_replay_survives_kill_9(tmp_path: Path) -> None:
+    """A replay that is killed goes on: nothing is lost, each user's order kept, no event repeated.
+
+    Except those that were under way: they may arrive twice.
+    """
+    async with vendors() as (old, new, client):
+        path = config(tmp_path, old, new)
+        async with gateway_process(path) as running:
+            operator = Operator(running, client)
+            for start in range(0, EVENTS, BATCH):
+                await operator.send(*range(start, start + BATCH))
+            await got(old, EVENTS)
+            await operator.post("replays", to="new", rate=200)
+            await got(new, EVENTS // 8)
+            running.kill()
+            await running.ended()
+        before = len(received(new))
+        async with gateway_process(path) as running:
+            await running.saw("replay_done")
+            operator = Operator(running, client)
+            (job,) = await operator.replays()
+            assert job["state"] == "done"
+            assert job["counts"] == {
+                "requests": EVENTS // BATCH, "queued": EVENTS, "repeated": 0, "unreadable": 0,
+            }  # fmt: skip
+            found = received(new)
+            assert set(found) == {f"m-{n:04}" for n in range(EVENTS)}
+            assert in_order(found)
+            twice = {name for name, times in Counter(found).items() if times > 1}
+            assert twice <= set(found[:before])
+            neutral = await export(path, "--name", "Bought")
+            assert [one["event"]["message_id"] for one in neutral] == [
+                f"m-{n:04}" for n in range(0, EVENTS, 3)
+            ]
+            requests = await export(path, "--as-received", "--since", "1h")
+            assert sum(len(orjson.loads(one["body"])["batch"]) for one in requests) == EVENTS
+            assert len(received(old)) == EVENTS
+
+
+async def test_a_replay_takes_what_it_is_asked_for(tmp_path: Path) -> None:
+    """Filters, conditions, routes and dry runs choose; nothing goes twice unless asked.
+
+    A destination gets nothing that it got when it arrived, nor twice what replays gave it.
+    """
+    async with (
+        vendors() as (old, new, client),
+        gateway_process(config(tmp_path, old, new)) as running,
+    ):
+        operator = Operator(running, client)
+        await operator.send(*range(12))
+        await got(old, 12)
+        counts = await operator.done(to="new", name="Bought", dry_run=True)
+        assert (counts["queued"], received(new)) == (4, [])
+        when = 'event.user_id == "u-0" || event.user_id == "u-1"'
+        assert (await operator.done(to="new", when=when))["queued"] == 4
+        counts = await operator.done(to="new", name="Bought")
+        assert (counts["queued"], counts["repeated"]) == (3, 1)
+        counts = await operator.done(to="new")
+        assert (counts["queued"], counts["repeated"]) == (5, 7)
+        assert sorted(await got(new, 12)) == [f"m-{n:04}" for n in range(12)]
+        assert (await operator.done(to="old"))["queued"] == 0
+        assert (await operator.done(to="new", through_routes=True))["requests"] == 1
+        assert (await operator.done(to="old", through_routes=True, again=True))["queued"] == 12
+        assert (await operator.done(to="new", source="site", since=4e9))["requests"] == 0
+        assert sorted(Counter(await got(old, 12)).values()) == [2] * 12
+        assert len(received(new)) == 12
+        problem = await operator.post("replays", 400, to="new", when="event.nothing == 1")
+        assert "when" in problem["detail"]
+        await operator.post("replays/99/cancel", 404)
+
+
+async def test_a_replay_can_be_paused_and_cancelled(tmp_path: Path) -> None:
+    """A paused replay gives nothing more; resumed it goes on, and cancelled it ends."""
+    async with (
+        vendors() as (old, new, client),
+        gateway_process(config(tmp_path, old, new)) as running,
+    ):
+        operator = Operator(running, client)
+        for number in range(60):
+            await operator.send(number)
+        await got(old, 60)
+        job = await operator.post("replays", to="new", rate=100)
+        await got(new, 5)
+        paused = await operator.post(f"replays/{job['id']}/pause")
+        queued = paused["counts"]["queued"]
+        await got(new, queued)
+        assert (paused["state"], len(received(new))) == ("paused", queued)
+        resumed = await operator.post(f"replays/{job['id']}/resume")
+        assert resumed["state"] == "running"
+        await got(new, queued + 5)
+        cancelled = await operator.post(f"replays/{job['id']}/cancel")
+        assert await got(new, cancelled["counts"]["queued"])
+        assert cancelled["state"] == "cancelled"
+        assert (await operator.post(f"replays/{job['id']}/resume"))["state"] == "cancelled"
+        counts = await operator.done(to="new")
+        assert counts["queued"] + counts["repeated"] == 60
+        assert sorted(received(new)) == [f"m-{n:04}" for n in range(60)]
+        assert in_order(received(new))
