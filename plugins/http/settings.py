@@ -87,7 +87,18 @@ class HttpRequest(ConfigTable):
             raise ValueError('has encoding = "form", which needs a body that is a table')
         if self.encoding != "json" and self.batch_path:
             raise ValueError(f'has a batch_path, which encoding = "{self.encoding}" does not use')
+        if self.batch_path and not self._has_list():
+            raise ValueError(f"has no list in its body at batch_path = {self.batch_path!r}")
         return self
+
+    def _has_list(self) -> bool:
+        """Return whether the body has, or may have, a list at `batch_path`."""
+        inner: Any = {} if self.body is None else self.body.raw
+        for name in self.batch_path.split("."):
+            if isinstance(inner, str) or (isinstance(inner, dict) and "*" in inner):
+                return True  # an expression makes the table
+            inner = inner.get(name) if isinstance(inner, dict) else None
+        return isinstance(inner, list | str)
 
     @property
     def has_tables(self) -> bool:

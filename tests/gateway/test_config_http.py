@@ -78,6 +78,8 @@ REQUEST = '[[destinations.crm.requests]]\nbody = { id = "=event.user_id" }\n'
         ('auth = { path = "a?b" }', 1, "[destinations.crm.auth] path: must be the end of a path"),
         ('auth = { hmac = { secret = "abcd", header = "x:" } }', 1,
          "[destinations.crm.auth.hmac] header: 'x:' is not a header name; write"),
+        ("batch_size = 2\n" + REQUEST + 'batch_path = "events"', 2,
+         "[[destinations.crm.requests]] #1: has no list in its body at batch_path = 'events'"),
         (REQUEST + "batch_path = 5", 3, "#1 batch_path: must be text; put it in quotes"),
     ],
 )  # fmt: skip
