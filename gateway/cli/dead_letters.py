@@ -1,5 +1,6 @@
 """``gateway dead-letters``: list, show, replay and delete dead letters."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from gateway.cli.output import console, redactor_of, strip_control_characters, t
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_names, load_spool
 from gateway.errors import SpoolError
+from gateway.json_text import loads
 from gateway.plugin.quantities import duration
 from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
@@ -30,6 +32,10 @@ PAGE_SIZE = 200
 """Dead letters that are replayed or deleted in one transaction."""
 MAX_REASON = 200
 """Characters that a list shows of a reason."""
+_MESSAGE = re.compile(
+    r'"(?:message|error_description|detail|title|error|reason)"\s*:\s*("(?:[^"\\]|\\["\\/bfnrt])+")'
+)
+"""A vendor's message, under the names that APIs give it."""
 BALANCE_WIDTH = 132
 """Columns of the table of balances, so that no number is folded."""
 
@@ -140,8 +146,15 @@ def list_(path: Path, after: int, limit: int, *, as_json: bool, **which: Any) ->
         click.echo(f"there are more; continue with --after {found[limit - 1].id}", err=True)
 
 
+def with_message(reason: str) -> str:
+    """Return a reason with the vendor's message in the place of the JSON around it."""
+    start = min(filter(lambda at: at >= 0, (reason.find("{"), reason.find("["))), default=-1)
+    found = _MESSAGE.search(reason, start) if start >= 0 else None
+    return reason[:start] + str(loads(found[1].encode())) if found else reason
+
+
 def _row(letter: DeadLetterSummary) -> tuple[str, ...]:
-    reason = " ".join(letter.reason.split())
+    reason = " ".join(with_message(letter.reason).split())
     short = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
     at = format_time(letter.at)
     cells = (

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
+from gateway.cli.dead_letters import with_message
 from gateway.http import Request
 from gateway.observability.redacted_request import _without
 from gateway.spool import (
@@ -326,3 +327,17 @@ async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
         line.split() for line in found.stdout.splitlines()
     ]
     assert "deliveries are unaccounted for: mail; copy the spool" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ('HTTP 422: {"status":false,"message":"no \\"id\\""}', 'HTTP 422: no "id"'),
+        ('HTTP 400: [{"code": 3, "detail": "late"}]', "HTTP 400: late"),
+        ('HTTP 400: {"code": 3}', 'HTTP 400: {"code": 3}'),
+        ("no connection", "no connection"),
+    ],
+)
+def test_a_list_shows_the_vendors_message(reason: str, said: str) -> None:
+    """The message in a vendor's JSON stands for the JSON; without one the reason stays."""
+    assert with_message(reason) == said
