@@ -33,7 +33,7 @@ PAGE_SIZE = 200
 MAX_REASON = 200
 """Characters that a list shows of a reason."""
 _MESSAGE = re.compile(
-    r'"(?:message|error_description|detail|title|error|reason)"\s*:\s*("(?:[^"\\]|\\["\\/bfnrt])+")'
+    r'"(?:error_?[mM]essage|message|msg|error_description|detail|title|error|reason)"\s*:\s*("(?:[^"\\]|\\["\\/bfnrt])+")'
 )
 """A vendor's message, under the names that APIs give it."""
 BALANCE_WIDTH = 132

@@ -334,6 +334,7 @@ async def test_the_balance_is_a_line_for_each_destination(place: Place) -> None:
     [
         ('HTTP 422: {"status":false,"message":"no \\"id\\""}', 'HTTP 422: no "id"'),
         ('HTTP 400: [{"code": 3, "detail": "late"}]', "HTTP 400: late"),
+        ('HTTP 422: {"data":{"error_message":"Unprocessable"}}', "HTTP 422: Unprocessable"),
         ('HTTP 400: {"code": 3}', 'HTTP 400: {"code": 3}'),
         ("no connection", "no connection"),
     ],

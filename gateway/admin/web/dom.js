@@ -41,7 +41,7 @@ const short = new Intl.NumberFormat("en", {notation: "compact", maximumFractionD
 /** Returns the reason of a failure with a vendor's message in the place of the JSON around it. */
 export function oneLine(reason) {
   const at = reason.search(/[{[]/);
-  const said = at >= 0 && /"(?:message|error_description|detail|title|error|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"/.exec(reason.slice(at));
+  const said = at >= 0 && /"(?:error_?[mM]essage|message|msg|error_description|detail|title|error|reason)"\s*:\s*"((?:[^"\\]|\\.)+)"/.exec(reason.slice(at));
   if (!said) return reason;
   try { return reason.slice(0, at) + JSON.parse(`"${said[1]}"`); } catch { return reason; }
 }
