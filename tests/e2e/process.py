@@ -95,14 +95,18 @@ class GatewayProcess:
             return status
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process that keeps what it compiled."""
+    return {name: value for name, value in os.environ.items() if name != UNCOMPILED}
+
+
 async def start_gateway(
     config: Path, *options: str, launcher: Sequence[str] = LAUNCHER
 ) -> GatewayProcess:
     """Start a gateway, and return it once it listens; one that does not is killed."""
-    environ = {name: value for name, value in os.environ.items() if name != UNCOMPILED}
     process = await asyncio.create_subprocess_exec(
         sys.executable, *launcher, "run", "--config", str(config), *options,
-        stderr=PIPE, cwd=ROOT, env=environ,
+        stderr=PIPE, cwd=ROOT, env=environment(),
     )  # fmt: skip
     running = GatewayProcess(process)
     try:
