@@ -15,12 +15,17 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
+import structlog
+
 CONFIRM = 300.0
 """Seconds for which the system clock must run evenly before it is trusted."""
 SLACK = 2.0
 """Seconds that the system clock may drift between two checks; more is a jump."""
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """The monotonic clock that includes the time asleep, if the system has one."""
+
+
+log = structlog.get_logger()
 
 
 class Clock(Protocol):
@@ -169,6 +174,12 @@ class GivenClock:
     def look(self) -> float:
         """Return 0: the clock is never set."""
         return 0.0
+
+
+def check_clock(clock: Clock) -> None:
+    """Check the system clock, and log by how much it was set; to be called every few seconds."""
+    if changed := clock.look():
+        log.warning("clock_changed", seconds=round(changed))
 
 
 def moment(seconds: float) -> datetime:

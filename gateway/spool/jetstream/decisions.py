@@ -75,14 +75,17 @@ class DedupIds:
         return iter(self._until.items())
 
     def decide(
-        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
+        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float, late: float
     ) -> Decision:
-        """Return which deliveries are duplicates at the time *at*, and which ids are new."""
+        """Return which deliveries are duplicates at the time *at*, and which ids are new.
+
+        *at* may be *late* by some seconds: ids expire only when they surely do.
+        """
         repeats: set[int] = set()
         new: dict[bytes, float] = {}
         for event in sorted(row.ids):
             key = row.ids[event]
-            if key in new or self._until.get(key, at) > at:
+            if key in new or self.has(key, at - late):
                 repeats.add(event)
             else:
                 new[key] = at + row.window

@@ -80,6 +80,10 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     at: float
     """Unix seconds at which it was sent, by the origin's clock."""
     rows: list[FrameRow]
+    late: float = 0.0
+    """Seconds by which `at` may be too late, as the origin has not trusted its clock yet."""
+    ahead: float = 0.0
+    """How far the origin's trusted system clock was ahead of `at`, in seconds."""
 
 
 class OwnEntry(NamedTuple):
@@ -275,7 +279,9 @@ class FrameWriter:
             numbers[shard] = number = self._number
             if shard in self._followed:
                 self._followed[shard][number] = [job.own for job in some]
-            data = _encode((self.origin, number, self.clock.now(), [job.row for job in some]))
+            now, rows = self.clock.now(), [job.row for job in some]
+            late = max(0.0, now - self.clock.sure())
+            data = _encode((self.origin, number, now, rows, late, self.clock.ahead))
             messages.append((self.layout.log(shard), data, f"{self.origin}.{number}"))
         try:
             first = await self._store(messages, patience)

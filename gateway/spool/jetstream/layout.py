@@ -78,6 +78,11 @@ class Layout(NamedTuple):
         """Return the subject of a shard's frames."""
         return f"{self.name}.log.{shard}"
 
+    @property
+    def logs(self) -> str:
+        """Return the subjects of all shards' frames."""
+        return f"{self.name}.log.*"
+
     def journal(self, shard: int) -> str:
         """Return the subject of a shard's journal."""
         return f"{self.name}.state.{shard}"
@@ -117,8 +122,7 @@ class Layout(NamedTuple):
         state = [f"{self.name}.{kind}" for kind in ("state.*", "dead.*", "waiting.*.*")]
         return {
             self.config_stream: common | {"subjects": [self.identity, self.paused]},
-            self.log_stream: common
-            | {"subjects": [f"{self.name}.log.*"], "max_bytes": max_bytes or -1},
+            self.log_stream: common | {"subjects": [self.logs], "max_bytes": max_bytes or -1},
             self.state_stream: common | {"subjects": state},
             self.consent_stream: common
             | {

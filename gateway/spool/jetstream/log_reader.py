@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 
 from msgspec.structs import replace
 
+from gateway.errors import SpoolError
 from gateway.spool.dedup import without
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.frames import Frame, read_frame
@@ -165,3 +166,18 @@ class LogReader:
                     continue
             found[seq] = entry
         return found
+
+
+async def last_time(connection: NatsConnection, layout: Layout) -> tuple[float | None, float]:
+    """Return the time of the newest frame, and how far its gateway's system clock was ahead of it.
+
+    In Unix seconds, None in an empty log, and in seconds; see `gateway.spool.clock.Clock.begin`.
+    """
+    last = await connection.last(layout.log_stream, layout.logs)
+    if last is None:
+        return None, 0.0
+    try:
+        frame = read_frame(last.data, last.seq)
+    except SpoolError:  # the owner of its shard reports it
+        return last.at, 0.0
+    return frame.at, frame.ahead

@@ -174,7 +174,7 @@ class JetStreamShard:
         async for message, frame in self._log.frames(start, last.seq):
             for index, row in enumerate(frame.rows):
                 seq, targets = seq_of(message.seq, index), targets_of(row.meta)
-                state.restore(seq, row, targets, frame.at, recorded)
+                state.restore(seq, row, targets, frame.at, recorded, late=frame.late)
         self._log.trimmed = await self._log.first()
 
     def follow(self, offer: Offer) -> None:
@@ -234,7 +234,7 @@ class JetStreamShard:
             if seq <= self.state.position:  # a frame comes again if an entry raised
                 continue
             entry, events = own[index] if own else OwnEntry(row.entry(), None)
-            left = self.state.take(seq, row, entry.targets, frame.at)
+            left = self.state.take(seq, row, entry.targets, frame.at, late=frame.late)
             if left is not entry.targets:
                 entry = replace(entry, targets=left)
             if not row.replays and (left or not (row.ids or row.refused)):

@@ -93,12 +93,18 @@ class ShardState:
         return found
 
     def take(
-        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float
+        self,
+        seq: int,
+        row: FrameRow,
+        targets: Mapping[str, Deliveries],
+        at: float,
+        *,
+        late: float = 0.0,
     ) -> Mapping[str, Deliveries]:
         """Decide about an entry after the last one; return what is left of its targets.
 
-        *at* are the Unix seconds of its frame. What a replay begins waits, and so does what a
-        destination refuses, until it is a dead letter.
+        *at* are the Unix seconds of its frame, *late* those by which they may be too late. What a
+        replay begins waits, and so does what a destination refuses, until it is a dead letter.
         """
         if not (row.ids or row.is_late or row.refused):
             self.add(seq, targets, at)
@@ -108,7 +114,7 @@ class ShardState:
             gone = self.removed | self.removing if known else None
             decision = decide_replay(seq, row, targets, gone, at)
         else:
-            decision = self.ids.decide(seq, row, targets, at)
+            decision = self.ids.decide(seq, row, targets, at, late)
         if decision.left_out:
             targets = without(targets, decision.left_out)
         if row.moved_at:
@@ -122,12 +128,19 @@ class ShardState:
         self.unrecorded.append(decision)
         return targets
 
-    def restore(
-        self, seq: int, row: FrameRow, targets: Mapping[str, Deliveries], at: float, recorded: int
+    def restore(  # noqa: PLR0913 - as `take`
+        self,
+        seq: int,
+        row: FrameRow,
+        targets: Mapping[str, Deliveries],
+        at: float,
+        recorded: int,
+        *,
+        late: float = 0.0,
     ) -> None:
         """Take an entry at a takeover; up to *recorded* another owner has decided about it."""
         if seq > recorded:
-            self.take(seq, row, targets, at)
+            self.take(seq, row, targets, at, late=late)
             self.position = seq
         else:
             left = without(targets, self.left_out.get(seq, ()))

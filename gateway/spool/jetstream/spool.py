@@ -26,6 +26,7 @@ from gateway.spool.jetstream.frames import FrameWriter
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
 from gateway.spool.jetstream.letter_messages import restored_letter
+from gateway.spool.jetstream.log_reader import last_time
 from gateway.spool.jetstream.membership import HostReport, Membership
 from gateway.spool.jetstream.messages import StreamFull
 from gateway.spool.jetstream.operations import ClusterOperations
@@ -164,8 +165,9 @@ class JetStreamSpool(ClusterOperations):
         )
         await self._owners.start()
         await self.peers.start()
-        self._watch = StreamWatch(connection, identity.made, max_bytes, self._on_lost)
+        self._watch = StreamWatch(connection, identity.made, max_bytes, self._on_lost, self.clock)
         await self._watch.begin()
+        self.clock.begin(*await last_time(connection, layout))
         await connection.update_stream(layout.log_stream, {"max_bytes": max_bytes or -1})
         self._watch.start()
 

@@ -1,4 +1,4 @@
-"""Look after the streams of a cluster: whether NATS lost one, and whether there is room."""
+"""Look after a gateway's streams and clock: is one lost, is there room, was the clock set."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from gateway.errors import SpoolError
+from gateway.spool.clock import Clock, check_clock
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.messages import StreamInfo
 from gateway.spool.values import SpoolFull
@@ -31,6 +32,7 @@ class StreamWatch:
         made: when each stream was made, as the servers write it.
         max_bytes: of all streams together.
         on_lost: called once when a stream is lost.
+        clock: of this gateway's spool.
 
     Attributes:
         lost: why the gateway takes part no more; empty if nothing is lost.
@@ -42,10 +44,11 @@ class StreamWatch:
         made: Mapping[str, str],
         max_bytes: int | None,
         on_lost: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self.lost = ""
         self._connection, self._made = connection, made
-        self._max_bytes, self._on_lost = max_bytes, on_lost
+        self._max_bytes, self._on_lost, self._clock = max_bytes, on_lost, clock
         self._full = False
         self._suspected = ""
         self._task: asyncio.Task[None] | None = None
@@ -92,6 +95,7 @@ class StreamWatch:
     async def _run(self) -> None:
         while not self.lost:
             await asyncio.sleep(LOOK_INTERVAL)
+            check_clock(self._clock)
             with contextlib.suppress(SpoolError):  # other calls tell that NATS does not answer
                 await self._look()
         log.error("stream_lost", reason=self.lost)

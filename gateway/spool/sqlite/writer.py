@@ -13,7 +13,7 @@ import structlog
 
 from gateway.errors import SpoolError
 from gateway.spool.auditor import Auditor
-from gateway.spool.clock import SLACK, Clock
+from gateway.spool.clock import SLACK, Clock, check_clock
 from gateway.spool.rows import pack
 from gateway.spool.sqlite import consent
 from gateway.spool.sqlite.balance import balances
@@ -437,9 +437,8 @@ class Writer:
 
     def _follow_clock(self) -> None:
         """Check whether the system clock was set, and store the offset once it is trusted."""
-        changed, ahead = self._clock.look(), self._clock.ahead
-        if changed:
-            log.warning("clock_changed", seconds=round(changed))
+        check_clock(self._clock)
+        ahead = self._clock.ahead
         if abs(ahead - self._ahead) > SLACK:
             with self._session.writing() as connection:
                 connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (ahead,))

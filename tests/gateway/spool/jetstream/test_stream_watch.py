@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import SpoolError
 from gateway.spool import BacklogLimit, Entry, SpoolFull, SpoolLimits
+from gateway.spool.clock import SteadyClock
 from gateway.spool.jetstream import stream_watch
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
@@ -132,7 +133,7 @@ async def test_one_bad_look_is_no_loss(
     )
     info = await connection.stream_info(own_layout.log_stream)
     watch = stream_watch.StreamWatch(
-        connection, {own_layout.log_stream: info.created}, None, lost.set
+        connection, {own_layout.log_stream: info.created}, None, lost.set, SteadyClock()
     )
     connection.plan("$JS.API.STREAM.INFO", refused(404, 10059))
     await watch.begin()
