@@ -6,6 +6,7 @@ The module of a command is imported when the command runs, so that ``--help`` st
 import difflib
 import importlib
 import re
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -40,6 +41,7 @@ COMMANDS = {
     "replay": "Deliver retained events again, to any destination.",
     "replays": "List, pause, resume and cancel replays of retained events.",
     "export": "Write retained events as lines of JSON.",
+    "import": "Take exported requests in again, through a source.",
     "erase": "Erase a person from the spool, dead letters, traces, consent and deduplication.",
     "audit": "List what operators did.",
 }
@@ -51,6 +53,7 @@ MODULES = {
     "tail": "trace",
     "dead-letters": "dead_letters",
     "replays": "replay",
+    "import": "imports",
 }
 """The module of each command whose module has another name."""
 
@@ -72,7 +75,10 @@ class Commands(click.Group):
         with empty_modules("rich"):  # structlog would import it to show tracebacks in colour
             importlib.import_module("structlog")
         module = importlib.import_module(f"gateway.cli.{MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        attribute = cmd_name.replace("-", "_")
+        if iskeyword(attribute):
+            attribute += "_"
+        command: click.Command = getattr(module, attribute)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

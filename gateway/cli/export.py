@@ -1,6 +1,5 @@
 """``gateway export``: write what the spool retains, one line of JSON each."""
 
-import base64
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from gateway.ingest.events import parse_if_possible, parse_stored
 from gateway.ingest.suppression import suppression_of
 from gateway.json_text import dumps
 from gateway.plugin.registry import load_plugins
+from gateway.replay.exported import exported
 from gateway.replay.selector import EventFilter, given_events
 from gateway.spool import Entry
 from gateway.spool.sqlite.replays import RetainedReader
@@ -91,7 +91,7 @@ def export(  # noqa: PLR0913 - one parameter per option
             if as_received and chosen:
                 whole = suppression is None or not suppression.among(events)
                 if whole:
-                    out.write(dumps(_received(entry)) + b"\n")
+                    out.write(dumps(exported(entry)) + b"\n")
                 continue
             for line in _neutral(entry, events, chosen):
                 out.write(dumps(line, default=str) + b"\n")
@@ -102,21 +102,3 @@ def _neutral(
 ) -> Iterator[dict[str, Any]]:
     for index in chosen:
         yield {"source": entry.source, "request": entry.id, "event": as_json(events[index])}
-
-
-def _received(entry: Entry) -> dict[str, Any]:
-    request = entry.request
-    line: dict[str, Any] = {
-        "source": entry.source,
-        "vendor": entry.vendor,
-        "request": entry.id,
-        "received_at": as_json(request.received_at),
-        "method": request.method,
-        "url": request.url,
-        "headers": dict(request.headers),
-    }
-    try:
-        line["body"] = request.body.decode()
-    except UnicodeDecodeError:
-        line["body_base64"] = base64.b64encode(request.body).decode()
-    return line

@@ -37,6 +37,20 @@ def read_events(source: Source, stored: Request, payload: Any) -> list[Event]:
             not accepted.
     """
     source.check_secret(stored, payload)
+    return read_trusted_events(source, stored, payload)
+
+
+def read_trusted_events(source: Source, stored: Request, payload: Any) -> list[Event]:
+    """Return the events of a request whose keys need no check, with the client's data added.
+
+    Args:
+        source: the source of the request.
+        stored: the request as the spool stores it.
+        payload: its body, decoded by the source's input.
+
+    Raises:
+        Rejected: the vendor would refuse the request, or it has too many events.
+    """
     events = source.input.read(stored, payload)
     if source.max_events is not None and len(events) > source.max_events:
         what = f"more than {source.max_events} events in one request; send fewer"

@@ -7,7 +7,7 @@ answers a few reads itself and refuses all others in the vendor's format.
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 from aiohttp import web
@@ -299,17 +299,7 @@ class Receiver:
         events = arrival.events = read_events(source, stored, payload)
         if stored.client is not None:
             arrival.stored = stored = without_unused_client_id(stored, events)
-        suppression = self._services.suppression
-        if suppression is not None and (left_out := suppression.among(events)):
-            arrival.suppressed, arrival.private = left_out, len(left_out) == len(events)
-            arrival.events = blanked(events, left_out)
-            if arrival.private:
-                return stored, events, PlannedEvents(())
-        if source.plan is None:
-            return stored, events, PlannedEvents(events)
-        kept = plan_events(source, stored, payload, events, self._services.tally)
-        arrival.events = blanked(kept.events, arrival.suppressed)
-        return stored, events, kept
+        return stored, events, check_events(self._services, arrival, stored, payload, events)
 
     async def _store(
         self, source: Source, stored: Request, kept: PlannedEvents, arrival: RequestContext
@@ -319,38 +309,12 @@ class Receiver:
         Raises:
             Rejected: the events cannot be stored now.
         """
-        services, events, left_out = self._services, arrival.events, arrival.suppressed
-        router, consents, spool = services.router, services.consents, services.spool
         try:
-            if consents.on:
-                asked = router.asks_consent
-                arrival.consented = await consents.update(source.name, events, asked=asked)
-            if len(events) > AT_ONCE:
-                plan = await router.plan_many(source.name, kept.events, arrival.consented)
-            else:
-                plan = router.plan(source.name, kept.events, arrival.consented)
-            arrival.turns = plan.turns
-            if targets := targets_without(plan.targets, left_out):
-                entry = Entry(
-                    stored.id,
-                    source.name,
-                    stored,
-                    targets,
-                    source.input.name,
-                    plan.routes,
-                    kept.dropped,
-                    tuple([spool.user_hash(event.user_key) for event in events]),
-                )
-                appended = await spool.append(entry, events, _window(source, events))
-                if appended.repeats:
-                    _say_repeats(entry, appended.repeats)
-                    left_out |= appended.repeats
+            await store_events(
+                self._services, arrival, stored, kept, _window(source, arrival.events)
+            )
         except SpoolError as error:
             raise self._unstorable(source, stored, error) from error
-        if left_out:
-            events = [event for index, event in enumerate(events) if index not in left_out]
-        arrival.kept = events
-        services.accepted(events, source.name)
 
     def _unstorable(self, source: Source, stored: Request, error: SpoolError) -> Rejected:
         """Log that a request cannot be stored; return why it is refused."""
@@ -367,6 +331,92 @@ class Receiver:
             cause, after = RefusalCause.SPOOL_FULL, error.retry_after
         reason = "the event cannot be stored now; try again"
         return Unavailable(reason, cause, max(1, round(after)))
+
+
+def check_events(
+    services: IngestServices,
+    arrival: RequestContext,
+    stored: Request,
+    payload: Any,
+    events: list[Event],
+) -> PlannedEvents:
+    """Leave out people on the suppression list; return the events that the tracking plan leaves.
+
+    Args:
+        services: the parts of the gateway.
+        arrival: the request; gets what is left of its events.
+        stored: the request as the spool stores it.
+        payload: its decoded body.
+        events: its events.
+
+    Raises:
+        Rejected: an event violates a plan that refuses violations.
+    """
+    source, suppression = arrival.source, services.suppression
+    if suppression is not None and (left_out := suppression.among(events)):
+        arrival.suppressed, arrival.private = left_out, len(left_out) == len(events)
+        arrival.events = blanked(events, left_out)
+        if arrival.private:
+            return PlannedEvents(())
+    if source.plan is None:
+        return PlannedEvents(events)
+    kept = plan_events(source, stored, payload, events, services.tally)
+    arrival.events = blanked(kept.events, arrival.suppressed)
+    return kept
+
+
+async def store_events(
+    services: IngestServices,
+    arrival: RequestContext,
+    stored: Request,
+    kept: PlannedEvents,
+    window: DedupWindow | None,
+) -> bool:
+    """Route events and return once they are stored for every destination.
+
+    Args:
+        services: the parts of the gateway.
+        arrival: the request with its events.
+        stored: the request as the spool stores it.
+        kept: what the tracking plan leaves of its events.
+        window: the ids that must not repeat; None for no deduplication.
+
+    Returns:
+        Whether a route leads an event to a destination.
+
+    Raises:
+        SpoolError: the events cannot be stored now.
+    """
+    source, events, left_out = arrival.source, arrival.events, arrival.suppressed
+    router, consents, spool = services.router, services.consents, services.spool
+    if consents.on:
+        asked = router.asks_consent
+        arrival.consented = await consents.update(source.name, events, asked=asked)
+    if len(events) > AT_ONCE:
+        plan = await router.plan_many(source.name, kept.events, arrival.consented)
+    else:
+        plan = router.plan(source.name, kept.events, arrival.consented)
+    arrival.turns = plan.turns
+    if targets := targets_without(plan.targets, left_out):
+        entry = Entry(
+            stored.id,
+            source.name,
+            stored,
+            targets,
+            source.input.name,
+            plan.routes,
+            kept.dropped,
+            tuple([spool.user_hash(event.user_key) for event in events]),
+        )
+        appended = await spool.append(entry, events, window)
+        if appended.repeats:
+            _say_repeats(entry, appended.repeats)
+            left_out |= appended.repeats
+    if left_out:
+        events = [event for index, event in enumerate(events) if index not in left_out]
+    arrival.kept = events
+    services.accepted(events, source.name)
+    return bool(targets)
 
 
 def _window(source: Source, events: Sequence[Event]) -> DedupWindow | None:

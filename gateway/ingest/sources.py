@@ -310,12 +310,17 @@ class SourceIndex:
     The paths of all vendors differ, so sources share a port. A mount or hosts separate several
     sources of one vendor; a source with hosts is preferred to one without. Several sources of one
     vendor may also share an address, each with its own keys.
+
+    Attributes:
+        by_name: the sources by name.
     """
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._exact: dict[str, _Endpoint] = {}
+        self.by_name: dict[str, Source] = {}
         mounts: dict[str, _Mount] = {}
         for source in sources:
+            self.by_name[source.name] = source
             for path in source.methods:
                 self._exact.setdefault(source.mount + path, _Endpoint(path)).add(source)
             mounts.setdefault(source.mount, _Mount(source.mount)).add(source)

@@ -6,7 +6,16 @@ sent again; the new spool knows each part by a key for `MOVE_WINDOW` and does no
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -43,6 +52,8 @@ _WAITING = 1000
 _EVER = float("inf")
 _ALL = 1 << 62
 _RETRY_AFTER = 1.0
+
+T = TypeVar("T")
 
 
 class MovedEntry(msgspec.Struct, frozen=True):
@@ -149,8 +160,8 @@ async def restore(
     if batch.consents:
         stored = [StoredConsent(one.user, one.until, one.records) for one in batch.consents]
         await spool.restore_consents(stored)
-    for wave in _waves(entries):
-        await _together([_append(spool, batch.origin, one, entry) for one, entry in wave])
+    for wave in waves(entries, lambda one: one[1].users):
+        await together([_append(spool, batch.origin, one, entry) for one, entry in wave])
     if batch.dead_letters:
         await spool.restore_dead_letters(
             {
@@ -173,7 +184,7 @@ async def _append(spool: Spool, origin: int, one: MovedEntry, entry: Entry) -> N
     await spool.append(entry, None, _once(origin, one, entry), one.at)
 
 
-async def _together(appends: Sequence[Awaitable[None]]) -> None:
+async def together(appends: Iterable[Awaitable[None]]) -> None:
     """Wait for all, then raise the first error."""
     for result in await asyncio.gather(*appends, return_exceptions=True):
         if result is not None:
@@ -187,20 +198,23 @@ def _once(origin: int, one: MovedEntry, entry: Entry) -> DedupWindow:
     return DedupWindow(ids, MOVE_WINDOW)
 
 
-def _waves(
-    entries: Sequence[tuple[MovedEntry, Entry]],
-) -> list[list[tuple[MovedEntry, Entry]]]:
-    """Return entries in groups, each of which has at most one of a user, in the users' order."""
-    waves: list[list[tuple[MovedEntry, Entry]]] = []
+def waves(items: Sequence[T], users_of: Callable[[T], Iterable[int]]) -> list[list[T]]:
+    """Return *items* in groups, each of which has at most one of a user, in the users' order.
+
+    Args:
+        items: what to store.
+        users_of: returns the user hashes of an item; 0 is nobody.
+    """
+    groups: list[list[T]] = []
     following: dict[int, int] = {}
-    for one in entries:
-        users = {user for user in one[1].users if user}
+    for one in items:
+        users = {user for user in users_of(one) if user}
         place = max((following.get(user, 0) for user in users), default=0)
         following |= dict.fromkeys(users, place + 1)
-        if place == len(waves):
-            waves.append([])
-        waves[place].append(one)
-    return waves
+        if place == len(groups):
+            groups.append([])
+        groups[place].append(one)
+    return groups
 
 
 def _letter(one: MovedLetter, entry: Entry) -> DeadLetter:

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
 import orjson
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from tests.e2e.configs import ADMIN, base_config, route, source
@@ -220,3 +221,99 @@ async def test_a_replay_can_be_paused_and_cancelled(tmp_path: Path) -> None:
         assert counts["queued"] + counts["repeated"] == 60
         assert sorted(received(new)) == [f"m-{n:04}" for n in range(60)]
         assert in_order(received(new))
+
+
+def archive_config(folder: Path, old: Vendor, new: Vendor) -> Path:
+    """Write the configuration with a source whose events go to the new vendor."""
+    (folder / "left.txt").write_text("u-left\n")
+    path = config(folder, old, new)
+    path.write_text(
+        path.read_text().replace('to = ["old"]', 'to = ["old"]\nfrom = ["site"]')
+        + '[suppression]\nfile = "left.txt"\n'
+        + source("segment", "archive-key", name="archive")
+        + route("new", more='from = ["archive"]')
+    )
+    return path
+
+
+async def take_in(running: GatewayProcess, *options: str, text: bytes = b"") -> Result:
+    """Run `gateway import` beside the running gateway."""
+    listen = running.admin.removeprefix("http://").removesuffix("/api/v1")
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "operator.toml"
+        path.write_text(f'[admin]\nlisten = "{listen}"\n')
+        command = ("import", "-c", str(path), *options)
+        return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
+
+
+def messages(each: Vendor) -> dict[str, Any]:
+    """Return the time of each message that a vendor got, by message id."""
+    batches = [orjson.loads(one.body) for one in each.got]
+    return {
+        one["messageId"]: one["timestamp"]
+        for batch in batches
+        for one in batch.get("batch", [batch])
+    }
+
+
+async def test_an_import_takes_each_line_once(tmp_path: Path) -> None:
+    """What was exported goes through a source once, with its ids and times; bad lines are named.
+
+    Nothing is stored by a dry run, by a repeated import, or of people on the suppression list.
+    """
+    async with vendors() as (old, new, client):
+        path = archive_config(tmp_path, old, new)
+        async with gateway_process(path) as running:
+            operator = Operator(running, client)
+            for start in range(0, 40, 4):
+                await operator.send(*range(start, start + 4))
+            await got(old, 40)
+            lines = [orjson.dumps(one) for one in await export(path, "--as-received")]
+            left = orjson.loads(lines[0])
+            body = {
+                "writeKey": "archive-key",
+                "batch": [event(41) | {"userId": "u-left"}, event(42)],
+            }
+            left |= {"request": f"{int(left['request'], 16) + 16:024x}", "body": orjson.dumps(body)}
+            left["body"] = left["body"].decode()
+            file = tmp_path / "past.ndjson"
+            neutral = orjson.dumps((await export(path))[0])
+            vendor = orjson.dumps(orjson.loads(lines[0]) | {"vendor": "growlytics"})
+            deep = orjson.dumps(orjson.loads(lines[0]) | {"body": '{"batch": 1}'})
+            bad = [neutral, b"{", vendor, deep]
+            file.write_bytes(b"\n".join([*lines, orjson.dumps(left), *bad]) + b"\n")
+            dry = await take_in(running, str(file), "--source", "archive", "--dry-run")
+            assert "would import 11 requests with 42 events" in dry.output, dry.output
+            assert received(new) == []
+
+            done = await take_in(running, str(file), "--source", "archive")
+            assert done.exit_code == 1
+            assert "imported 11 requests with 42 events" in done.stdout, done.output
+            assert "left out 1 event of people on the suppression list" in done.stdout
+            assert "skipped 4 lines" in done.stdout
+            assert f"{file}:12: a neutral event" in done.stderr
+            assert [f"{file}:{number}: " in done.stderr for number in range(11, 17)] == [
+                False, True, True, True, True, False,
+            ]  # fmt: skip
+            found = await got(new, 41)
+            assert sorted(found) == [f"m-{n:04}" for n in (*range(40), 42)]
+            assert messages(new).items() >= messages(old).items()
+
+            text = b"\n".join(lines)
+            again = await take_in(
+                running, "-", "--source", "archive", "--from-line", "3", text=text
+            )
+            assert again.exit_code == 0, again.output
+            assert "left out 32 events that the gateway had already" in again.stdout
+            unknown = await take_in(running, "-", "--source", "archve", text=text)
+            assert "did you mean" in unknown.output.lower(), unknown.output
+            own = await take_in(running, "-", "--json", text=lines[0])
+            assert orjson.loads(own.stdout)["counts"]["events"] == 4
+            assert sorted(await got(old, 40))[:8:2] == [f"m-{n:04}" for n in range(4)]
+            assert len(received(new)) == 41
+            async with client.get(f"{running.admin}/audit") as answer:
+                actions = (await answer.json())["entries"]
+            detail = "11 requests with 42 events through archive, 2 refused"
+            assert detail in {
+                one["detail"] for one in actions if one["action"] == "import_requests"
+            }
