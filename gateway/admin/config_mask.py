@@ -1,7 +1,8 @@
 """Hide credentials in the text of a configuration file, however TOML lets one write them.
 
 The text is read token by token, so that each value has the keys that lead to it: in headers, dotted
-and quoted keys, inline tables and arrays. A file that is no TOML is read as far as it goes.
+and quoted keys, inline tables and arrays. Of a file that is no TOML, nobody knows what is a value:
+only lines whose meaning is plain are shown.
 """
 
 import re
@@ -34,6 +35,15 @@ _NAMED_TABLES = frozenset({"sources", "destinations"})
 """Tables whose second name is the user's own."""
 _PLAIN = frozenset({"true", "false"})
 _QUOTES = 3
+_TRIPLE = frozenset({'"' * _QUOTES, "'" * _QUOTES})
+
+
+_HEADER = re.compile(r"\s*\[{1,2}[\w. -]+\]{1,2}\s*")
+_BRACKETS = re.compile(r"(?:\s*[\w-]+\s*=)?[\s\]\[{},]*")
+_KEY = re.compile(r"\s*#?\s*[\w-]+\s*=\s*")
+_SETTING = re.compile(r"""\s*(?P<key>[\w-]+)\s*=\s*(?:"[^"\\]*"|'[^']*'|[\w.:+-]+)\s*""")
+_SOMETIMES = frozenset({"url", "headers", "path", "query", "header"})
+"""Keys of settings that may hold a credential."""
 
 
 class SecretKeys(NamedTuple):
@@ -66,20 +76,35 @@ def masked(text: str, secret: SecretKeys, redactor: Redactor) -> str:
     that the redactor knows, and what URLs have before the host and in the query. Values that name a
     variable or a file are shown.
     """
-    return _Masking(secret, redactor, valid=_is_toml(text)).whole(text)
+    if _is_toml(text):
+        return _Masking(secret, redactor).whole(text)
+    return "\n".join(_line(line, secret, redactor) for line in text.split("\n"))
+
+
+def _line(line: str, secret: SecretKeys, redactor: Redactor) -> str:
+    """Return a line of a file that is no TOML, hidden unless it is plain that it has no secret."""
+    known = redactor.known(line)
+    if not line.strip() or _HEADER.fullmatch(line) or _BRACKETS.fullmatch(line):
+        return known
+    if (found := _SETTING.fullmatch(line)) and found["key"] in secret.plain - _SOMETIMES:
+        return _without_url_secrets(known)
+    key = _KEY.match(line)
+    return f"{key[0] if key else ''}{HIDDEN}"
 
 
 def _is_toml(text: str) -> bool:
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return False
     return True
 
 
 class _Masking:
-    def __init__(self, secret: SecretKeys, redactor: Redactor, *, valid: bool) -> None:
-        self._secret, self._redactor, self._valid = secret, redactor, valid
+    """Masks a file that is valid."""
+
+    def __init__(self, secret: SecretKeys, redactor: Redactor) -> None:
+        self._secret, self._redactor = secret, redactor
 
     def whole(self, text: str) -> str:
         """Return a file without credentials: comments of several lines are read as one text."""
@@ -112,8 +137,6 @@ class _Masking:
     def _tokens(self, text: str, reader: "_Reader", *, prose: bool) -> Iterator[str]:
         at, hid = 0, False
         while at < len(text):
-            if reader.within_brackets and _starts_table(text, at):
-                reader.reset()
             found = _TOKEN.match(text, at)
             if found is None:
                 yield text[at]
@@ -169,8 +192,6 @@ class _Masking:
 
     def _plain(self, token: _Token) -> str:
         """Return another value: hidden if a credential is written with escapes in it."""
-        if token.kind == "triple" and not self._valid:  # it may begin where another one ended
-            return self._of_secret(token, alone=True)
         value = _decoded(token.text)
         if value is None or value in token.text:
             return self._redactor.text(_without_url_secrets(token.text))
@@ -288,20 +309,13 @@ def _key(token: _Token) -> str:
 
 def _decoded(string: str) -> str | None:
     """Return the value of a string of TOML; None if it is none."""
+    if "\\" not in string and string[:_QUOTES] not in _TRIPLE and len(string) > 1:
+        return string[1:-1] if string[0] == string[-1] and string[0] in "\"'" else None
     try:
         value = tomllib.loads(f"x = {string}")["x"]
     except tomllib.TOMLDecodeError:
         return None
     return value if isinstance(value, str) else None
-
-
-def _starts_table(text: str, at: int) -> bool:
-    """Return whether a line that begins here is the header of a table, and no array."""
-    if at and text[at - 1] != "\n":
-        return False
-    end = text.find("\n", at)
-    line = text[at : end if end >= 0 else None].strip()
-    return line.startswith("[") and _is_toml(line) and not _is_toml(f"x = {line}")
 
 
 def _comment_blocks(text: str) -> Iterator[re.Match[str]]:

@@ -25,13 +25,17 @@ from gateway.admin.config_text import (
 )
 from gateway.admin.context import AdminContext
 from gateway.admin.endpoint import Endpoint, endpoint
+from gateway.conditions.expression import NamedExpression
+from gateway.conditions.template import Template
+from gateway.conditions.template_compiler import is_expression
 from gateway.config import Config
 from gateway.config.changes import diff_configs
 from gateway.config.loader.load import load
 from gateway.config.models import TABLES, keys_of, redactor_of
+from gateway.config.types import SHOWN_HEADERS
 from gateway.errors import ConfigError
 from gateway.plugin.quantities import Quantity, QuantityKind, shown
-from gateway.redact import HIDDEN, without_password
+from gateway.redact import HIDDEN, without_password, without_secrets
 from gateway.spool import QueueDepth
 
 
@@ -41,6 +45,10 @@ def plain(value: Any, kind: QuantityKind | None = None) -> Any:
         return shown(value, kind)
     if isinstance(value, SecretStr):
         return HIDDEN
+    if isinstance(value, Template):
+        return without_secrets(plain(value.raw))
+    if isinstance(value, NamedExpression):
+        return value.text
     if isinstance(value, BaseModel):
         return _table(value)
     if isinstance(value, Mapping):
@@ -62,8 +70,16 @@ def _table(table: BaseModel) -> dict[str, Any]:
     names = type(table).model_fields
     keyed = zip(names, keys_of(type(table)).items(), strict=True)
     held = {key: plain(getattr(table, name), kind_of(field)) for name, (key, field) in keyed}
+    if isinstance(held.get("headers"), dict):
+        held["headers"] = {name: _header(name, one) for name, one in held["headers"].items()}
     settings = held.pop("settings", {})
     return {**held, **settings}
+
+
+def _header(name: str, value: Any) -> Any:
+    """Return the value of a header as far as it cannot be a credential."""
+    harmless = name.lower() in SHOWN_HEADERS | {"content-type"}
+    return value if harmless or is_expression(value) else HIDDEN
 
 
 def kind_of(field: FieldInfo) -> QuantityKind | None:

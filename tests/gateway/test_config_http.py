@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.admin.status import tables
 from gateway.config.changes import delivery_digest
 from gateway.config.loader.load import load
 from gateway.config.models import redactor_of
@@ -240,3 +241,19 @@ def test_the_same_text_is_the_same_configuration(tmp_path: Path) -> None:
         )  # fmt: skip
         assert before != after, old
         assert delivery_digest(other, registry.vendors) != delivery_digest(one, registry.vendors)
+
+
+def test_the_shown_configuration_has_no_credential_of_a_request(tmp_path: Path) -> None:
+    """Headers, and values under names of secrets, are hidden in requests; expressions are shown."""
+    text = """headers = { x-auth = "canary", accept-language = "de" }
+[[destinations.crm.requests]]
+query = { api_secret = "canary", v = "1" }
+headers = { authorization = "Bearer canary", x-plain = "canary", x-id = "=event.user_id" }
+body = { token = "canary", id = "=event.user_id", data = { api_key = "canary" } }
+"""
+    shown = tables(load(written(tmp_path, text), load_plugins(), {}))["destinations"]["crm"]
+    assert "canary" not in str(shown)
+    assert shown["headers"]["accept-language"] == "de"
+    (request,) = shown["requests"]
+    assert request["query"]["v"] == "1"
+    assert request["headers"]["x-id"] == request["body"]["id"] == "=event.user_id"

@@ -1,5 +1,6 @@
 """Configuration files for display, without credentials."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,10 @@ def test_no_credential_of_an_invalid_file_is_shown() -> None:
         '[admin.operators]\n"ann b" = "canary"',
         'admin = { token = "canary", operators = { "a" = "canary" } }',
         '[destinations.crm]\napi_key = "canary" rest = "canary"',
+        '[destinations.crm]\nwrite_key: "canary"\nwrite_key =\n"canary"',
+        '[destinations.crm]\nheaders = { "x-b"="a" "x-c"="canary" }',
+        '"api_key = "canary"\n#  key: canary\n',
+        '[destinations.crm]\nurl = "https://hooks.example/canary"\nx = [',
         '[destinations.crm]\n[destinations.crm.auth.hmac]\nsecret = "canary"\r\nx = 1\r',
     ],
 )
@@ -189,3 +194,18 @@ def test_nothing_else_is_hidden(path: Path) -> None:
     code = text.partition("[[tests]]")[0].splitlines()  # tests of presets hold documents' keys
     hidden = [old for old, new in zip(code, shown_lines(text), strict=False) if old != new]
     assert [line for line in hidden if ":-" not in line and '= "sandbox"' not in line] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a = "' * 5000, "a = " + "[" * 5000, "a = [\n" + '"x", # c\n' * 5000 + "]\n",
+        'k = ["v"] # c\n' * 5000, '# k = "v"\n' * 5000, "a = {" * 5000,
+    ],
+    ids=["quotes", "brackets", "array", "lines", "comments", "tables"],
+)  # fmt: skip
+def test_a_long_text_is_masked_in_time_that_grows_with_it(text: str) -> None:
+    """No text takes more than some hundred microseconds a token."""
+    began = time.thread_time()
+    shown_lines(text)
+    assert time.thread_time() - began < 8
