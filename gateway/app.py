@@ -74,6 +74,7 @@ class Gateway:
     """All parts of the gateway, made from a configuration.
 
     Attributes:
+        started_with: the configuration at the start; some keys have its values until the end.
         sources: finds the source of a request.
         suppression: whose events are left out; None for nobody's.
         router: decides which destinations an event goes to.
@@ -96,7 +97,7 @@ class Gateway:
     """
 
     def __init__(self, config: Config, registry: PluginRegistry) -> None:
-        self.config = config
+        self.config = self.started_with = config
         self.registry = registry
         self.accepting = self.stopping = False
         self.on_config: list[Callable[[], None]] = []
@@ -289,7 +290,7 @@ class Gateway:
         if not self.accepting:
             raise SpoolError(f"not started: {self.not_ready_reason()}; reload again when it has")
         before = {name: team.configured for name, team in self.teams.items()}
-        found = diff_configs(self.config, new, before)
+        found = diff_configs(self.config, new, self.started_with, before)
         added, changed = destinations_in(found.added), destinations_in(found.changed)
         made = {name: self.make_team(name, new.destinations[name]) for name in added + changed}
         try:

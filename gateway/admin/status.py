@@ -29,7 +29,7 @@ from gateway.conditions.expression import NamedExpression
 from gateway.conditions.template import Template
 from gateway.conditions.template_compiler import is_expression
 from gateway.config import Config
-from gateway.config.changes import diff_configs
+from gateway.config.changes import diff_configs, restart_required
 from gateway.config.loader.load import load
 from gateway.config.models import TABLES, keys_of, redactor_of
 from gateway.config.types import SHOWN_HEADERS
@@ -111,6 +111,8 @@ class Status(msgspec.Struct, frozen=True):
     """The configuration file."""
     sources: int
     destinations: int
+    restart_required: list[str]
+    """Keys that the last reload changed and that take effect at the next start only."""
 
 
 class Orphan(msgspec.Struct, frozen=True):
@@ -158,7 +160,7 @@ class ReloadResult(msgspec.Struct, frozen=True):
     """
     removed: list[str]
     restart_required: list[str]
-    """Keys that take effect at the next start only."""
+    """Keys that differ from those in effect and take effect at the next start only."""
 
 
 class ConfigCheck(msgspec.Struct, frozen=True):
@@ -193,6 +195,7 @@ async def show_status(context: AdminContext) -> Status:
         config=str(gateway.config.path),
         sources=len(gateway.config.sources),
         destinations=len(gateway.config.destinations),
+        restart_required=restart_required(gateway.started_with, gateway.config),
     )
 
 
@@ -249,7 +252,8 @@ def _checked(context: AdminContext) -> ConfigCheck:
         )
     paths = found.files.read
     running = {name: team.configured for name, team in tuple(context.gateway.teams.items())}
-    result = ReloadResult(*diff_configs(config, found, running))
+    started = context.gateway.started_with
+    result = ReloadResult(*diff_configs(config, found, started, running))
     return ConfigCheck(
         problems=[],
         warnings=[placed(text, paths) for text in found.warnings],

@@ -64,6 +64,9 @@ def _print(found: StatusReport, out: RedactingConsole) -> None:
     accepts = "accepts events" if running.ready else f"accepts none: {running.not_ready_reason}"
     up = spoken(running.now - running.started)
     say(out, 2, f"version {running.version}, up for {up}, {running.config}; {accepts}")
+    if running.restart_required:
+        keys = ", ".join(running.restart_required)
+        say(out, 2, f"takes effect after a restart: {keys}", style="yellow")
     if health.findings:
         out.print(title("\nProblems"))
     print_findings(health.findings, out)

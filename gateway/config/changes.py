@@ -21,8 +21,8 @@ class ConfigChanges(NamedTuple):
     changed: list[str]
     removed: list[str]
     restart_required: list[str]
-    """Changed keys that take effect at the next start only. ``listen`` is such a key but is not
-    compared, since the command line may have replaced it."""
+    """Keys that differ from those at the start and take effect at the next start only.
+    ``server.listen`` is not among them if the command line replaced it."""
 
 
 def delivery_digest(config: Config, plugins: Iterable[str]) -> str:
@@ -50,19 +50,19 @@ def _plain(value: object) -> object:
 
 
 def diff_configs(
-    old: Config, new: Config, running: Mapping[str, DestinationConfig] | None = None
+    old: Config,
+    new: Config,
+    started: Config,
+    running: Mapping[str, DestinationConfig] | None = None,
 ) -> ConfigChanges:
     """Compare two configurations.
 
     Args:
         old: the configuration in effect.
         new: the one that takes its place.
+        started: the one at the start.
         running: the destinations as they run, if they may differ from those of *old*.
     """
-    waiting = {f"server.{key}" for key in ("max_body", "metrics")} | {"admin.listen"}
-    waiting |= {
-        f"{name}.{key}" for name in ("spool", "trace", "log") for key in TABLES[name].model_fields
-    }
     before, after = _parts(old), _parts(new)
     if running is not None:
         before = {name: one for name, one in before.items() if not name.startswith(DESTINATIONS)}
@@ -77,21 +77,39 @@ def diff_configs(
     routes = [[one.name for one in config.routes] for config in (old, new)]
     if [n for n in routes[0] if n in routes[1]] != [n for n in routes[1] if n in routes[0]]:
         changed.append("routes (their order)")
-    restart_required = [name for name in changed if name in _AT_THE_START]
-    if "admin" in {*added, *removed}:
-        restart_required.append("admin.listen")
     return ConfigChanges(
         added,
         [name for name in changed if name not in _AT_THE_START],
         removed,
-        ["[{}] {}".format(*name.split(".")) for name in restart_required],
+        restart_required(started, new),
     )
+
+
+def restart_required(started: Config, new: Config) -> list[str]:
+    """Return the keys of *new* that take effect at the next start only, as ``[spool] max_age``.
+
+    Args:
+        started: the configuration at the start, whose values of these keys are in effect.
+        new: the configuration that was read last.
+    """
+    before, after = _parts(started), _parts(new)
+    before["server.listen"] = started.server.listen
+    after["server.listen"] = (
+        started.server.listen  # the command line's, also at the next start
+        if started.listen_in_file is not None
+        else new.listen_in_file or new.server.listen
+    )
+    keys = [key for key in after if key in _AT_THE_START and key in before]
+    found = [key for key in keys if before[key] != after[key]]
+    if (started.admin is None) != (new.admin is None):
+        found.append("admin.listen")
+    return ["[{}] {}".format(*key.split(".")) for key in found]
 
 
 DESTINATIONS = "destinations."
 ACCESS = ("token", "operators", "viewers", "proxy_secret")
 """Keys of ``[admin]`` that are added and removed, and not only changed."""
-_AT_THE_START = {"server.max_body", "server.metrics", "admin.listen"} | {
+_AT_THE_START = {"server.listen", "server.max_body", "server.metrics", "admin.listen"} | {
     f"{name}.{key}" for name in ("spool", "trace", "log") for key in TABLES[name].model_fields
 }
 """What takes effect at the next start only."""

@@ -403,6 +403,8 @@ class Config:
     """The list of ``suppression``."""
     warnings: tuple[str, ...] = ()
     """One sentence for each suspicious but allowed setting."""
+    listen_in_file: str | None = None
+    """The file's `[server] listen` if another address replaced it; None if it is in effect."""
 
 
 TABLES: dict[str, type[BaseModel]] = {

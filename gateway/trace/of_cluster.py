@@ -2,7 +2,8 @@
 
 import heapq
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from gateway.spool.cluster import Peers
 from gateway.suggestions import check_name
 from gateway.trace.records import ALL_LINES, Trace, TraceFilter, TraceLine
-from gateway.trace.store import StoredTraces
+from gateway.trace.store import StoredTraces, found_ids
 
 T = TypeVar("T")
 Place = int | str
@@ -32,6 +33,8 @@ class _AskedLines(msgspec.Struct, frozen=True):
 class _AskedTraces(msgspec.Struct, frozen=True):
     identity: str
     limit: int
+    requests: tuple[str, ...] = ()
+    """If any, the traces of these requests instead, whatever is in their events."""
 
 
 class FoundLines(NamedTuple):
@@ -111,14 +114,15 @@ class ClusterTraces:
             return FoundTraces(await self._own.show(identity, limit), {})
         asked = _AskedTraces(identity, limit)
         found, silent = await self._traces.ask(asked)
-        own = await self._show(asked)
-        by_request: dict[str, Trace] = {}
-        for trace in (own, *found.values()):
-            for one in trace:
-                known = by_request.get(one.request)
-                by_request[one.request] = _both(known, one) if known else one
-        newest = sorted(by_request.values(), key=lambda one: one.request, reverse=True)
-        return FoundTraces(newest[:limit], silent)
+        newest = _merged((await self._show(asked), *found.values()))[:limit]
+        requests = tuple(one.request for one in newest)
+        if requests and not set(requests) & set(found_ids(identity)):
+            # Found by what is in its events, which a gateway that only delivered does not store.
+            asked = _AskedTraces(identity, limit, requests)
+            again, still_silent = await self._traces.ask(asked)
+            newest = _merged((await self._show(asked), *{**found, **again}.values()))[:limit]
+            silent = {**silent, **still_silent}
+        return FoundTraces(newest, silent)
 
     async def _find(self, asked: _AskedLines) -> list[TraceLine]:
         """Return lines of this gateway, with its name."""
@@ -127,7 +131,10 @@ class ClusterTraces:
 
     async def _show(self, asked: _AskedTraces) -> list[Trace]:
         """Return traces of this gateway, with its name in each of their records."""
-        found = await self._own.show(asked.identity, asked.limit)
+        if asked.requests:
+            found = await self._own.of_requests(asked.requests)
+        else:
+            found = await self._own.show(asked.identity, asked.limit)
         return [
             replace(
                 one,
@@ -173,6 +180,15 @@ class _Topic(Generic[T]):
             except msgspec.DecodeError as error:  # of another version
                 missing[node] = str(error)
         return answers, missing
+
+
+def _merged(answers: Iterable[Sequence[Trace]]) -> list[Trace]:
+    """Return one trace for each request, the newest first."""
+    by_request: dict[str, Trace] = {}
+    for one in chain.from_iterable(answers):
+        known = by_request.get(one.request)
+        by_request[one.request] = _both(known, one) if known else one
+    return sorted(by_request.values(), key=lambda one: one.request, reverse=True)
 
 
 def _both(one: Trace, other: Trace) -> Trace:

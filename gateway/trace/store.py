@@ -386,6 +386,12 @@ class TraceReader:
             found = (self._trace(request) for (request,) in rows)
             return [one for one in found if one is not None]
 
+    def of_requests(self, requests: Sequence[str]) -> list[Trace]:
+        """Return the traces of requests, in their order; those without records are left out."""
+        with explained(self._path):
+            found = (self._trace(request) for request in requests)
+            return [one for one in found if one is not None]
+
     def _trace(self, request: str) -> Trace | None:
         rows = fetch(self._connection, _OF, (request,))
         records = [unpack(kind, packed) for _, kind, packed in rows]
@@ -463,6 +469,19 @@ class StoredTraces:
             TraceError: they cannot be read.
         """
         return await asyncio.to_thread(partial(self._show, identity, limit))
+
+    async def of_requests(self, requests: Sequence[str]) -> list[Trace]:
+        """Return the traces of requests, in their order; those without records are left out.
+
+        Raises:
+            TraceError: they cannot be read.
+        """
+        return await asyncio.to_thread(self._of_requests, requests)
+
+    def _of_requests(self, requests: Sequence[str]) -> list[Trace]:
+        with contextlib.suppress(NoTraceFile), open_traces(self._path) as reader:
+            return reader.of_requests(requests)
+        return []
 
     def _show(self, identity: str, limit: int) -> list[Trace]:
         with contextlib.suppress(NoTraceFile), open_traces(self._path) as reader:

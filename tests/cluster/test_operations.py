@@ -79,7 +79,7 @@ async def send(admin: Admin, user: str) -> str:
 async def test_any_gateway_finds_every_event(
     tmp_path: Path, nats_server: NatsServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each record names its gateway, pages are whole, and who does not answer is named."""
+    """Records name their gateway, users' are complete, pages whole, and who is silent is named."""
     async with two_nodes(tmp_path, setup_of(nats_server)) as (one, two):
         names = {name_of(one), name_of(two)}
         sent = [await send(one, f"u{number}") for number in range(24)]
@@ -92,6 +92,8 @@ async def test_any_gateway_finds_every_event(
         (view,) = (await two.get(f"/request?id={sent[0]}"))["requests"]
         assert view["node"] == name_of(one)
         assert view["events"][0]["deliveries"][0]["attempts"][0]["node"] in names
+        for number, trace in enumerate(shown):
+            assert (await one.get(f"/trace?id=u{number}"))["traces"] == [trace]
 
         whole = (await two.get("/traces?limit=500"))["lines"]
         assert {(line["node"], line["kind"]) for line in whole} == {

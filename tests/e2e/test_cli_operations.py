@@ -141,6 +141,12 @@ async def test_a_reload_reports_what_changed(tmp_path: Path) -> None:
         assert any("[destinations.idle]" in one for one in report["warnings"])
         plain = await run(admin, tmp_path, "reload")
         assert "nothing was added, changed or removed" in plain.stdout
+        due = "takes effect after a restart: [server] listen, [log] success_rate_limit"
+        file.write_text(new.replace('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:9"', 1))
+        assert (await admin.get("/config/check"))["differs"] is True
+        for command in ("reload", "status"):
+            found = await run(admin, tmp_path, command)
+            assert due in " ".join(found.stdout.split())
 
 
 async def test_an_invalid_file_changes_nothing(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.config.changes import restart_required
+from gateway.config.loader.load import load
 from gateway.delivery import Team
 from gateway.errors import SpoolError
 from gateway.ingest.relay import UpstreamAddress
+from gateway.plugin.registry import load_plugins
 from gateway.reload import Reloader
 from tests.e2e.configs import base_config, destination
 from tests.e2e.running import PATIENCE, Running, running
@@ -90,13 +93,27 @@ async def test_a_reload_keeps_the_counters_of_routes(tmp_path: Path) -> None:
 
 
 async def test_a_reload_says_which_keys_need_a_restart(tmp_path: Path) -> None:
-    """A reload names each changed key that only a restart applies, and no other."""
-    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
-        text = setup(tmp_path, run.sandbox, ROUTE)
-        text = text.replace("[spool]", 'max_body = "2MB"\n[spool]\nmax_age = "3d"')
+    """Each reload names the keys that differ from those at the start and need a restart."""
+
+    async def named(text: str) -> set[str]:
         logs = await change(run, text)
-        said = {line["key"] for line in logs if line["event"] == "restart_required"}
-        assert said == {"[server] max_body", "[spool] max_age"}
+        return {line["key"] for line in logs if line["event"] == "restart_required"}
+
+    async with running(tmp_path, lambda url: setup(tmp_path, url, ROUTE)) as run:
+        old = run.gateway.config.path.read_text()
+        new = old.replace("[spool]", 'max_body = "2MB"\n[spool]\nmax_age = "3d"')
+        new = new.replace('listen = "127.0.0.1:0"', 'listen = "127.0.0.1:9"')
+        due = {"[server] listen", "[server] max_body", "[spool] max_age"}
+        assert [await named(text) for text in (new, new, old)] == [due, due, set()]
+
+
+async def test_a_listen_of_the_command_line_needs_no_restart(tmp_path: Path) -> None:
+    """A changed `listen` that the command line replaces is not named."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(setup(tmp_path, "http://127.0.0.1:9", ROUTE))
+    started, listen = load(path, load_plugins(), listen="127.0.0.1:7"), "127.0.0.1:7"
+    path.write_text(path.read_text().replace("127.0.0.1:0", "${NOT_SET}"))
+    assert restart_required(started, load(path, load_plugins(), listen=listen)) == []
 
 
 OLD = """

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -95,9 +96,15 @@ def read(
     """Load the configuration in *path* as `load` does, with a *report* of the caller's."""
     gathered = FileMerger(references, report)
     gathered.read(path)
-    if listen is not None:
-        gathered.raw.setdefault("server", {})["listen"] = listen
-    return _Reading(gathered, registry, references, report).config(path)
+    if listen is None:
+        return _Reading(gathered, registry, references, report).config(path)
+    server = gathered.raw.setdefault("server", {})
+    written = server.get("listen", ServerConfig.model_fields["listen"].default)
+    server["listen"] = listen
+    found = _Reading(gathered, registry, references, report).config(path)
+    # It is not used, so its variables may be missing.
+    unused = ReferenceResolver(references.environ, ConfigReport(), stand_ins=True)
+    return replace(found, listen_in_file=str(unused.expanded(written, "server", "listen")))
 
 
 def load_spool(
