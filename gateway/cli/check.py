@@ -20,6 +20,7 @@ from gateway.config.models import destinations_of
 from gateway.config.operations import TraceConfig
 from gateway.config.proxy import proxy_of
 from gateway.config.schema import editor_schema
+from gateway.delivery.line_files import write_problem
 from gateway.errors import ConfigError
 from gateway.explain.static_losses import StaticLosses, static_losses
 from gateway.plugin.quantities import shown
@@ -55,7 +56,7 @@ def check(ctx: click.Context, path: Path, *, as_json: bool, connect: bool) -> No
             InvalidConfig(error.problems).show()
         ctx.exit(1)
     servers, problems, remarks = _look_at_nats(config) if connect else ([], [], [])
-    warnings = [*config.warnings, *remarks]
+    warnings = [*config.warnings, *remarks, *_unwritable_folders(config, registry)]
     if as_json:
         click.echo(_json(problems, warnings))
         ctx.exit(1 if problems else 0)
@@ -81,6 +82,14 @@ def _look_at_nats(config: Config) -> tuple[list[str], list[str], list[str]]:
     from gateway.spool.jetstream.diagnosis import diagnose  # noqa: PLC0415 - NATS is an extra
 
     return asyncio.run(diagnose(config.spool, config.server.max_body))
+
+
+def _unwritable_folders(config: Config, registry: PluginRegistry) -> Iterator[str]:
+    """Yield the folders of destinations in which this user cannot write now."""
+    for name, destination in config.destinations.items():
+        files = registry.outputs[destination.vendor](destination.settings).files
+        if files is not None and (problem := write_problem(Path(files.folder))):
+            yield f"[destinations.{name}] path: {problem} now, for the user of this command"
 
 
 def _json(problems: Sequence[str], warnings: Sequence[str] = ()) -> bytes:

@@ -1,10 +1,11 @@
 """``gateway export``: write what the spool retains, one line of JSON each."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -81,7 +82,7 @@ def export(  # noqa: PLR0913 - one parameter per option
     inputs, suppression = stored_inputs(config, registry), suppression_of(config)
     with ExitStack() as stack:
         retained = stack.enter_context(RetainedReader(config.spool.path))
-        out = sys.stdout.buffer if output is None else stack.enter_context(output.open("xb"))
+        out = sys.stdout.buffer if output is None else stack.enter_context(_new_file(output))
         for found in retained.between(since, until):
             entry = found.entry
             if not wanted.takes_source(entry.source):
@@ -95,6 +96,17 @@ def export(  # noqa: PLR0913 - one parameter per option
                 continue
             for line in _neutral(entry, events, chosen):
                 out.write(dumps(line, default=str) + b"\n")
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    """Make a file that only its owner can read."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        why = "it exists already" if isinstance(error, FileExistsError) else error.strerror
+        raise click.ClickException(
+            f"cannot write {path}: {why}; name another file with -o"
+        ) from error
 
 
 def _neutral(

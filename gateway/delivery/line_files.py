@@ -3,6 +3,7 @@
 The file that is being written ends in ``.part``; one that is closed is never changed again.
 """
 
+import errno
 import fcntl
 import gzip
 import os
@@ -18,6 +19,7 @@ import structlog
 from gateway.plugin.file_rules import FileRules
 
 PART = ".part"
+LOCK = ".lock"
 PRIVATE = 0o600
 BLOCK = 64 * 1024
 _NAME = re.compile(r"events-\d{8}T\d{6}Z-\d{6}[.]ndjson[.]part")
@@ -54,17 +56,18 @@ class LineFiles:
         Raises:
             OSError: they may not be; what is left of them is removed.
         """
-        if self._part is None:
-            self._begin()
+        part = self._part or self._begin()
         try:
             self._cut()
             rest = memoryview(lines)
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fdatasync(self._file)
+            self._confirm(part)
         except OSError:
             with suppress(OSError):
                 self._cut()
+            self._drop_if_gone(part)
             raise
         self._size += len(lines)
         if self._size >= self._rules.rotate_bytes:
@@ -96,8 +99,23 @@ class LineFiles:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
 
-    def _begin(self) -> None:
-        """Begin a file, after those that a crash left are closed."""
+    def _confirm(self, part: Path) -> None:
+        """Raise OSError if the open file has lost its name: nobody would find what is in it."""
+        if not _is_at(part, self._file):
+            raise OSError(errno.ESTALE, "the open file was moved or deleted", str(part))
+
+    def _drop_if_gone(self, part: Path) -> None:
+        """Forget the open file if it has lost its name, so that the next append begins one."""
+        with suppress(OSError):
+            if not _is_at(part, self._file):
+                self._part = None
+                os.close(self._file)
+
+    def _begin(self) -> Path:
+        """Begin a file, after those that a crash left are closed; return its path."""
+        if self._lock is not None and not _is_at(self._folder / LOCK, self._lock):
+            os.close(self._lock)
+            self._lock = None
         if self._lock is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = self._locked()
@@ -112,9 +130,10 @@ class LineFiles:
         self._file = os.open(part, _NEW, PRIVATE)
         self._size, self._part = 0, part
         _sync_folder(self._folder)
+        return part
 
     def _locked(self) -> int:
-        lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
+        lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -132,6 +151,23 @@ class LineFiles:
         if not self._rules.gzip or not _compressed(part, final.with_name(f"{final.name}.gz")):
             part.rename(final)
         _sync_folder(self._folder)
+
+
+def write_problem(folder: Path) -> str:
+    """Return why no file can be made in *folder*, which may not exist yet; empty if one can."""
+    while not os.access(folder, os.F_OK) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Return whether *path* still names the open *file*."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _compressed(part: Path, final: Path) -> bool:

@@ -183,6 +183,8 @@ class FileCache:
                 return FetchFailure(Fault.UNAVAILABLE, f"status {found.status}")
         if said.get("content-encoding", "identity").lower() not in GZIP | {"identity"}:
             return FetchFailure(Fault.UNAVAILABLE, "unknown content-encoding")
+        if _is_broken(body, said.get("content-encoding", "identity")):
+            return FetchFailure(Fault.UNAVAILABLE, "broken gzip")
         response = Response(200, {**said, "vary": "accept-encoding"}, body)
         return CachedFile(response, made, made + freshness(said.get("cache-control", "")))
 
@@ -237,11 +239,14 @@ class FileRelay:
         failed = failure is not None and failure.fault is Fault.UNAVAILABLE
         cause = failure.cause if failure is not None else ""
         if failed and (times := self._lines.take(cause)):
+            url = URL(self._base + path, encoded=True)
             log.warning(
                 "file_failed",
                 source=self._source,
                 request=request.id,
                 cause=cause,
+                host=url.host,
+                path=url.raw_path,
                 served="stale" if file else "nothing",
                 times=times,
             )
@@ -277,6 +282,12 @@ async def _body(found: aiohttp.ClientResponse) -> bytes:
         if len(body) > LARGEST:
             raise ValueError("too large")
     return bytes(body)
+
+
+def _is_broken(body: bytes, coding: str) -> bool:
+    """Return whether no client can decompress *body*; at most `LARGEST_PLAIN` bytes are tried."""
+    plain = unpacked(body, coding, LARGEST_PLAIN)
+    return bool(plain.unread) or (plain.cut and len(plain.body) < LARGEST_PLAIN)
 
 
 def _conditions(response: Response) -> dict[str, str]:

@@ -350,6 +350,8 @@ def _advice(one: DestinationFacts, state: DestinationState) -> Advice:
     if state == "behind":
         return health_texts.behind(name, one.behind, one.pending)
     if state == "stopped":
+        if vendor == "file":
+            return health_texts.unwritable(name, _without_status(one.reason))
         return health_texts.stopped(name, vendor, one.cause)
     if state == "failing":
         dead, failed = one.recent.counts.get("dead_letter", 0), _failed(one.recent)
@@ -358,8 +360,15 @@ def _advice(one: DestinationFacts, state: DestinationState) -> Advice:
             return health_texts.events_refused(
                 name, vendor, share, clients_key=one.cause == CLIENT_KEY
             )
+        if vendor == "file":
+            return health_texts.unwritable(name, _without_status(one.reason), share)
         return health_texts.failing(name, vendor, one.cause, share)
     return Advice("", "")
+
+
+def _without_status(reason: str) -> str:
+    """Return the reason of a failed attempt without the status, which a file does not have."""
+    return re.sub(r"\AHTTP \d{3}: ", "", reason)
 
 
 _STATE_LEVELS: Mapping[DestinationState, FindingLevel] = {

@@ -94,6 +94,16 @@ def stopped(name: str, vendor: str, cause: str) -> Advice:
     )
 
 
+def unwritable(name: str, reason: str, share: str = "") -> Advice:
+    """Return what to say about a destination whose files cannot be written."""
+    return Advice(
+        ", ".join(
+            filter(None, [f"{name} cannot be written: {reason}", share and f"{share} failed"])
+        ),
+        f"check the disk and path of {name}; the gateway keeps trying",
+    )
+
+
 def failing(name: str, vendor: str, cause: str, share: str) -> Advice:
     """Return what to say about a destination whose attempts fail; *share* says how many."""
     headline, cure = stopped(name, vendor, cause)

@@ -1,6 +1,7 @@
 """The commands help, check, plugins, run and translate."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.cli import COMMANDS, main
 from gateway.config import Config
 from gateway.errors import ConfigError
 from gateway.plugin.registry import load_plugins
+from tests.gateway.opened_spool import opened_spool
 
 CANARY = "canary-5f2d9c"
 FINE = f"""
@@ -90,6 +92,22 @@ def test_a_config_argument_suggests_the_option() -> None:
     assert found.exit_code == 2
     assert "name the configuration file with -c: -c shop.toml" in found.stderr
     assert "-c" not in gateway("plugins", "shop.toml").stderr
+
+
+async def test_an_export_makes_a_private_file(tmp_path: Path) -> None:
+    """The file is for its owner alone; one that exists is left alone, with a sentence."""
+    path, output = tmp_path / "gateway.toml", tmp_path / "past.ndjson"
+    path.write_text(f'[spool]\npath = "{tmp_path}/spool"\n{FINE}')
+    async with opened_spool(tmp_path / "spool", destinations=["crm"]):
+        pass
+    found = gateway("export", "-c", path, "-o", output)
+    assert found.exit_code == 0, found.output
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    output.write_text("mine")
+    found = gateway("export", "-c", path, "-o", output)
+    assert (found.exit_code, output.read_text()) == (1, "mine")
+    said = f"cannot write {output}: it exists already; name another file with -o"
+    assert said in " ".join(found.stderr.split())
 
 
 def test_check_shows_the_graph(tmp_path: Path) -> None:

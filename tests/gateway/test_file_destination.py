@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,7 +14,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import main
 from gateway.config.loader.load import load
 from gateway.delivery.authorization import make_authorized_transport
 from gateway.delivery.file_transport import FileTransport
@@ -109,6 +112,39 @@ async def test_a_folder_has_one_writer(tmp_path: Path) -> None:
             assert (refused.status, b"another destination" in refused.body) == (503, True)
         assert await put(second, b"2\n") == [Response(200)]
     assert list(files(tmp_path).values()) == [b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_file_that_loses_its_name_is_no_delivery(tmp_path: Path, *, moved: bool) -> None:
+    """If the folder goes while a file is open, lines are sent again into a new, locked folder."""
+    folder = tmp_path / "a"
+    async with writing(folder) as transport, writing(folder) as second:
+        await put(transport, b"1\n")
+        if moved:
+            folder.rename(tmp_path / "b")
+        else:
+            shutil.rmtree(folder)
+        (answer,) = await put(transport, b"2\n")
+        assert (answer.status, b"moved or deleted" in answer.body) == (503, True)
+        assert await put(transport, b"2\n") == [Response(200)]
+        assert files(folder) == {"0.ndjson.part": b"2\n"}
+        (refused,) = await put(second, b"3\n")
+        assert (refused.status, b"another destination" in refused.body) == (503, True)
+        if moved:
+            assert files(tmp_path / "b") == {"0.ndjson.part": b"1\n"}
+
+
+def test_check_warns_of_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """A folder that cannot be made now is a warning; one that does not exist yet is none."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(CONFIG.format(""))
+    found = [CliRunner().invoke(main, ["check", "-c", str(path), "--json"])]
+    (tmp_path / "archive").write_text("")
+    found.append(CliRunner().invoke(main, ["check", "-c", str(path), "--json"]))
+    assert [one.exit_code for one in found] == [0, 0]
+    fine, warned = (json.loads(one.stdout)["warnings"] for one in found)
+    assert not any("archive" in one for one in fine)
+    assert any(f"path: {tmp_path}/archive is not a folder" in one for one in warned)
 
 
 @contextmanager

@@ -96,7 +96,9 @@ async def test_an_old_file_is_revalidated(cdn: Cdn) -> None:
     assert (await cdn.get())[1] == b"let b = 2;"
 
 
-@pytest.mark.parametrize("fault", [503, 429, 302, "silence", "too large", "coding"])
+@pytest.mark.parametrize(
+    "fault", [503, 429, 302, "silence", "too large", "coding", "no gzip", "half a gzip"]
+)
 async def test_a_failing_server_is_covered_by_what_is_kept(
     cdn: Cdn, fault: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,9 @@ async def test_a_failing_server_is_covered_by_what_is_kept(
         cdn.answers.clear()
     elif fault == "coding":
         cdn.headers["content-encoding"] = "br"
+    elif fault in {"no gzip", "half a gzip"}:
+        cdn.headers["content-encoding"] = "gzip"
+        cdn.body = gzip.compress(good)[:-9] if fault == "half a gzip" else good
     else:
         monkeypatch.setattr(file_relay, "LARGEST", 20)
         cdn.body *= 3

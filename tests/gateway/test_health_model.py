@@ -145,6 +145,20 @@ def test_the_state_of_a_destination(facts: dict[str, Any], state: str) -> None:
             ),
         ),
         (
+            {
+                "circuit": "open",
+                "cause": "server",
+                "vendor": "file",
+                "pending": 3,
+                "reason": "HTTP 503: Permission denied: /a",
+            },
+            "error",
+            (
+                "crm cannot be written: Permission denied: /a, 3 pending: check the disk and path "
+                "of crm; the gateway keeps trying"
+            ),
+        ),
+        (
             {"behind": 540, "pending": 1200},
             "warning",
             (
