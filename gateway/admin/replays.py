@@ -81,7 +81,8 @@ def _shown(job: ReplayJob) -> Replay:
 
 
 def _what(_: Mapping[str, Any], answer: Replay) -> str:
-    return f"replay {answer.id} to {answer.selection.to}"
+    name = "dry run" if answer.selection.dry_run else "replay"
+    return f"{name} {answer.id} to {answer.selection.to}"
 
 
 @endpoint("GET", "/replays")
@@ -95,7 +96,10 @@ async def list_replays(context: AdminContext) -> Replays:
 @endpoint(
     "POST",
     "/replays",
-    refuses={409: "Nothing is retained, or another replay to the destination is not finished."},
+    refuses={
+        409: "Nothing is retained, another replay to the destination is not finished, or its "
+        "routes ask for consent and ``through_routes`` is not set."
+    },
     detail=_what,
 )
 async def begin_replay(context: AdminContext, body: NewReplay) -> Replay:
@@ -137,7 +141,9 @@ async def cancel_replay(context: AdminContext, number: Number) -> Replay:
 async def _set(context: AdminContext, number: int, state: ReplayState) -> Replay:
     job = await context.gateway.replays.set_state(number, state)
     if job is None:
-        raise ApiProblem(404, f"there is no replay {number}; GET /replays lists them")
+        raise ApiProblem(
+            404, f"there is no replay {number}; `gateway replays list` or GET /replays lists them"
+        )
     return _shown(job)
 
 

@@ -143,11 +143,13 @@ class ReplayRunner:
         """Begin a replay.
 
         Raises:
-            GatewayError: the spool retains nothing, or another replay to the destination runs.
+            GatewayError: the spool retains nothing, another replay to the destination runs, or
+                its routes ask for consent and the replay does not ask them.
             ValueError: its condition is invalid.
             SpoolError: the spool fails.
         """
         EventFilter(selection.source, selection.name, selection.when)
+        self._check_consent(selection)
         job = await self._store.begin_replay(selection)
         log.info("replay_began", replay=job.id, destination=selection.to, dry=selection.dry_run)
         self._run(job)
@@ -162,13 +164,28 @@ class ReplayRunner:
         """
         return await self._store.replays()
 
+    def _check_consent(self, selection: ReplaySelection) -> None:
+        """Refuse to deliver what a route may have kept back for lack of consent.
+
+        Raises:
+            GatewayError: routes to the destination ask for consent, and are not to be asked.
+        """
+        to = selection.to
+        if not selection.through_routes and to in self._services.router.need_consent:
+            raise GatewayError(
+                f"routes to {to} ask for consent; replay with --through-routes "
+                f"(through_routes in the API), so that they are asked"
+            )
+
     async def set_state(self, number: int, state: ReplayState) -> ReplayJob | None:
         """Pause, resume or cancel a replay; one that is finished stays so. None if it is unknown.
 
         Raises:
-            GatewayError: the spool retains nothing.
+            GatewayError: the spool retains nothing, or a resumed replay must ask for consent.
             SpoolError: the spool fails.
         """
+        if state == "running" and (known := await self._store.replay(number)) is not None:
+            self._check_consent(known.selection)
         job = await self._store.set_replay(number, state)
         if job is None:
             return None
@@ -265,6 +282,32 @@ class _Replay:
         Raises:
             SpoolError: the spool fails, or is full.
         """
+        rules = self._rules
+        copies, passed = await self._copies(page)
+        for start in range(0, len(copies), self._group):
+            if not await self._append(page, copies[start : start + self._group], rules):
+                return False
+        if (last := page[-1].seq) > self._position:
+            step = ReplayStep(self._job.id, self._position, last, passed)
+            if not await self._store.skip_replayed(step):
+                return False
+            self._position = last
+        return True
+
+    @property
+    def _rules(self) -> tuple[Router, Suppression | None]:
+        """Return what a selection depends on, and a reload replaces."""
+        return self._services.router, self._services.suppression
+
+    @property
+    def _recalls_consent(self) -> bool:
+        """Return whether a selection depends on remembered consent, which any event may change."""
+        services = self._services
+        asks = services.consents.on and services.router.asks_consent
+        return self._job.selection.through_routes and asks
+
+    async def _copies(self, page: Sequence[RetainedEntry]) -> tuple[list[_Copy], ReplayCounts]:
+        """Return the copies of what is selected, and the counts of the requests after the last."""
         at, passed, copies = self._position, ReplayCounts(), list[_Copy]()
         for found in page:
             selected, events = await self._selected(found)
@@ -274,20 +317,32 @@ class _Replay:
                 copies.append(_Copy(selected.copy, events, step))
                 at, passed = found.seq, ReplayCounts()
             await asyncio.sleep(0)  # live events come first
-        for start in range(0, len(copies), self._group):
-            if not await self._append(copies[start : start + self._group]):
-                return False
-        if (last := page[-1].seq) > at:
-            if not await self._store.skip_replayed(ReplayStep(self._job.id, at, last, passed)):
-                return False
-            self._position = last
-        return True
+        return copies, passed
 
-    async def _append(self, copies: Sequence[_Copy]) -> bool:
-        """Append copies once the destination has time; return whether the replay still runs."""
+    async def _append(
+        self,
+        page: Sequence[RetainedEntry],
+        copies: Sequence[_Copy],
+        rules: tuple[Router, Suppression | None],
+    ) -> bool:
+        """Append copies once the destination has time; return whether the replay still runs.
+
+        What changed while they waited counts: they are selected again.
+
+        Args:
+            page: the requests that they are of.
+            copies: some in a row.
+            rules: those by which they were selected.
+        """
         await self._wait_for_room(WINDOW - len(copies))
         if self._rate is not None:
             await asyncio.sleep(self._next - time.monotonic())
+        upto, passed, again = copies[-1].step.upto, ReplayCounts(), self._recalls_consent
+        while again or rules != self._rules:
+            rules, again = self._rules, False
+            part = [found for found in page if self._position < found.seq <= upto]
+            copies, passed = await self._copies(part)
+        if self._rate is not None:
             given = sum(one.step.counts.queued for one in copies)
             self._next = max(self._next, time.monotonic()) + given / self._rate
         appended = await asyncio.gather(*(self._store.replay_entry(*one) for one in copies))
@@ -296,6 +351,11 @@ class _Replay:
                 return False
             self._under_way.append(seq)
             self._position = copy.step.upto
+        if self._position < upto:
+            step = ReplayStep(self._job.id, self._position, upto, passed)
+            if not await self._store.skip_replayed(step):
+                return False
+            self._position = upto
         return True
 
     async def _wait_for_room(self, most: int) -> None:
@@ -326,7 +386,7 @@ class _Replay:
         plan = None
         if self._job.selection.through_routes:
             consented: Mapping[int, Mapping[str, bool]] = {}
-            if services.consents.on and services.router.asks_consent:
+            if self._recalls_consent:
                 consented = await services.consents.recall(entry.source, events)
             plan = services.router.plan(entry.source, events, consented)
         selected = select(

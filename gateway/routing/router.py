@@ -1,6 +1,7 @@
 """The router: decide which destinations get an event, by which route."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from gateway.event import NOTHING, Event
 from gateway.log_limit import LogLimit
 from gateway.routing.steps import StepChain
 from gateway.spool.values import Deliveries, Routes, delivery_number
+
+_CONSENT = re.compile(r"\bconsent\b")
 
 QUIET = 60.0
 """Seconds between two log lines about failures of one route."""
@@ -138,6 +141,12 @@ class _Route:
         self.alone = not (config.additional or config.stop)
         """Whether it neither adds deliveries to those of other routes nor stops the evaluation."""
 
+    @property
+    def asks_consent(self) -> bool:
+        """Return whether a step asks for consent, or the condition mentions it."""
+        by_step = self.steps is not None and self.steps.asks_consent
+        return by_step or _CONSENT.search(self.config.when or "") is not None
+
     def filtered(self, event: Event, consented: Consented) -> tuple[str, str]:
         """Return why the steps filter *event* (empty if they do not), and the error of a step."""
         if self.steps is None or not self.steps.filters:
@@ -217,6 +226,10 @@ class Router:
         self._all = self._slots.stage(frozenset[str]().union(*(one.names for one in conditions)))
         self.asks_consent = any(steps.asks_consent for steps in self._steps.values())
         """Whether any route has a consent step."""
+        self.need_consent = frozenset(
+            to for route in self._routes if route.asks_consent for to in route.to
+        )
+        """The destinations of routes that ask for consent, by a step or in their condition."""
         self._known: dict[tuple[str, str, str | None], _Candidates] = {}
 
     def steps(self, route: str) -> StepChain | None:

@@ -317,3 +317,39 @@ async def test_an_import_takes_each_line_once(tmp_path: Path) -> None:
             assert detail in {
                 one["detail"] for one in actions if one["action"] == "import_requests"
             }
+
+
+async def test_a_replay_respects_who_refuses(tmp_path: Path) -> None:
+    """Consent is asked again where routes ask for it, and a list loaded meanwhile counts.
+
+    A dry run is none of the replays of the audit log.
+    """
+    async with vendors() as (old, new, client):
+        path = config(tmp_path, old, new)
+        text = path.read_text()
+        asking = text + route("new", name="ads", more='steps = [{ consent = "ads" }]')
+        path.write_text(asking)
+        async with gateway_process(path) as running:
+            operator = Operator(running, client)
+            for number in range(14):
+                await operator.send(number)
+            await got(old, 14)
+            refused = await operator.post("replays", 409, to="new")
+            assert refused["detail"].startswith("routes to new ask for consent; replay with --thr")
+            assert (await operator.done(to="new", through_routes=True, dry_run=True))["queued"] == 0
+            path.write_text(text)
+            await operator.post("config/reload")
+            await operator.post("destinations/new/pause")
+            job = await operator.post("replays", to="new")
+            again = await operator.post("replays", 409, to="new")
+            assert again["detail"].startswith(f"replay {job['id']} to 'new' is not finished")
+            (tmp_path / "left.txt").write_text("u-6\n")
+            path.write_text(text + '[suppression]\nfile = "left.txt"\n')
+            await operator.post("config/reload")
+            await operator.post("destinations/new/resume")
+            await running.saw("replay_done", 2)
+            assert sorted(received(new)) == [f"m-{n:04}" for n in range(14) if n % USERS != 6]
+            async with client.get(f"{running.admin}/audit") as answer:
+                entries = (await answer.json())["entries"]
+            details = [one["detail"] for one in entries if one["action"] == "begin_replay"]
+            assert [each for each in details if each] == ["replay 2 to new", "dry run 1 to new"]

@@ -17,6 +17,7 @@ from gateway.spool.replays import (
     RetainedEntry,
 )
 from gateway.spool.sqlite import writer
+from gateway.spool.sqlite.replays import RetainedReader
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.testing.spool.contract import ManualClock, append, entry, eventually
 from tests.gateway.opened_spool import opened_spool
@@ -92,7 +93,7 @@ async def test_a_copy_and_the_cursor_of_its_replay_move_together(tmp_path: Path)
         seq = await append(spool, entry("e", a=(0, 1)))
         await spool.settle("a", Progress(cursor=seq, delivered=2))
         job = await begun(spool)
-        with pytest.raises(GatewayError, match="is not finished"):
+        with pytest.raises(GatewayError, match=r"^replay 1 to 'b' is not finished"):
             await begun(spool)
         copy = replace(entry("e", b=(0,)), replay=job.id)
         step = ReplayStep(job.id, job.position, seq, ReplayCounts(requests=1, queued=1))
@@ -131,6 +132,36 @@ async def test_a_replay_reads_the_time_that_it_is_given(tmp_path: Path) -> None:
         job = await spool.begin_replay(ReplaySelection(to="b", since=since, until=until))
         page = await spool.retained(job, job.position, 10)
         assert [found.entry.id for found in page] == ["e1", "e2"]
+
+
+async def test_moved_entries_have_the_time_of_their_acceptance(tmp_path: Path) -> None:
+    """A time finds moved entries wherever they are in the log, and one in the future is now."""
+    clock = ManualClock()
+    async with opened_spool(tmp_path, RETAINED, clock=clock, destinations=BOTH) as spool:
+        start = clock.now
+        for name, at in (("e0", None), ("old", start - 50), ("later", 1e300), ("e1", None)):
+            await spool.append(entry(name, a=(0,)), accepted_at=at)
+            clock.now += 10
+        for since, until, expected in (
+            (start, start + 40, ["e0", "later", "e1"]),
+            (start - 60, start - 40, ["old"]),
+            (start + 20, None, ["later", "e1"]),
+        ):
+            wanted = ReplaySelection(to="b", since=since, until=until, dry_run=True)
+            job = await spool.begin_replay(wanted)
+            page = await spool.retained(job, job.position, 10)
+            assert [found.entry.id for found in page] == expected
+            with RetainedReader(tmp_path) as reader:
+                ids = [found.entry.id for found in reader.between(since, until)]
+            assert ids == expected
+        await spool.settle("a", Progress(cursor=spool.position(), delivered=4))
+        clock.now += HOUR
+        await append(spool, entry("new", a=(0,)))
+
+        async def are_gone() -> bool:
+            return await names(spool) == ["new"]
+
+        await eventually(are_gone)
 
 
 async def test_erasing_takes_what_is_retained(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from gateway.errors import SpoolError
+from gateway.errors import GatewayError, SpoolError
 from gateway.event import Event
 from gateway.spool.callbacks import call_each
 from gateway.spool.interface import Offer
@@ -109,17 +109,19 @@ def fail(jobs: Sequence[Command], error: Exception) -> None:
     """Set an error on the jobs that have none yet."""
     for job in jobs:
         if job.error is None:  # a separate exception for each, since each waiter raises it
-            job.error = _as_spool_error(error)
+            job.error = _fresh(error)
             job.error.__cause__ = error
 
 
-def _as_spool_error(error: Exception) -> SpoolError:
+def _fresh(error: Exception) -> GatewayError:
     if isinstance(error, SpoolFull):
         return SpoolFull(str(error), error.retry_after)
     if isinstance(error, DiskFull):
         return DiskFull(str(error))
     if isinstance(error, SpoolError):
         return SpoolError(str(error))
+    if isinstance(error, GatewayError):
+        return GatewayError(str(error))  # what the caller asks is refused; the spool works
     return SpoolError(f"{type(error).__name__}: {error}")
 
 

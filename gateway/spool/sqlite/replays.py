@@ -1,5 +1,6 @@
 """Replays in the file: their cursors, what they read, and what they gave to a destination."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -19,7 +20,7 @@ from gateway.spool.replays import (
 from gateway.spool.rows import unpack
 from gateway.spool.sqlite.commands import TransactionResult
 from gateway.spool.sqlite.cursors import DestinationCursors
-from gateway.spool.sqlite.database import FILE, connect, describe_error
+from gateway.spool.sqlite.database import FILE, MOVED, connect, describe_error
 from gateway.spool.sqlite.reader import ahead
 from gateway.spool.values import Deliveries
 from gateway.sqlite import fetch
@@ -48,12 +49,13 @@ _STEP = """
 _NOTE = "INSERT OR REPLACE INTO replayed VALUES (?, ?, ?, ?, ?)"
 _RETAINED = """
     SELECT seq, at, id, meta, body FROM log
-    WHERE seq > ? AND seq <= ? AND mask > 0 ORDER BY seq LIMIT ?
+    WHERE seq > ? AND seq <= ? AND mask > 0 AND at >= ? AND at < ? ORDER BY seq LIMIT ?
 """
 _REPLAYED = """
     SELECT idx FROM replayed JOIN destination ON number = destination WHERE seq = ? AND name = ?
 """
 _ENDS = "SELECT coalesce(min(seq), 1), coalesce(max(seq), 0) FROM log"
+_HAS_MOVED = f"SELECT EXISTS (SELECT 1 FROM log WHERE mask >= {MOVED:#x})"  # noqa: S608 - constant
 _AT = "SELECT at FROM log WHERE seq >= ? ORDER BY seq LIMIT 1"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,18 +79,33 @@ def begin(
                 f"replay {job.id} to {destination.name!r} is not finished; wait for it, or cancel "
                 f"it: gateway replays cancel {job.id}"
             )
-    first = _before(connection, selection.since - ahead)
-    upto = places.position
-    if selection.until is not None:
-        upto = min(upto, _before(connection, selection.until - ahead))
+    first, upto = _range(
+        connection, places.position, selection.since - ahead, _until(selection) - ahead
+    )
     connection.execute(_BEGIN, (_encode(selection), now + ahead, first, max(first, upto)))
     number = connection.last_insert_rowid()
     connection.execute(_PRUNE, (KEPT,))
     return TransactionResult(one(connection, number))
 
 
+def _until(selection: ReplaySelection) -> float:
+    return math.inf if selection.until is None else selection.until
+
+
+def _range(connection: apsw.Connection, last: int, since: float, until: float) -> tuple[int, int]:
+    """Return seqs that enclose the rows of a time, the first of them exclusive.
+
+    The times of rows rise with their seqs, except those of moved rows: while there are any, all
+    rows are read, and each is compared.
+    """
+    if fetch(connection, _HAS_MOVED)[0][0]:
+        return _before(connection, -math.inf), last
+    upto = last if until == math.inf else min(last, _before(connection, until))
+    return _before(connection, since), upto
+
+
 def _before(connection: apsw.Connection, at: float) -> int:
-    """Return the last seq that was stored before a time; the times of rows rise with their seqs."""
+    """Return the last seq that was stored before a time, if the times rise with the seqs."""
     ((low, high),) = fetch(connection, _ENDS)
     while low <= high:
         middle = (low + high) // 2
@@ -174,15 +191,36 @@ def note_copy(
     connection.executemany(_NOTE, rows)
 
 
-def retained(
-    connection: apsw.Connection, to: str, after: int, upto: int, limit: int
+def retained_for(
+    connection: apsw.Connection, job: ReplayJob, offset: float, after: int, limit: int
 ) -> Sequence[RetainedEntry]:
-    """Return retained rows, each with what replays gave of it to a destination."""
+    """Return the next retained rows of a replay; the system clock is *offset* ahead of theirs."""
+    wanted = job.selection
+    between = (wanted.since - offset, _until(wanted) - offset)
+    return retained(connection, wanted.to, (after, job.upto), between, limit)
+
+
+def retained(
+    connection: apsw.Connection,
+    to: str,
+    seqs: tuple[int, int],
+    between: tuple[float, float],
+    limit: int,
+) -> Sequence[RetainedEntry]:
+    """Return retained rows, each with what replays gave of it to a destination.
+
+    Args:
+        connection: to the file.
+        to: the destination.
+        seqs: those of the rows; the first is exclusive.
+        between: the times of the rows, by the spool's clock; the second is exclusive.
+        limit: most rows.
+    """
     return [
         RetainedEntry(
             seq, at, unpack(entry_id, meta, body), frozenset(_numbers(connection, seq, to))
         )
-        for seq, at, entry_id, meta, body in fetch(connection, _RETAINED, (after, upto, limit))
+        for seq, at, entry_id, meta, body in fetch(connection, _RETAINED, (*seqs, *between, limit))
     ]
 
 
@@ -230,11 +268,13 @@ class RetainedReader:
             raise SpoolError("use RetainedReader in a with statement")
         try:
             offset = ahead(connection)
-            ((upto,),) = fetch(connection, "SELECT coalesce(max(seq), 0) FROM log")
-            if until is not None:
-                upto = min(upto, _before(connection, until - offset))
-            after = 0 if since is None else _before(connection, since - offset)
-            while page := retained(connection, "", after, upto, PAGE):
+            ((_, last),) = fetch(connection, _ENDS)
+            between = (
+                -math.inf if since is None else since - offset,
+                math.inf if until is None else until - offset,
+            )
+            after, upto = _range(connection, last, *between)
+            while page := retained(connection, "", (after, upto), between, PAGE):
                 yield from page
                 after = page[-1].seq
         except apsw.Error as error:

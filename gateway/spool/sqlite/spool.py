@@ -463,7 +463,7 @@ class SqliteSpool:
 
     async def retained(self, job: ReplayJob, after: int, limit: int) -> Sequence[RetainedEntry]:
         """Return the next requests of a replay (see ``ReplayableStore``)."""
-        return await self._reads.run(replays.retained, job.selection.to, after, job.upto, limit)
+        return await self._reads.run(replays.retained_for, job, self.clock.ahead, after, limit)
 
     async def replay_entry(
         self, entry: Entry, events: Sequence[Event], step: ReplayStep

@@ -223,7 +223,7 @@ class Writer:
                     dedup.note(job)
                 job.kept = entry
                 taken.append(_Taking(job, entry, length, refused))
-                at = job.accepted_at or now
+                at = min(now, job.accepted_at or now)  # a later one would be retained for ever
                 rows.append((mask | TRANSIENT if job.step else mask, at, entry.id, meta, body))
         if rows:
             self._place(connection, taken, insert(connection, rows))
