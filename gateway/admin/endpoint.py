@@ -23,6 +23,7 @@ from gateway.admin.auth import CALLER, CSRF_HEADER, SAFE, check_role
 from gateway.admin.caller import Caller
 from gateway.admin.context import CONTENT_TYPE, AdminContext, ApiProblem, ProblemDetails
 from gateway.config.operations import Role
+from gateway.ingest.off_loop import OffLoop
 from gateway.json_text import digits
 
 
@@ -102,8 +103,8 @@ class Endpoint(NamedTuple):
     """The content type of a response that is not JSON and that ``serve`` writes itself."""
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail
     """Returns what the audit log tells of the arguments and the answer."""
-    largest_body: int = LARGEST_BODY
-    """Bytes of the largest body."""
+    largest_body: int | Callable[[AdminContext], int] = LARGEST_BODY
+    """Bytes of the largest body, or a function that returns them."""
 
     @property
     def variables(self) -> list[str]:
@@ -122,12 +123,15 @@ class Endpoint(NamedTuple):
 
     def route(self, context: AdminContext) -> web.RouteDef:
         """Return the aiohttp route."""
+        off_loop = OffLoop()
 
         async def served(http: web.Request) -> web.StreamResponse:
             caller = http[CALLER]
             check_role(caller, self.role)
-            sized = http.clone(client_max_size=self.largest_body)
-            given = self._given(http, await _body(sized) if "body" in self.takes else b"")
+            most = self.largest_body
+            limit = most if isinstance(most, int) else most(context)
+            body = await _body(http, limit) if "body" in self.takes else b""
+            given = await off_loop(len(body), self._given, http, body)
             if self.streams:
                 answered: web.StreamResponse = await self.serve(context, http, **given)
                 return answered
@@ -182,13 +186,24 @@ class Endpoint(NamedTuple):
                 if name == "query":
                     given[name] = msgspec.convert(_once(http), kind, strict=False)
                 elif name == "body":
-                    given[name] = msgspec.convert(_whole(msgspec.json.decode(body)), kind)
+                    given[name] = _read(body, kind)
                 else:
                     given[name] = msgspec.convert(http.match_info[name], kind, strict=False)
             except (msgspec.ValidationError, msgspec.DecodeError) as error:
                 where = name if name in {"query", "body"} else f"{{{name}}} of the path"
                 raise ApiProblem(400, f"{where}: {error}") from None
         return given
+
+
+def _read(body: bytes, kind: Any) -> Any:
+    """Return JSON as *kind*; a usual body may have 1.0 for 1."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        # Plain objects take many times the memory of a large body.
+        if len(body) > LARGEST_BODY:
+            raise
+    return msgspec.convert(_whole(msgspec.json.decode(body)), kind)
 
 
 def _whole(value: Any) -> Any:
@@ -216,10 +231,13 @@ def _once(http: web.Request) -> dict[str, str]:
     return dict(http.query)
 
 
-async def _body(http: web.Request) -> bytes:
+async def _body(http: web.Request, limit: int) -> bytes:
     if http.content_type != "application/json":
         raise ApiProblem(415, "the body must be JSON; send content-type: application/json")
-    return await http.read()
+    try:
+        return await http.clone(client_max_size=limit).read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise ApiProblem(413, f"{error.reason}: the limit is {limit:,} bytes") from None
 
 
 def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
@@ -230,7 +248,7 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
     streams: str = "",
     role: Role | None = None,
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail,
-    largest_body: int = LARGEST_BODY,
+    largest_body: int | Callable[[AdminContext], int] = LARGEST_BODY,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Return a decorator that makes an endpoint of a coroutine.
 
@@ -241,7 +259,7 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
         streams: the content type if it writes its response itself.
         role: what its callers must be; by default operators for what is not a GET.
         detail: returns what the audit log tells of the arguments and the answer.
-        largest_body: bytes of the largest body.
+        largest_body: bytes of the largest body, or a function that returns them.
     """
 
     def made(serve: Callable[..., Awaitable[Any]]) -> Endpoint:

@@ -5,13 +5,16 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin.context import AdminContext
+from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.spool import Entry
-from gateway.spool.transfer import MovedBatch, restore
-
-LARGEST_BATCH = 64 * 1024 * 1024
-"""Bytes of the largest batch; one request may have some MB."""
+from gateway.spool.transfer import (
+    MAX_BATCH_BYTES,
+    InvalidBatch,
+    MovedBatch,
+    UnknownDestinations,
+    restore,
+)
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -27,7 +30,22 @@ def _amounts(_: Mapping[str, Any], answer: Restored) -> str:
     return f"{answer.requests} requests, {answer.dead_letters} dead letters"
 
 
-@endpoint("POST", "/spool/move", detail=_amounts, largest_body=LARGEST_BATCH)
+def largest_batch(context: AdminContext) -> int:
+    """Return the bytes of the largest batch.
+
+    Its last request may exceed the batch, and come with what a vendor was sent; Base64 adds a
+    third.
+    """
+    return 2 * (MAX_BATCH_BYTES + 2 * context.gateway.config.server.max_body)
+
+
+@endpoint(
+    "POST",
+    "/spool/move",
+    refuses={409: "A destination does not exist; nothing of the batch is stored."},
+    detail=_amounts,
+    largest_body=largest_batch,
+)
 async def move_to_spool(context: AdminContext, body: MovedBatch) -> Restored:
     """Take over a part of another spool, as `gateway spool move` sends it.
 
@@ -38,7 +56,13 @@ async def move_to_spool(context: AdminContext, body: MovedBatch) -> Restored:
     def user_keys(entry: Entry) -> list[str]:
         return [event.user_key for event in context.gateway.events_of(entry)]
 
-    await restore(context.gateway.spool, body, user_keys)
+    try:
+        await restore(context.gateway.spool, body, user_keys)
+    except InvalidBatch as error:
+        raise ApiProblem(400, f"body: {error}") from None
+    except UnknownDestinations as error:
+        known = "run the command again: it leaves what this gateway does not have"
+        raise ApiProblem(409, f"{error}; {known}") from None
     return Restored(
         len(body.entries), len(body.dead_letters), len(body.message_ids), len(body.consents)
     )

@@ -15,18 +15,20 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
-from gateway.errors import SpoolError
+from gateway.errors import GatewayError, SpoolError
 from gateway.spool.dead_letters import ALL_DEAD_LETTERS, DeadLetter
 from gateway.spool.dedup import dedup_key
 from gateway.spool.interface import Shard, Spool
 from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
 from gateway.spool.values import (
     MOVE_WINDOW,
+    Attempt,
     Cause,
     ConsentRecord,
     DedupWindow,
@@ -36,17 +38,25 @@ from gateway.spool.values import (
     Progress,
     SpoolFull,
     StoredConsent,
+    copy_number,
     event_index,
 )
 
 MAX_BATCH_BYTES = 1024 * 1024
 """Bytes of requests at which a batch is full; the last one may exceed it."""
+MAX_ENTRIES = 1000
+"""Entries of a batch."""
+MAX_LETTERS = 50
+"""Dead letters of a batch."""
+MAX_REMEMBERED = 2000
+"""Message ids or users with consent of a batch."""
+_LATEST = 1e11
+_EVENTS = 1_000_000
+"""More than the events of any request, or the deliveries of an event to a destination."""
 _PAGE = 500
 """Pending deliveries that are looked for at a time, of each destination."""
 _READ = 50
 """Entries that are read at a time."""
-_LETTERS = 50
-"""Dead letters that are read at a time."""
 _WAITING = 1000
 """Waiting deliveries that are read at a time."""
 _EVER = float("inf")
@@ -55,15 +65,29 @@ _RETRY_AFTER = 1.0
 
 T = TypeVar("T")
 
+Time = Annotated[float, Meta(ge=0, le=_LATEST)]
+"""Unix seconds."""
+_BASE64 = {"pattern": "^[A-Za-z0-9+/]{21}[AQgw]==$"}
+Key = Annotated[bytes, Meta(min_length=16, max_length=16, extra_json_schema=_BASE64)]
+Place = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class InvalidBatch(GatewayError):
+    """A part of a batch is nothing that a spool holds; the text begins with its path."""
+
+
+class UnknownDestinations(GatewayError):
+    """The new spool does not have a destination of a batch."""
+
 
 class MovedEntry(msgspec.Struct, frozen=True):
     """A request with the deliveries of it that are pending."""
 
-    number: int
-    """Its place in the old spool."""
-    at: float
+    number: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    """Its place in the old spool; a dead letter's may be negative, if its request is gone."""
+    at: Time
     """Unix seconds at which it was accepted."""
-    id: str
+    id: Annotated[str, Meta(pattern="^[!-~]{1,200}$")]
     meta: bytes
     """What the spool stores beside the body; see `gateway.spool.rows`."""
     body: bytes
@@ -72,7 +96,7 @@ class MovedEntry(msgspec.Struct, frozen=True):
 class MovedLetter(msgspec.Struct, frozen=True):
     """A dead letter."""
 
-    number: int
+    number: Place
     """Its id in the old spool."""
     entry: MovedEntry
     destination: str
@@ -80,7 +104,7 @@ class MovedLetter(msgspec.Struct, frozen=True):
     """The number of the delivery within the request."""
     cause: Cause
     reason: str
-    at: float
+    at: Time
     """Unix seconds at which it became a dead letter."""
     attempts: bytes
     """As the spool stores them."""
@@ -92,8 +116,8 @@ class MovedLetter(msgspec.Struct, frozen=True):
 class MovedConsent(msgspec.Struct, frozen=True):
     """The stored consent of a user."""
 
-    user: bytes
-    until: float
+    user: Key
+    until: Time
     """Unix seconds at which it is deleted."""
     records: dict[str, ConsentRecord]
     """By category."""
@@ -102,8 +126,8 @@ class MovedConsent(msgspec.Struct, frozen=True):
 class MovedMessageId(msgspec.Struct, frozen=True):
     """The id of an event, remembered so that a duplicate is dropped."""
 
-    key: bytes
-    until: float
+    key: Key
+    until: Time
     """Unix seconds at which it is forgotten."""
 
 
@@ -112,11 +136,11 @@ class MovedBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     origin: int
     """Names the old spool."""
-    entries: list[MovedEntry] = []
+    entries: Annotated[list[MovedEntry], Meta(max_length=MAX_ENTRIES)] = []
     """In the order of its log."""
-    dead_letters: list[MovedLetter] = []
-    message_ids: list[MovedMessageId] = []
-    consents: list[MovedConsent] = []
+    dead_letters: Annotated[list[MovedLetter], Meta(max_length=MAX_LETTERS)] = []
+    message_ids: Annotated[list[MovedMessageId], Meta(max_length=MAX_REMEMBERED)] = []
+    consents: Annotated[list[MovedConsent], Meta(max_length=MAX_REMEMBERED)] = []
 
 
 class MoveCounts(msgspec.Struct):
@@ -140,7 +164,7 @@ async def restore(
 
     Events of a user are stored one after the other, so that a failure leaves no gap. Raises
     SpoolFull if a destination accepts nothing now, and SpoolError for other failures: send the
-    batch again.
+    batch again. Raises InvalidBatch and UnknownDestinations before anything is stored.
 
     Args:
         spool: the new spool.
@@ -148,12 +172,14 @@ async def restore(
         user_keys: returns the ordering key of each event of an entry; none if it is unreadable.
     """
 
-    def rehashed(one: MovedEntry) -> Entry:
-        entry = unpack(one.id, one.meta, one.body)
-        users = tuple(spool.user_hash(key) for key in user_keys(entry))
-        return replace(entry, users=users)
+    def hashes(entry: Entry) -> tuple[int, ...]:
+        return tuple(spool.user_hash(key) for key in user_keys(entry))
 
-    entries = [(one, rehashed(one)) for one in batch.entries]
+    entries, letters = await asyncio.to_thread(_checked, batch, hashes)
+    used = {name for _, entry in entries for name in entry.targets}
+    used |= {letter.destination for letter in letters.values()}
+    if unknown := used - (await spool.depths()).keys():
+        raise UnknownDestinations(f"unknown destinations: {', '.join(sorted(unknown))}")
     _check_room(spool, {name for _, entry in entries for name in entry.targets})
     if batch.message_ids:
         await spool.restore_message_ids({one.key: one.until for one in batch.message_ids})
@@ -162,15 +188,50 @@ async def restore(
         await spool.restore_consents(stored)
     for wave in waves(entries, lambda one: one[1].users):
         await together([_append(spool, batch.origin, one, entry) for one, entry in wave])
-    if batch.dead_letters:
-        await spool.restore_dead_letters(
-            {
-                dedup_key("", f"moved letter {batch.origin} {one.number}"): _letter(
-                    one, rehashed(one.entry)
-                )
-                for one in batch.dead_letters
-            }
-        )
+    if letters:
+        await spool.restore_dead_letters(letters)
+
+
+def _checked(
+    batch: MovedBatch, hashes: Callable[[Entry], tuple[int, ...]]
+) -> tuple[list[tuple[MovedEntry, Entry]], dict[bytes, DeadLetter]]:
+    """Return the entries and dead letters of a batch, unpacked, with other user hashes.
+
+    Raises:
+        InvalidBatch: a part is invalid.
+    """
+    entries = [
+        (one, _entry(one, hashes, f"$.entries[{place}]")) for place, one in enumerate(batch.entries)
+    ]
+    letters = {}
+    for place, one in enumerate(batch.dead_letters):
+        path = f"$.dead_letters[{place}]"
+        letter = _letter(one, _entry(one.entry, hashes, f"{path}.entry"), path)
+        letters[dedup_key("", f"moved letter {batch.origin} {one.number}")] = letter
+    return entries, letters
+
+
+def _entry(one: MovedEntry, hashes: Callable[[Entry], tuple[int, ...]], path: str) -> Entry:
+    try:
+        entry = unpack(one.id, one.meta, one.body)
+    except (msgspec.DecodeError, ValueError) as error:  # a text that is not UTF-8
+        raise InvalidBatch(f"{path}.meta: {error}") from None
+    texts = (entry.source, entry.vendor, entry.request.id, *entry.targets)
+    if any("\0" in text for text in texts):
+        raise InvalidBatch(f"{path}.meta: a name or an id with a NUL")
+    numbers = [n for some in entry.targets.values() for n in some]
+    if any(n < 0 or copy_number(n) >= _EVENTS for n in numbers):
+        raise InvalidBatch(f"{path}.meta: a delivery with an invalid number")
+    last = max(map(event_index, numbers), default=0)
+    users = hashes(entry)
+    if last >= (max(len(users), len(entry.users)) or _EVENTS):
+        raise InvalidBatch(f"{path}.meta: a delivery of event {last}, which the request lacks")
+    # Another version of a plugin may find fewer events: then the users are unknown.
+    return replace(entry, users=users if last < len(users) else ())
+
+
+def _is_time(at: float) -> bool:
+    return 0 <= at <= _LATEST  # false for NaN
 
 
 def _check_room(spool: Spool, destinations: Collection[str]) -> None:
@@ -217,7 +278,10 @@ def waves(items: Sequence[T], users_of: Callable[[T], Iterable[int]]) -> list[li
     return groups
 
 
-def _letter(one: MovedLetter, entry: Entry) -> DeadLetter:
+def _letter(one: MovedLetter, entry: Entry, path: str) -> DeadLetter:
+    if one.index not in entry.targets.get(one.destination, ()):
+        what = f"the request has no delivery {one.index} to {one.destination!r}"
+        raise InvalidBatch(f"{path}.index: {what}")
     return DeadLetter(
         id=one.number,
         destination=one.destination,
@@ -226,11 +290,22 @@ def _letter(one: MovedLetter, entry: Entry) -> DeadLetter:
         cause=one.cause,
         reason=one.reason,
         at=one.at,
-        attempts=unpack_attempts(one.attempts),
+        attempts=_unpacked_attempts(one.attempts, path),
         rendered=one.rendered,
         event_name=one.event_name,
         user=one.user,
     )
+
+
+def _unpacked_attempts(packed: bytes, path: str) -> tuple[Attempt, ...]:
+    try:
+        attempts = unpack_attempts(packed)
+    except (msgspec.DecodeError, ValueError) as error:  # a text that is not UTF-8
+        raise InvalidBatch(f"{path}.attempts: {error}") from None
+    figures = [figure for one in attempts for figure in (one.at, one.latency, one.isolated)]
+    if not all(map(_is_time, figures)):
+        raise InvalidBatch(f"{path}.attempts: a time or a share out of range")
+    return attempts
 
 
 # ---- the old spool --------------------------------------------------------------------------
@@ -334,26 +409,27 @@ class SpoolMover:
 
     async def _move_letters(self) -> None:
         after = 0
-        while found := await self._spool.dead_letters(ALL_DEAD_LETTERS, after, _LETTERS):
+        while found := await self._spool.dead_letters(ALL_DEAD_LETTERS, after, MAX_LETTERS):
             after = found[-1].id
-            batch: list[DeadLetter] = []
+            batch: list[MovedLetter] = []
             size = 0
             for letter in found:
                 if letter.destination not in self._destinations:
                     continue
-                length = len(letter.entry.request.body) + len(letter.rendered)
+                one = _moved_letter(letter)
+                parts = (one.entry.meta, one.entry.body, one.rendered, one.attempts)
+                length = sum(map(len, parts))
                 if batch and size + length > MAX_BATCH_BYTES:
                     await self._move_some(batch)
                     batch, size = [], 0
-                batch.append(letter)
+                batch.append(one)
                 size += length
             if batch:
                 await self._move_some(batch)
 
-    async def _move_some(self, letters: Sequence[DeadLetter]) -> None:
-        moved = [_moved_letter(letter) for letter in letters]
-        await self._send(MovedBatch(self._origin, dead_letters=moved))
-        await self._spool.delete_moved_letters([letter.id for letter in letters])
+    async def _move_some(self, letters: list[MovedLetter]) -> None:
+        await self._send(MovedBatch(self._origin, dead_letters=letters))
+        await self._spool.delete_moved_letters([letter.number for letter in letters])
         for letter in letters:
             known = self.moved.dead_letters
             known[letter.destination] = known.get(letter.destination, 0) + 1
@@ -389,7 +465,7 @@ async def _batches(
         for record in records:
             targets = {name: tuple(sorted(n)) for name, n in found[record.seq].items()}
             batch.add(_moved(record, targets, times.get(record.seq, 0.0)), targets)
-            if batch.size >= MAX_BATCH_BYTES:
+            if batch.size >= MAX_BATCH_BYTES or len(batch.entries) == MAX_ENTRIES:
                 yield batch
                 batch = _Batch()
     if batch.entries:
