@@ -129,7 +129,7 @@ class TailQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TraceQuery(TailQuery, frozen=True, forbid_unknown_fields=True):
     """A filter for lines, and a page."""
 
-    before: Annotated[str, Meta(pattern=PLACE, max_length=10_000)] | UnsetType = UNSET
+    before: Annotated[str, Meta(pattern=PLACE, max_length=2000)] | UnsetType = UNSET
     """``next`` of the previous page."""
     limit: Limit = 50
     node: Text | UnsetType = UNSET
