@@ -62,7 +62,7 @@ async def test_a_viewer_looks_and_does_nothing(tmp_path: Path) -> None:
 
 
 def _path(operation: Endpoint) -> str:
-    return operation.path.replace("{name}", "crm")
+    return operation.path.replace("{name}", "crm").replace("{number}", "1")
 
 
 def test_only_reading_and_trying_is_open_to_viewers() -> None:
