@@ -10,34 +10,31 @@ from shutil import disk_usage
 import structlog
 from aiohttp import web
 
-from gateway.config import Config, DestinationConfig, SourceConfig
+from gateway.config import Config, DestinationConfig
 from gateway.config.changes import (
     ConfigChanges,
     delivery_digest,
     destinations_in,
     diff_configs,
 )
-from gateway.config.inputs import source_input, stored_inputs
-from gateway.config.loader.checks import served
-from gateway.config.models import destinations_of
-from gateway.config.proxy import proxy_of
+from gateway.config.inputs import stored_inputs
 from gateway.delivery import Team, Worker
 from gateway.delivery.authorization import make_authorized_transport
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
 from gateway.errors import SpoolError
 from gateway.event import Event
-from gateway.ingest.client import ClientCookie, ClientIdentifier, TrustedProxies
-from gateway.ingest.connection_limits import ConnectionLimits, Guard, allow_files
+from gateway.ingest.client import TrustedProxies
+from gateway.ingest.configured import limits_of, make_source_index, upstream_address
+from gateway.ingest.connection_limits import Guard
 from gateway.ingest.connections import Server
 from gateway.ingest.events import parse_if_possible, parse_stored
-from gateway.ingest.file_relay import FileCache, FileRelay
+from gateway.ingest.file_relay import FileCache
 from gateway.ingest.hand_over import HandOver
 from gateway.ingest.off_loop import TurnQueue
 from gateway.ingest.receiver import Receiver
-from gateway.ingest.relay import Relay, UpstreamAddress, UpstreamPool
-from gateway.ingest.relay_key import RelayKeyExchange
-from gateway.ingest.sources import Source, SourceIndex
+from gateway.ingest.relay import UpstreamPool
+from gateway.ingest.sources import SourceIndex
 from gateway.ingest.suppression import suppression_of
 from gateway.ingest.upstream_reply import UpstreamReply
 from gateway.observability.alerts import AlertWatcher
@@ -108,7 +105,7 @@ class Gateway:
         self._opened = self._shadowed = False
         self.upstreams = UpstreamPool()
         self.files = FileCache()
-        self.sources = self.make_source_index(config)
+        self.sources = self._source_index(config)
         self.suppression = suppression_of(config)
         self.router = Router(config.routes)
         self.tally = ViolationCounter()
@@ -419,7 +416,7 @@ class Gateway:
         self.config = config
         self._inputs = stored_inputs(config, self.registry)
         self._tell_config()
-        self.sources = self.make_source_index(config)
+        self.sources = self._source_index(config)
         self.router = router
         self.suppression = suppression_of(config)
         self.guard.limits = limits_of(config)
@@ -469,54 +466,8 @@ class Gateway:
                 partial(call, event=event, destination=destination, verdict=verdict)
             )
 
-    def make_source_index(self, config: Config) -> SourceIndex:
-        """Return the index of all sources in *config*."""
-        return SourceIndex(self._source(name, config) for name in config.sources)
-
-    def _source(self, name: str, config: Config) -> Source:
-        source, server = config.sources[name], config.server
-        proxies = TrustedProxies(server.trusted_proxies, server.proxy_header)
-        cookie = ClientCookie(source.cookie, source.cookie_domain, source.cookie_max_age)
-        reads, files = source_input(config, self.registry, name), None
-        if reads.files_url:
-            proxy, patience = proxy_of(source.proxy), source.relay_timeout
-            files = FileRelay(name, self.files, reads.files_url, proxy, patience)
-        relay = None
-        if source.url:
-            keyed = config.destinations.get(source.relay_as)
-            exchange = None
-            if keyed is not None:
-                exchange = RelayKeyExchange(
-                    self.registry.outputs[keyed.vendor](keyed.settings),
-                    reads,
-                    served(source, self.registry),
-                    [one.get_secret_value() for one in source.secrets],
-                )
-            upstream = self.upstreams.get(upstream_address(source))
-            relay = Relay(name, upstream, exchange, upload_timeout=server.upload_timeout)
-        led = destinations_of(config.routes, name)
-        # In a cluster, another gateway may get the vendor's response.
-        waits = source.respond == "upstream" and not config.spool.url
-        return Source(
-            name,
-            reads,
-            None if source.keys == "any" else [key.get_secret_value() for key in source.keys],
-            source.mount,
-            source.hosts,
-            dedup=source.dedup,
-            origins=source.origins,
-            clients=ClientIdentifier(source.client, proxies, cookie if source.cookie else None),
-            relay=relay,
-            plan=config.plans.get(name),
-            secrets=[one.get_secret_value() for one in source.secrets],
-            respond=source.respond_timeout if waits else None,
-            keeps_client_key=any(config.destinations[to].credentials == "client" for to in led),
-            traced=bool(config.trace.otlp_url),
-            browser_headers=source.browser_headers,
-            max_events=server.max_events,
-            networks=source.networks,
-            files=files,
-        )
+    def _source_index(self, config: Config) -> SourceIndex:
+        return make_source_index(config, self.registry, self.upstreams, self.files)
 
     def not_ready_reason(self) -> str | None:
         """Return why no events are accepted, without credentials; None if some are.
@@ -584,29 +535,6 @@ class GatewayRunner(web.BaseRunner):
             self._started = False
             await self._gateway.stop()
         self._gateway.guard.stop()
-
-
-def upstream_address(source: SourceConfig) -> UpstreamAddress:
-    """Return where a source's calls are relayed to."""
-    return UpstreamAddress(source.url, source.relay_timeout, proxy_of(source.proxy))
-
-
-def limits_of(config: Config) -> ConnectionLimits:
-    """Return the limits of client connections."""
-    server = config.server
-    most = allow_files(server.max_connections)
-    each = server.max_connections_per_client or -(-most // 2)
-    if most < server.max_connections:
-        log.warning("file_limit_too_low", max_connections=server.max_connections, possible=most)
-    return ConnectionLimits(
-        header_timeout=server.header_timeout,
-        body_timeout=server.body_timeout,
-        idle_timeout=server.idle_timeout,
-        max_connections=most,
-        per_client=each,
-        max_headers=server.max_headers,
-        max_bodies=max(server.max_bodies, server.max_body),
-    )
 
 
 async def _each(works: Iterable[Awaitable[None]]) -> None:

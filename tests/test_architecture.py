@@ -18,7 +18,7 @@ __main__
 cli
 server          testing
 admin
-erasure         reload
+reload
 app
 observability
 trace

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Text, endpoint
-from gateway.erasure import Erasure, erase
+from gateway.admin.erasure import Erasure, erase
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

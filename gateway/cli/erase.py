@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from gateway.admin.erasure import Erasure
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.options import config_option, json_option
-from gateway.erasure import Erasure
 
 TIMEOUT = 3600.0
 """Seconds; a large spool is read as a whole."""

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
+from gateway.admin.erasure import erase
 from gateway.app import Gateway
 from gateway.cli import main
 from gateway.config.loader.load import load
-from gateway.erasure import erase
 from gateway.errors import GatewayError
 from gateway.plugin.registry import load_plugins
 from tests.e2e.admin import TOKEN, Admin, administered

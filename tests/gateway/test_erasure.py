@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from gateway.erasure import EventFinder
+from gateway.admin.erasure import EventFinder
 from gateway.event import Event
 from gateway.person import Person
 from gateway.spool import Entry

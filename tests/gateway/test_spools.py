@@ -132,5 +132,5 @@ def test_only_a_gateway_alone_waits_for_the_vendors_answer(tmp_path: Path) -> No
         )
         path.write_text(base_config(tmp_path, spool=spool) + text)
         gateway = Gateway(load(path, registry), registry)
-        waits.append(gateway._source("shop", gateway.config).reply_timeout)
+        waits.append(gateway.sources.by_name["shop"].reply_timeout)
     assert waits == [1.0, None]
