@@ -3,8 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,13 +14,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from gateway.cli.audit import audit_log, command_entry
 from gateway.cli.completion import complete_configured
+from gateway.cli.event_options import parse_time
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, redactor_of, strip_control_characters, table
 from gateway.cli.text import lines
 from gateway.config.loader.load import load_names, load_spool
 from gateway.errors import SpoolError
 from gateway.json_text import loads
-from gateway.plugin.quantities import duration
 from gateway.spool import Balance, DeadLetterFilter
 from gateway.spool.dead_letters import DeadLetterSummary, format_time, summarize
 from gateway.spool.sqlite.dead_letters import DeadLetterStore
@@ -38,25 +37,6 @@ _MESSAGE = re.compile(
 """A vendor's message, under the names that APIs give it."""
 BALANCE_WIDTH = 132
 """Columns of the table of balances, so that no number is folded."""
-
-
-def parse_time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Parse an ISO 8601 time (UTC if it has no zone), or a duration before now, into Unix seconds.
-
-    Raises:
-        click.BadParameter: *value* is neither.
-    """
-    if value is None:
-        return None
-    with suppress(ValueError):
-        return time.time() - float(str(duration(value)))
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(
-            f'{value!r} is not a time; write "2h" for two hours ago, or "2024-05-01T12:00"'
-        ) from error
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 FILTERS = (

@@ -9,8 +9,7 @@ from typing import IO, Any
 
 import click
 
-from gateway.cli.completion import complete_configured
-from gateway.cli.dead_letters import parse_time
+from gateway.cli.event_options import retained_options
 from gateway.cli.options import config_option
 from gateway.config.inputs import stored_inputs
 from gateway.config.loader.load import load
@@ -28,21 +27,7 @@ from gateway.spool.sqlite.replays import RetainedReader
 
 @click.command("export")
 @config_option
-@click.option(
-    "--since",
-    metavar="TIME",
-    callback=parse_time,
-    help='Only events that arrived at this time or later: "24h" (24 hours ago), or an ISO 8601 '
-    "time. Default: everything that is retained.",
-)
-@click.option(
-    "--until", metavar="TIME", callback=parse_time, help="Only events that arrived before this."
-)
-@click.option(
-    "--source", shell_complete=complete_configured("sources"), help="Only of this source."
-)
-@click.option("--name", help="Only events with this neutral name.")
-@click.option("--when", metavar="EXPR", help="Only events for which this condition holds.")
+@retained_options
 @click.option(
     "--as-received",
     is_flag=True,

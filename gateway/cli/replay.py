@@ -11,7 +11,7 @@ import msgspec
 from gateway.admin.replays import Replay, Replays
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.completion import complete_configured
-from gateway.cli.dead_letters import parse_time
+from gateway.cli.event_options import retained_options
 from gateway.cli.options import config_option, json_option
 from gateway.cli.output import console, strip_control_characters, table
 from gateway.plugin.quantities import rate
@@ -47,21 +47,7 @@ def parse_rate(_: click.Context, __: click.Parameter, value: str | None) -> floa
     shell_complete=complete_configured("destinations"),
     help="The destination that gets the events.",
 )
-@click.option(
-    "--since",
-    metavar="TIME",
-    callback=parse_time,
-    help='Only events that arrived at this time or later: "24h" (24 hours ago), or an ISO 8601 '
-    "time. Default: everything that is retained.",
-)
-@click.option(
-    "--until", metavar="TIME", callback=parse_time, help="Only events that arrived before this."
-)
-@click.option(
-    "--source", shell_complete=complete_configured("sources"), help="Only of this source."
-)
-@click.option("--name", help="Only events with this neutral name.")
-@click.option("--when", metavar="EXPR", help="Only events for which this condition holds.")
+@retained_options
 @click.option(
     "--through-routes",
     is_flag=True,

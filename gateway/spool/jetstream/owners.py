@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
 from gateway.errors import SpoolError
+from gateway.spool.jetstream.answering import QuestionListener
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.messages import Unanswered
@@ -78,17 +79,15 @@ class ShardOwners:
         self._connection, self._layout, self._node = connection, layout, node
         self.shards = range(shards)
         self._own, self._nodes = own, nodes
-        self._answering: set[asyncio.Task[None]] = set()
+        self._listener = QuestionListener(connection, layout.questions(node), self._reply)
 
     async def start(self) -> None:
         """Answer from now on."""
-        await self._connection.listen(self._layout.questions(self._node), self._on_question)
+        await self._listener.start()
 
     async def stop(self) -> None:
         """Answer no more; what is being answered is given up."""
-        for task in self._answering:
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        await self._listener.stop()
 
     async def ask(self, question: Question[T], shards: Iterable[int] | None = None) -> dict[int, T]:
         """Return the answers for some shards, or for all of them, by shard.
@@ -201,11 +200,6 @@ class ShardOwners:
             elif question.changes or not isinstance(one, SpoolError) or number in self._own():
                 raise one
         return answers
-
-    async def _on_question(self, message: Msg) -> None:
-        task = asyncio.get_running_loop().create_task(self._reply(message))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
 
     async def _reply(self, message: Msg) -> None:
         try:

@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 
 from gateway.errors import GatewayError, SpoolError
 from gateway.spool.cluster import PeerAnswer, PeerAnswers
+from gateway.spool.jetstream.answering import QuestionListener
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
 
@@ -55,7 +56,7 @@ class NatsPeers:
         self._connection, self._layout = connection, layout
         self._node, self._others = node, others
         self._topics: dict[str, PeerAnswer] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._listener = QuestionListener(connection, layout.peer(node), self._reply)
 
     def serve(self, topic: str, answer: PeerAnswer) -> None:
         """Answer questions about *topic* (see ``Peers.serve``)."""
@@ -68,13 +69,11 @@ class NatsPeers:
 
     async def start(self) -> None:
         """Answer from now on."""
-        await self._connection.listen(self._layout.peer(self._node), self._on_question)
+        await self._listener.start()
 
     async def stop(self) -> None:
-        """Answer no more."""
-        for task in self._answering:
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        """Answer no more; what is being answered is given up."""
+        await self._listener.stop()
 
     async def ask(self, topic: str, data: bytes) -> PeerAnswers:
         """Return the answers that come in time (see ``Peers.ask``)."""
@@ -93,11 +92,6 @@ class NatsPeers:
             return _answered(message.data)
         except (SpoolError, msgspec.DecodeError) as error:
             return _Answered(b"", str(error))
-
-    async def _on_question(self, message: Msg) -> None:
-        task = asyncio.get_running_loop().create_task(self._reply(message))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
 
     async def _reply(self, message: Msg) -> None:
         try:

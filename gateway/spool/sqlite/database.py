@@ -233,6 +233,23 @@ def connect(
     return connection
 
 
+def connect_existing(folder: Path, *, readonly: bool = False) -> apsw.Connection:
+    """Connect to the file of a gateway from another process.
+
+    Raises:
+        SpoolError: there is none, or it cannot be used; the message says what to do.
+    """
+    if not (folder / FILE).exists():
+        raise SpoolError(
+            f"{folder / FILE}: there is no spool yet; start the gateway once, or correct path in "
+            f"[spool]"
+        )
+    try:
+        return connect(folder, wait=10, readonly=readonly, migrate=False)
+    except apsw.Error as error:
+        raise describe_error(error, folder) from error
+
+
 def _prepare(connection: apsw.Connection) -> None:
     connection.create_scalar_function(
         "reason_pattern", lambda *of: reason_pattern(str(of[0])), 1, deterministic=True

@@ -21,7 +21,7 @@ from gateway.spool.dead_letters import (
 from gateway.spool.rows import retarget, unpack, unpack_attempts
 from gateway.spool.sqlite.balance import balances
 from gateway.spool.sqlite.cursors import DestinationCursors
-from gateway.spool.sqlite.database import FILE, connect, describe_error, insert
+from gateway.spool.sqlite.database import connect_existing, describe_error, insert
 from gateway.spool.sqlite.progress import unkeep
 from gateway.spool.sqlite.reader import ahead, read_pending
 from gateway.spool.values import Balance, DeliveryRef, PendingRequest, delivery_number
@@ -239,13 +239,7 @@ class DeadLetterStore:
         self._connection: apsw.Connection | None = None
 
     def __enter__(self) -> Self:
-        if not (self._folder / FILE).exists():
-            raise SpoolError(
-                f"{self._folder / FILE}: there is no spool yet; start the gateway once, or correct "
-                f"path in [spool]"
-            )
-        with self._explained():
-            self._connection = connect(self._folder, wait=10, migrate=False)
+        self._connection = connect_existing(self._folder)
         return self
 
     def __exit__(self, *_: object) -> None:

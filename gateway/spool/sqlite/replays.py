@@ -20,7 +20,7 @@ from gateway.spool.replays import (
 from gateway.spool.rows import unpack
 from gateway.spool.sqlite.commands import TransactionResult
 from gateway.spool.sqlite.cursors import DestinationCursors
-from gateway.spool.sqlite.database import FILE, MOVED, connect, describe_error
+from gateway.spool.sqlite.database import MOVED, connect_existing, describe_error
 from gateway.spool.sqlite.reader import ahead
 from gateway.spool.values import Deliveries
 from gateway.sqlite import fetch
@@ -240,15 +240,7 @@ class RetainedReader:
         self._connection: apsw.Connection | None = None
 
     def __enter__(self) -> Self:
-        if not (self._folder / FILE).exists():
-            raise SpoolError(
-                f"{self._folder / FILE}: there is no spool yet; start the gateway once, or correct "
-                f"path in [spool]"
-            )
-        try:
-            self._connection = connect(self._folder, wait=10, readonly=True, migrate=False)
-        except apsw.Error as error:
-            raise describe_error(error, self._folder) from error
+        self._connection = connect_existing(self._folder, readonly=True)
         return self
 
     def __exit__(self, *_: object) -> None:
