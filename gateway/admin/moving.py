@@ -8,13 +8,8 @@ import msgspec
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, endpoint
 from gateway.spool import Entry
-from gateway.spool.transfer import (
-    MAX_BATCH_BYTES,
-    InvalidBatch,
-    MovedBatch,
-    UnknownDestinations,
-    restore,
-)
+from gateway.spool.moved import MAX_BATCH_BYTES, MovedBatch
+from gateway.spool.restore import InvalidBatch, UnknownDestinations, restore
 
 
 class Restored(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ from gateway.config import SpoolConfig
 from gateway.config.loader.load import load_spool
 from gateway.observability import log
 from gateway.spool import Spool
-from gateway.spool.transfer import MoveCounts, MovedBatch, SpoolMover, counts
+from gateway.spool.moved import MovedBatch
+from gateway.spool.transfer import MoveCounts, SpoolMover, counts
 from gateway.spools import open_alone
 
 PATIENCE = 60.0

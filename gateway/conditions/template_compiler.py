@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from gateway.conditions.analysis import ExpressionAnalysis
+from gateway.conditions.direct import direct_operation
 from gateway.conditions.export import exported_fields, exporter
 from gateway.conditions.expression import Computation, Computed
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.types import OWN_FUNCTIONS
-from gateway.conditions.variables import LONGEST_TEXT, PREFIX, FieldReference, value_of
+from gateway.conditions.variables import PREFIX, FieldReference, value_of
 from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.event_fields import EventField, find_field, is_struct, make_reader
@@ -397,7 +398,7 @@ class TemplateCompiler:
         computed = f"{self._keep(_checked(computation, said))}({', '.join(values)})"
         spans = ((start, end) for start, end, _ in places)
         by_text = dict(zip(arguments, values, strict=True))
-        quick = _direct(node, {span: by_text[scope.text[slice(*span)]] for span in spans})
+        quick = direct_operation(node, {span: by_text[scope.text[slice(*span)]] for span in spans})
         return self._assign(quick.code(computed) if quick and quick.variables else computed)
 
     def _variables(self, node: CelNode, scope: _Scope) -> Iterator[tuple[int, int, CelNode]]:
@@ -477,65 +478,6 @@ def _root(node: CelNode) -> str:
     while node.kind == "member" or (node.kind == "index" and node.parts[1].kind == "literal"):
         node = node.parts[0]
     return node.name if node.kind == "name" else ""
-
-
-class _Direct(NamedTuple):
-    """An operation on texts or numbers that Python does as CEL does."""
-
-    text: str
-    """The code, for variables of the type."""
-    of: type | None
-    """`str` or `float`; None for a variable, which may be either."""
-    variables: frozenset[str] = frozenset()
-    compares: bool = False
-    """Whether the result is true or false."""
-
-    def code(self, otherwise: str) -> str:
-        """Return the code, with *otherwise* for variables of other types, and missing ones."""
-        guard = _IS_TEXT if self.of is str else _IS_NUMBER
-        guards = " and ".join(guard.format(one) for one in sorted(self.variables))
-        return f"{self.text} if {guards} else {otherwise}"
-
-    def operand(self, of: type) -> str:
-        """Return the code as an operand: numbers of an event are doubles in CEL."""
-        return f"float({self.text})" if self.of is None and of is float else self.text
-
-
-_IS_TEXT = f"type({{0}}) is str and len({{0}}) <= {LONGEST_TEXT}"
-_IS_NUMBER = "(type({0}) is float or (type({0}) is int and abs({0}) < 9007199254740992))"
-_COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
-_ARITHMETIC = frozenset({"-", "*"})
-_SIDES = 2
-
-
-def _direct(node: CelNode, variables: Mapping[tuple[int, int], str]) -> _Direct | None:
-    """Return an operation as Python code; None if only the library can compute it.
-
-    Args:
-        node: a part of an expression.
-        variables: those of the generated function, by the parts that they stand for.
-    """
-    name = variables.get((node.start, node.end))
-    if name is not None:
-        return _Direct(name, None, frozenset({name}))
-    if node.kind == "literal":
-        value = value_of(node)
-        return _Direct(repr(value), type(value)) if type(value) in {str, float} else None
-    known = node.name in _COMPARISONS | _ARITHMETIC | {"+"}
-    if node.kind != "operator" or not known or len(node.parts) != _SIDES:
-        return None
-    left, right = (_direct(part, variables) for part in node.parts)
-    if left is None or right is None or left.compares or right.compares:
-        return None
-    of = left.of or right.of or (str if node.name == "+" else None)
-    if of is None or {left.of, right.of} - {of, None} or (of is str and node.name in _ARITHMETIC):
-        return None
-    return _Direct(
-        f"({left.operand(of)} {node.name} {right.operand(of)})",
-        of,
-        left.variables | right.variables,
-        node.name in _COMPARISONS,
-    )
 
 
 def _checked(computation: Computation, text: str) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from gateway.ingest.receiver import IngestServices, check_events, store_events
 from gateway.ingest.sources import Source
 from gateway.replay.exported import ExportedRequest
 from gateway.spool import DedupWindow
-from gateway.spool.transfer import together, waves
+from gateway.spool.restore import together, waves
 from gateway.suggestions import check_name
 from gateway.tracking import PlannedEvents
 

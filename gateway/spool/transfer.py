@@ -1,58 +1,43 @@
 """Move what a spool holds to the spool of a running gateway, in batches that may be repeated.
 
 The old spool forgets a batch once the new one has it. If anything ends in between, the batch is
-sent again; the new spool knows each part by a key for `MOVE_WINDOW` and does not store it twice.
+sent again; the new spool knows each part by a key for a while (`MOVE_WINDOW`) and does not store it
+twice.
 """
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Collection,
-    Iterable,
     Mapping,
     Sequence,
 )
-from typing import Annotated, TypeVar
 
 import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
-from gateway.errors import GatewayError, SpoolError
+from gateway.errors import SpoolError
 from gateway.spool.dead_letters import ALL_DEAD_LETTERS, DeadLetter
-from gateway.spool.dedup import dedup_key
 from gateway.spool.interface import Shard, Spool
-from gateway.spool.rows import pack, pack_attempts, unpack, unpack_attempts
+from gateway.spool.moved import (
+    MAX_BATCH_BYTES,
+    MAX_ENTRIES,
+    MAX_LETTERS,
+    MovedBatch,
+    MovedConsent,
+    MovedEntry,
+    MovedLetter,
+    MovedMessageId,
+)
+from gateway.spool.rows import pack, pack_attempts
 from gateway.spool.values import (
-    MOVE_WINDOW,
-    Attempt,
-    Cause,
-    ConsentRecord,
-    DedupWindow,
     DeliveryRef,
-    Entry,
     LogRecord,
     Progress,
-    SpoolFull,
-    StoredConsent,
-    copy_number,
-    event_index,
 )
 
-MAX_BATCH_BYTES = 1024 * 1024
-"""Bytes of requests at which a batch is full; the last one may exceed it."""
-MAX_ENTRIES = 1000
-"""Entries of a batch."""
-MAX_LETTERS = 50
-"""Dead letters of a batch."""
-MAX_REMEMBERED = 2000
-"""Message ids or users with consent of a batch."""
-_LATEST = 1e11
-_EVENTS = 1_000_000
-"""More than the events of any request, or the deliveries of an event to a destination."""
 _PAGE = 500
 """Pending deliveries that are looked for at a time, of each destination."""
 _READ = 50
@@ -61,86 +46,6 @@ _WAITING = 1000
 """Waiting deliveries that are read at a time."""
 _EVER = float("inf")
 _ALL = 1 << 62
-_RETRY_AFTER = 1.0
-
-T = TypeVar("T")
-
-Time = Annotated[float, Meta(ge=0, le=_LATEST)]
-"""Unix seconds."""
-_BASE64 = {"pattern": "^[A-Za-z0-9+/]{21}[AQgw]==$"}
-Key = Annotated[bytes, Meta(min_length=16, max_length=16, extra_json_schema=_BASE64)]
-Place = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-
-class InvalidBatch(GatewayError):
-    """A part of a batch is nothing that a spool holds; the text begins with its path."""
-
-
-class UnknownDestinations(GatewayError):
-    """The new spool does not have a destination of a batch."""
-
-
-class MovedEntry(msgspec.Struct, frozen=True):
-    """A request with the deliveries of it that are pending."""
-
-    number: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-    """Its place in the old spool; a dead letter's may be negative, if its request is gone."""
-    at: Time
-    """Unix seconds at which it was accepted."""
-    id: Annotated[str, Meta(pattern="^[!-~]{1,200}$")]
-    meta: bytes
-    """What the spool stores beside the body; see `gateway.spool.rows`."""
-    body: bytes
-
-
-class MovedLetter(msgspec.Struct, frozen=True):
-    """A dead letter."""
-
-    number: Place
-    """Its id in the old spool."""
-    entry: MovedEntry
-    destination: str
-    index: int
-    """The number of the delivery within the request."""
-    cause: Cause
-    reason: str
-    at: Time
-    """Unix seconds at which it became a dead letter."""
-    attempts: bytes
-    """As the spool stores them."""
-    rendered: bytes
-    event_name: str
-    user: str
-
-
-class MovedConsent(msgspec.Struct, frozen=True):
-    """The stored consent of a user."""
-
-    user: Key
-    until: Time
-    """Unix seconds at which it is deleted."""
-    records: dict[str, ConsentRecord]
-    """By category."""
-
-
-class MovedMessageId(msgspec.Struct, frozen=True):
-    """The id of an event, remembered so that a duplicate is dropped."""
-
-    key: Key
-    until: Time
-    """Unix seconds at which it is forgotten."""
-
-
-class MovedBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a spool's content, for another spool. Sent again, it changes nothing."""
-
-    origin: int
-    """Names the old spool."""
-    entries: Annotated[list[MovedEntry], Meta(max_length=MAX_ENTRIES)] = []
-    """In the order of its log."""
-    dead_letters: Annotated[list[MovedLetter], Meta(max_length=MAX_LETTERS)] = []
-    message_ids: Annotated[list[MovedMessageId], Meta(max_length=MAX_REMEMBERED)] = []
-    consents: Annotated[list[MovedConsent], Meta(max_length=MAX_REMEMBERED)] = []
 
 
 class MoveCounts(msgspec.Struct):
@@ -152,163 +57,6 @@ class MoveCounts(msgspec.Struct):
     """By destination."""
     message_ids: int = 0
     consents: int = 0
-
-
-# ---- the new spool --------------------------------------------------------------------------
-
-
-async def restore(
-    spool: Spool, batch: MovedBatch, user_keys: Callable[[Entry], Sequence[str]]
-) -> None:
-    """Store a batch of another spool; done when it is durable.
-
-    Events of a user are stored one after the other, so that a failure leaves no gap. Raises
-    SpoolFull if a destination accepts nothing now, and SpoolError for other failures: send the
-    batch again. Raises InvalidBatch and UnknownDestinations before anything is stored.
-
-    Args:
-        spool: the new spool.
-        batch: what to store.
-        user_keys: returns the ordering key of each event of an entry; none if it is unreadable.
-    """
-
-    def hashes(entry: Entry) -> tuple[int, ...]:
-        return tuple(spool.user_hash(key) for key in user_keys(entry))
-
-    entries, letters = await asyncio.to_thread(_checked, batch, hashes)
-    used = {name for _, entry in entries for name in entry.targets}
-    used |= {letter.destination for letter in letters.values()}
-    if unknown := used - (await spool.depths()).keys():
-        raise UnknownDestinations(f"unknown destinations: {', '.join(sorted(unknown))}")
-    _check_room(spool, {name for _, entry in entries for name in entry.targets})
-    if batch.message_ids:
-        await spool.restore_message_ids({one.key: one.until for one in batch.message_ids})
-    if batch.consents:
-        stored = [StoredConsent(one.user, one.until, one.records) for one in batch.consents]
-        await spool.restore_consents(stored)
-    for wave in waves(entries, lambda one: one[1].users):
-        await together([_append(spool, batch.origin, one, entry) for one, entry in wave])
-    if letters:
-        await spool.restore_dead_letters(letters)
-
-
-def _checked(
-    batch: MovedBatch, hashes: Callable[[Entry], tuple[int, ...]]
-) -> tuple[list[tuple[MovedEntry, Entry]], dict[bytes, DeadLetter]]:
-    """Return the entries and dead letters of a batch, unpacked, with other user hashes.
-
-    Raises:
-        InvalidBatch: a part is invalid.
-    """
-    entries = [
-        (one, _entry(one, hashes, f"$.entries[{place}]")) for place, one in enumerate(batch.entries)
-    ]
-    letters = {}
-    for place, one in enumerate(batch.dead_letters):
-        path = f"$.dead_letters[{place}]"
-        letter = _letter(one, _entry(one.entry, hashes, f"{path}.entry"), path)
-        letters[dedup_key("", f"moved letter {batch.origin} {one.number}")] = letter
-    return entries, letters
-
-
-def _entry(one: MovedEntry, hashes: Callable[[Entry], tuple[int, ...]], path: str) -> Entry:
-    try:
-        entry = unpack(one.id, one.meta, one.body)
-    except (msgspec.DecodeError, ValueError) as error:  # a text that is not UTF-8
-        raise InvalidBatch(f"{path}.meta: {error}") from None
-    texts = (entry.source, entry.vendor, entry.request.id, *entry.targets)
-    if any("\0" in text for text in texts):
-        raise InvalidBatch(f"{path}.meta: a name or an id with a NUL")
-    numbers = [n for some in entry.targets.values() for n in some]
-    if any(n < 0 or copy_number(n) >= _EVENTS for n in numbers):
-        raise InvalidBatch(f"{path}.meta: a delivery with an invalid number")
-    last = max(map(event_index, numbers), default=0)
-    users = hashes(entry)
-    if last >= (max(len(users), len(entry.users)) or _EVENTS):
-        raise InvalidBatch(f"{path}.meta: a delivery of event {last}, which the request lacks")
-    # Another version of a plugin may find fewer events: then the users are unknown.
-    return replace(entry, users=users if last < len(users) else ())
-
-
-def _is_time(at: float) -> bool:
-    return 0 <= at <= _LATEST  # false for NaN
-
-
-def _check_room(spool: Spool, destinations: Collection[str]) -> None:
-    refusing = spool.refusing()
-    why = spool.health() or "; ".join(refusing[n] for n in destinations if n in refusing)
-    if why:
-        raise SpoolFull(why, _RETRY_AFTER)
-
-
-async def _append(spool: Spool, origin: int, one: MovedEntry, entry: Entry) -> None:
-    await spool.append(entry, None, _once(origin, one, entry), one.at)
-
-
-async def together(appends: Iterable[Awaitable[None]]) -> None:
-    """Wait for all, then raise the first error."""
-    for result in await asyncio.gather(*appends, return_exceptions=True):
-        if result is not None:
-            raise result
-
-
-def _once(origin: int, one: MovedEntry, entry: Entry) -> DedupWindow:
-    """Return a key for each event, so that a repeat of the entry is left out."""
-    events = {event_index(n) for numbers in entry.targets.values() for n in numbers}
-    ids = {event: f"\0moved {origin} {one.number} {event}" for event in events}
-    return DedupWindow(ids, MOVE_WINDOW)
-
-
-def waves(items: Sequence[T], users_of: Callable[[T], Iterable[int]]) -> list[list[T]]:
-    """Return *items* in groups, each of which has at most one of a user, in the users' order.
-
-    Args:
-        items: what to store.
-        users_of: returns the user hashes of an item; 0 is nobody.
-    """
-    groups: list[list[T]] = []
-    following: dict[int, int] = {}
-    for one in items:
-        users = {user for user in users_of(one) if user}
-        place = max((following.get(user, 0) for user in users), default=0)
-        following |= dict.fromkeys(users, place + 1)
-        if place == len(groups):
-            groups.append([])
-        groups[place].append(one)
-    return groups
-
-
-def _letter(one: MovedLetter, entry: Entry, path: str) -> DeadLetter:
-    if one.index not in entry.targets.get(one.destination, ()):
-        what = f"the request has no delivery {one.index} to {one.destination!r}"
-        raise InvalidBatch(f"{path}.index: {what}")
-    return DeadLetter(
-        id=one.number,
-        destination=one.destination,
-        mark=DeliveryRef(one.entry.number, one.index),
-        entry=entry,
-        cause=one.cause,
-        reason=one.reason,
-        at=one.at,
-        attempts=_unpacked_attempts(one.attempts, path),
-        rendered=one.rendered,
-        event_name=one.event_name,
-        user=one.user,
-    )
-
-
-def _unpacked_attempts(packed: bytes, path: str) -> tuple[Attempt, ...]:
-    try:
-        attempts = unpack_attempts(packed)
-    except (msgspec.DecodeError, ValueError) as error:  # a text that is not UTF-8
-        raise InvalidBatch(f"{path}.attempts: {error}") from None
-    figures = [figure for one in attempts for figure in (one.at, one.latency, one.isolated)]
-    if not all(map(_is_time, figures)):
-        raise InvalidBatch(f"{path}.attempts: a time or a share out of range")
-    return attempts
-
-
-# ---- the old spool --------------------------------------------------------------------------
 
 
 async def counts(spool: Spool) -> MoveCounts:

@@ -12,8 +12,8 @@ import orjson
 
 from gateway.http import Request
 from gateway.spool import Attempt, Entry
+from gateway.spool.moved import MAX_ENTRIES, MAX_LETTERS, MAX_REMEMBERED
 from gateway.spool.rows import pack, pack_attempts
-from gateway.spool.transfer import MAX_ENTRIES, MAX_LETTERS, MAX_REMEMBERED
 from tests.e2e.admin import AT, TOKEN, administered
 
 BODY = b'{"uid":"ann","name":"counted"}'

@@ -31,8 +31,10 @@ from gateway.spool import (
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.spool import JetStreamSpool
+from gateway.spool.moved import MovedBatch
+from gateway.spool.restore import restore
 from gateway.spool.sqlite.spool import SqliteSpool
-from gateway.spool.transfer import MovedBatch, SpoolMover, counts, restore
+from gateway.spool.transfer import SpoolMover, counts
 from tests.cluster.servers import NatsServers
 
 PATIENCE = 20.0
