@@ -1,25 +1,26 @@
 """The endpoint that takes exported requests in."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.admin.context import AdminContext
 from gateway.admin.endpoint import Endpoint, Name, endpoint
+from gateway.admin.moving import largest_batch
 from gateway.replay.exported import ExportedRequest
 from gateway.replay.importer import Importer, ImportRefusal
 from gateway.suggestions import check_name
 
-LARGEST_IMPORT = 64 * 1024 * 1024
-"""Bytes of the largest call; one request may have some MB."""
+MOST_REQUESTS = 1000
+"""Requests of a call."""
 
 
 class ImportBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Requests to import, in the order of their arrival."""
 
-    requests: list[ExportedRequest]
+    requests: Annotated[list[ExportedRequest], Meta(max_length=MOST_REQUESTS)]
     source: Name | UnsetType = UNSET
     """The source that takes them; by default the one that each names."""
     dry_run: bool = False
@@ -52,7 +53,7 @@ def _what(given: Mapping[str, Any], answer: ImportResult) -> str:
     return f"{said}, dry run" if body.dry_run else said
 
 
-@endpoint("POST", "/import", detail=_what, largest_body=LARGEST_IMPORT)
+@endpoint("POST", "/import", detail=_what, largest_body=largest_batch)
 async def import_requests(context: AdminContext, body: ImportBatch) -> ImportResult:
     """Take in requests that `gateway export --as-received` wrote, through a source.
 

@@ -26,7 +26,7 @@ def _amounts(_: Mapping[str, Any], answer: Restored) -> str:
 
 
 def largest_batch(context: AdminContext) -> int:
-    """Return the bytes of the largest batch.
+    """Return the bytes of the largest batch of stored requests, for a move or an import.
 
     Its last request may exceed the batch, and come with what a vendor was sent; Base64 adds a
     third.
