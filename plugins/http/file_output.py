@@ -47,7 +47,7 @@ class FileSettings(Settings):
 
     @field_validator("url")
     @classmethod
-    def _absolute(cls, url: str) -> str:
+    def _absolute(cls, url: str) -> str:  # the rule of all other vendors: an address of HTTP
         return url
 
     @model_validator(mode="before")
