@@ -38,9 +38,9 @@ _QUOTES = 3
 _TRIPLE = frozenset({'"' * _QUOTES, "'" * _QUOTES})
 
 
-_HEADER = re.compile(r"\s*\[{1,2}[\w. -]+\]{1,2}\s*")
-_BRACKETS = re.compile(r"(?:\s*[\w-]+\s*=)?[\s\]\[{},]*")
-_KEY = re.compile(r"\s*#?\s*[\w-]+\s*=\s*")
+_HEADER = re.compile(r"\s*\[{1,2}(?P<names>[\w. -]+)\]{1,2}\s*")
+_BRACKETS = re.compile(r"(?:\s*[\w-]+\s*=\s*[\[{])[\s\]\[{},]*|[\s\]\[{},]+")
+_KEY = re.compile(r"\s*#?\s*(?P<key>[\w-]+)\s*=\s*")
 _SETTING = re.compile(r"""\s*(?P<key>[\w-]+)\s*=\s*(?:"[^"\\]*"|'[^']*'|[\w.:+-]+)\s*""")
 _SOMETIMES = frozenset({"url", "headers", "path", "query", "header"})
 """Keys of settings that may hold a credential."""
@@ -52,8 +52,8 @@ class SecretKeys(NamedTuple):
     everywhere: frozenset[str]
     by_table: Mapping[str, frozenset[str]]
     """Further ones, by the first name of their tables."""
-    plain: frozenset[str] = frozenset()
-    """Keys of settings whose values are none, whatever their names suggest."""
+    plain: Mapping[str, frozenset[str]]
+    """By table: keys of settings whose values are none, whatever their names suggest."""
 
     def lead_to(self, path: Sequence[str]) -> bool:
         """Return whether a value under these keys is, or may be, a credential."""
@@ -61,7 +61,20 @@ class SecretKeys(NamedTuple):
             return False
         within = path[2:] if path[0] in _NAMED_TABLES else path
         secret = self.everywhere.union(self.by_table.get(path[0], ()))
-        return any(key in secret or (key not in self.plain and is_secret(key)) for key in within)
+        plain = self.plain.get(path[0], frozenset())
+        return any(key in secret or (key not in plain and is_secret(key)) for key in within)
+
+    def is_plain(self, table: Sequence[str], key: str) -> bool:
+        """Return whether a key that stands directly in a table is one of a value to show."""
+        most = 2 if table and table[0] in _NAMED_TABLES else 1
+        found = self.plain.get(table[0], frozenset()) if table else frozenset()
+        return len(table) == most and key in found - _SOMETIMES
+
+    def knows(self, key: str) -> bool:
+        """Return whether a setting has this key."""
+        return any(
+            key in some for some in (self.everywhere, *self.by_table.values(), *self.plain.values())
+        )
 
 
 class _Token(NamedTuple):
@@ -78,18 +91,23 @@ def masked(text: str, secret: SecretKeys, redactor: Redactor) -> str:
     """
     if _is_toml(text):
         return _Masking(secret, redactor).whole(text)
-    return "\n".join(_line(line, secret, redactor) for line in text.split("\n"))
+    return "\n".join(_lines_of_invalid(text, secret, redactor))
 
 
-def _line(line: str, secret: SecretKeys, redactor: Redactor) -> str:
-    """Return a line of a file that is no TOML, hidden unless it is plain that it has no secret."""
-    known = redactor.known(line)
-    if not line.strip() or _HEADER.fullmatch(line) or _BRACKETS.fullmatch(line):
-        return known
-    if (found := _SETTING.fullmatch(line)) and found["key"] in secret.plain - _SOMETIMES:
-        return _without_url_secrets(known)
-    key = _KEY.match(line)
-    return f"{key[0] if key else ''}{HIDDEN}"
+def _lines_of_invalid(text: str, secret: SecretKeys, redactor: Redactor) -> Iterator[str]:
+    """Yield the lines of a file that is no TOML, hidden unless plainly without a secret."""
+    table: list[str] = []
+    for line in text.split("\n"):
+        if header := _HEADER.fullmatch(line):
+            table = [name.strip() for name in header["names"].split(".")]
+        known = redactor.known(line)
+        if header or not line.strip() or _BRACKETS.fullmatch(line):
+            yield known
+        elif (found := _SETTING.fullmatch(line)) and secret.is_plain(table, found["key"]):
+            yield _without_url_secrets(known)
+        else:
+            key = _KEY.match(line)
+            yield f"{key[0] if key and secret.knows(key['key']) else ''}{HIDDEN}"
 
 
 def _is_toml(text: str) -> bool:

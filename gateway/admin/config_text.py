@@ -54,13 +54,14 @@ def secret_keys(registry: PluginRegistry) -> SecretKeys:
     models: dict[str, list[type[BaseModel]]] = {name: [one] for name, one in TABLES.items()}
     models["destinations"] += [output.Config for output in registry.outputs.values()]
     secret: dict[str, frozenset[str]] = {}
-    known: set[str] = set()
+    known: dict[str, frozenset[str]] = {}
     for name, some in models.items():
         keys = {key: field for model in some for key, field in keys_of(model).items()}
         secret[name] = frozenset(key for key, one in keys.items() if _holds_secret(one.annotation))
-        known |= keys.keys()
+        known[name] = frozenset(keys)
     everywhere = _NESTED | frozenset(key for keys in secret.values() for key in keys) - _SOMEWHERE
-    return SecretKeys(everywhere, secret, frozenset(known) - everywhere)
+    plain = {name: keys - everywhere - secret[name] for name, keys in known.items()}
+    return SecretKeys(everywhere, secret, plain)
 
 
 def _holds_secret(annotation: Any) -> bool:
