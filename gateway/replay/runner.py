@@ -83,6 +83,18 @@ class ReplayServices(Protocol):
         """Return the events of a stored request."""
 
 
+def asks_in_vain(selection: ReplaySelection, router: Router) -> bool:
+    """Return whether routes to a replay's destination ask for consent, and it does not ask them."""
+    return not selection.through_routes and selection.to in router.need_consent
+
+
+async def pause_unasked(store: ReplayableStore, job: ReplayJob) -> None:
+    """Pause a replay whose destination has got routes that ask for consent."""
+    await store.set_replay(job.id, "paused")
+    reason = "routes to its destination ask for consent now; begin one with --through-routes"
+    log.warning("replay_paused", replay=job.id, destination=job.selection.to, reason=reason)
+
+
 class ReplayRunner:
     """The replays of a gateway; those that run go on after a restart.
 
@@ -114,7 +126,11 @@ class ReplayRunner:
         """
         if isinstance(self._services.spool, ReplayableStore):
             for job in await self._store.replays():
-                if job.state == "running":
+                if job.state != "running":
+                    continue
+                if asks_in_vain(job.selection, self._services.router):
+                    await pause_unasked(self._store, job)
+                else:
                     self._run(job)
 
     async def stop(self) -> None:
@@ -171,7 +187,7 @@ class ReplayRunner:
             GatewayError: routes to the destination ask for consent, and are not to be asked.
         """
         to = selection.to
-        if not selection.through_routes and to in self._services.router.need_consent:
+        if asks_in_vain(selection, self._services.router):
             raise GatewayError(
                 f"routes to {to} ask for consent; replay with --through-routes "
                 f"(through_routes in the API), so that they are asked"
@@ -282,16 +298,20 @@ class _Replay:
         Raises:
             SpoolError: the spool fails, or is full.
         """
-        rules = self._rules
-        copies, passed = await self._copies(page)
-        for start in range(0, len(copies), self._group):
-            if not await self._append(page, copies[start : start + self._group], rules):
-                return False
-        if (last := page[-1].seq) > self._position:
-            step = ReplayStep(self._job.id, self._position, last, passed)
-            if not await self._store.skip_replayed(step):
-                return False
-            self._position = last
+        while left := [found for found in page if found.seq > self._position]:
+            rules = self._rules
+            copies, passed = await self._copies(left)
+            for start in range(0, len(copies), self._group):
+                if not await self._append(left, copies[start : start + self._group], rules):
+                    return False
+                if rules != self._rules:  # the rest is selected by the new ones
+                    break
+            else:
+                last = left[-1].seq
+                step = ReplayStep(self._job.id, self._position, last, passed)
+                if self._position < last and not await self._store.skip_replayed(step):
+                    return False
+                self._position = last
         return True
 
     @property
@@ -340,6 +360,9 @@ class _Replay:
         upto, passed, again = copies[-1].step.upto, ReplayCounts(), self._recalls_consent
         while again or rules != self._rules:
             rules, again = self._rules, False
+            if asks_in_vain(self._job.selection, self._services.router):
+                await pause_unasked(self._store, self._job)
+                return False
             part = [found for found in page if self._position < found.seq <= upto]
             copies, passed = await self._copies(part)
         if self._rate is not None:

@@ -356,3 +356,36 @@ async def test_a_replay_respects_who_refuses(tmp_path: Path) -> None:
                 entries = (await answer.json())["entries"]
             details = [one["detail"] for one in entries if one["action"] == "begin_replay"]
             assert [each for each in details if each] == ["replay 2 to new", "dry run 1 to new"]
+
+
+async def test_a_running_replay_follows_reloads(tmp_path: Path) -> None:
+    """Wider routes count for all that is not given yet; routes that ask for consent pause it."""
+    async with vendors() as (old, new, client):
+        path = config(tmp_path, old, new)
+        text = path.read_text()
+        async with gateway_process(path) as running:
+            operator = Operator(running, client)
+
+            async def reload(more: str) -> None:
+                path.write_text(text + route("new", name="ads", more=more))
+                await operator.post("config/reload")
+
+            for number in range(14):
+                await operator.send(number)
+            await got(old, 14)
+            await reload('names = ["Bought"]')
+            await operator.post("destinations/new/pause")
+            await operator.post("replays", to="new", through_routes=True)
+            await operator.done(to="old", dry_run=True, again=True)  # the other has read its page
+            await reload('names = ["*"]')
+            await operator.post("destinations/new/resume")
+            await running.saw("replay_done", 2)
+            assert set(received(new)) == {f"m-{n:04}" for n in range(14)}
+
+            await operator.post("destinations/new/pause")
+            await operator.post("replays", to="new", again=True)
+            await reload('steps = [{ consent = "ads" }]')
+            await operator.post("destinations/new/resume")
+            await running.saw("replay_paused")
+            assert (await operator.replays())[0]["state"] == "paused"
+            assert len(received(new)) == 14

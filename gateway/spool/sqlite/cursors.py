@@ -15,7 +15,7 @@ import apsw
 
 from gateway.errors import SpoolError
 from gateway.spool.rows import targets_of
-from gateway.spool.sqlite.database import mask_bit
+from gateway.spool.sqlite.database import MOVED, mask_bit
 from gateway.spool.values import BacklogLimit
 from gateway.sqlite import fetch
 
@@ -391,7 +391,7 @@ def _fill(
                 pending |= places[target].add(seq, len(numbers), len(meta) + body)
         if not pending:
             loose.append(seq)
-        elif mask < 0:
+        elif mask < 0 or mask >= MOVED:
             transient.add(seq)
     name: Any
     for query in _EXCEPTIONS:

@@ -186,7 +186,10 @@ another spool (`MOVED`). ``replayed`` has the deliveries of retained rows that r
 destination, each with the row of the copy; they go with the retained row."""
 
 MOVED = 1 << 62
-"""A bit of ``log.mask``: the entry is from another spool, so its id does not rise with its seq."""
+"""A bit of ``log.mask``: the entry is from another spool, so its id does not rise with its seq.
+
+Such a row is not retained: it has only what was pending, so nobody knows who else had its events,
+or whether something of it was erased."""
 
 TRANSIENT = -(1 << 63)
 """The sign bit of ``log.mask``: the row is not retained, and replays leave it out.

@@ -47,10 +47,11 @@ _STEP = """
     WHERE id = ? AND position = ? AND state = 'running'
 """
 _NOTE = "INSERT OR REPLACE INTO replayed VALUES (?, ?, ?, ?, ?)"
-_RETAINED = """
+_RETAINED = f"""
     SELECT seq, at, id, meta, body FROM log
-    WHERE seq > ? AND seq <= ? AND mask > 0 AND at >= ? AND at < ? ORDER BY seq LIMIT ?
-"""
+    WHERE seq > ? AND seq <= ? AND mask BETWEEN 1 AND {MOVED - 1} AND at >= ? AND at < ?
+    ORDER BY seq LIMIT ?
+"""  # noqa: S608 - constant
 _REPLAYED = """
     SELECT idx FROM replayed JOIN destination ON number = destination WHERE seq = ? AND name = ?
 """

@@ -6,6 +6,7 @@ from itertools import islice, takewhile
 import apsw
 
 from gateway.spool.sqlite.cursors import DestinationCursors
+from gateway.spool.sqlite.database import MOVED
 from gateway.sqlite import fetch
 
 STEP = 256
@@ -21,7 +22,7 @@ _UNPINNED = " AND NOT EXISTS (SELECT 1 FROM waiting WHERE waiting.seq = log.seq)
 _TRIM = f"DELETE FROM log WHERE seq > ? AND seq <= ?{_UNPINNED}"  # noqa: S608 - both parts are constants
 _FREE = f"""
     DELETE FROM log WHERE seq = ? AND mask & ? = 0
-    AND (seq <= ? OR mask <= 0){_UNPINNED}
+    AND (seq <= ? OR mask <= 0 OR mask >= {MOVED}){_UNPINNED}
 """  # noqa: S608 - all parts are constants
 _OLDEST = "SELECT seq, at FROM log WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?"
 _FORGET_REPLAYED = "DELETE FROM replayed WHERE seq <= ?"

@@ -246,8 +246,9 @@ class Writer:
             for name, numbers in entry.targets.items():
                 by_name[name].add(seq, len(numbers), size)
                 accepted[name] += len(numbers)
-            if job.step is not None:
+            if job.step is not None or job.accepted_at:
                 self._places.transient.add(seq)
+            if job.step is not None:
                 for name, numbers in entry.targets.items():
                     note_copy(connection, job.step, by_name[name].number, numbers, seq)
             for refusal in refused:
