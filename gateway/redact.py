@@ -214,8 +214,9 @@ SHORTEST = 4
 SHORTEST_PART = 12
 """Characters; a shorter last part of a secret URL's path is a word such as ``alerts``."""
 
-_USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
-"""User and password of a URL (RFC 3986, section 3.2.1)."""
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
+"""User and password of a URL, though a password with ``?`` or ``#`` should be escaped."""
+_QUERY = re.compile(r"(://[^\s\"'?]+\?)[^\s\"']+")
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
 CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECASE)
@@ -295,6 +296,13 @@ def spellings(secret: str) -> Iterator[str]:
         if len(whole) >= SHORTEST:
             yield whole
             yield whole.replace("+", "-").replace("/", "_")
+
+
+def without_url_secrets(text: str) -> str:
+    """Return *text* with the user, the password and the query of each URL in it redacted."""
+    if "://" not in text:
+        return text
+    return _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
 
 
 def without_password(url: str) -> str:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.redact import HIDDEN, Redactor, is_secret
+from gateway.redact import HIDDEN, Redactor, is_secret, without_url_secrets
 
 _TOKEN = re.compile(
     r"""
@@ -29,8 +29,6 @@ _COMMENTS = re.compile(r"(?:^[^\S\n]*\#[^\n]*(?:\n|\Z))+", re.MULTILINE)
 """Lines that are comments and nothing else."""
 _REFERENCE = re.compile(r"\$\{\w+\}|file:.*|any")
 """A value that names a credential, and is none; ``any`` stands for all of them."""
-_USERINFO = re.compile(r"://[^/@\s\"']+@")
-_QUERY = re.compile(r"(://[^\s\"'?]+\?)[^\s\"']+")
 _NAMED_TABLES = frozenset({"sources", "destinations"})
 """Tables whose second name is the user's own."""
 _PLAIN = frozenset({"true", "false"})
@@ -104,7 +102,7 @@ def _lines_of_invalid(text: str, secret: SecretKeys, redactor: Redactor) -> Iter
         if header or not line.strip() or _BRACKETS.fullmatch(line):
             yield known
         elif (found := _SETTING.fullmatch(line)) and secret.is_plain(table, found["key"]):
-            yield _without_url_secrets(known)
+            yield without_url_secrets(known)
         else:
             key = _KEY.match(line)
             yield f"{key[0] if key and secret.knows(key['key']) else ''}{HIDDEN}"
@@ -212,8 +210,8 @@ class _Masking:
         """Return another value: hidden if a credential is written with escapes in it."""
         value = _decoded(token.text)
         if value is None or value in token.text:
-            return self._redactor.text(_without_url_secrets(token.text))
-        told = self._redactor.text(_without_url_secrets(value))
+            return self._redactor.text(without_url_secrets(token.text))
+        told = self._redactor.text(without_url_secrets(value))
         return token.text if told == value else self._of_secret(token, alone=True)
 
 
@@ -358,7 +356,3 @@ def _stands_alone(text: str, found: re.Match[str]) -> bool:
 
 def _hidden_lines(text: str) -> str:
     return "\n".join([HIDDEN] * (text.count("\n") + 1))
-
-
-def _without_url_secrets(text: str) -> str:
-    return _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"://{HIDDEN}@", text))

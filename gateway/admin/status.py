@@ -35,7 +35,7 @@ from gateway.config.models import TABLES, keys_of, redactor_of
 from gateway.config.types import SHOWN_HEADERS
 from gateway.errors import ConfigError
 from gateway.plugin.quantities import Quantity, QuantityKind, shown
-from gateway.redact import HIDDEN, without_password, without_secrets
+from gateway.redact import HIDDEN, without_secrets, without_url_secrets
 from gateway.spool import QueueDepth
 
 
@@ -56,7 +56,7 @@ def plain(value: Any, kind: QuantityKind | None = None) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
     if isinstance(value, str):
-        return without_password(value) if "://" in value else value
+        return without_url_secrets(value)
     return value if isinstance(value, bool | int | float | None) else str(value)
 
 

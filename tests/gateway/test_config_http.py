@@ -244,16 +244,18 @@ def test_the_same_text_is_the_same_configuration(tmp_path: Path) -> None:
 
 
 def test_the_shown_configuration_has_no_credential_of_a_request(tmp_path: Path) -> None:
-    """Headers, and values under names of secrets, are hidden in requests; expressions are shown."""
+    """Headers, queries of URLs and values under secret names are hidden; expressions are not."""
     text = """headers = { x-auth = "canary", accept-language = "de" }
 [[destinations.crm.requests]]
 query = { api_secret = "canary", v = "1" }
 headers = { authorization = "Bearer canary", x-plain = "canary", x-id = "=event.user_id" }
 body = { token = "canary", id = "=event.user_id", data = { api_key = "canary" } }
+[[destinations.crm.requests]]
+body = { back = "https://a/b?c=canary" }
 """
     shown = tables(load(written(tmp_path, text), load_plugins(), {}))["destinations"]["crm"]
     assert "canary" not in str(shown)
     assert shown["headers"]["accept-language"] == "de"
-    (request,) = shown["requests"]
+    request = shown["requests"][0]
     assert request["query"]["v"] == "1"
     assert request["headers"]["x-id"] == request["body"]["id"] == "=event.user_id"
