@@ -12,8 +12,8 @@
 # make fuzz   PAYLOADS=n requests to each endpoint, good and bad (SEED=n repeats them)
 # make dev    the gateway on 8080, restarted when its code changes, without console and sandbox; 8000 redirects there
 #             (stop `make run` first; aiohttp-devtools opens 8000 and 8001 on all addresses of the machine)
-# make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events, or a cluster
-#             of NODES=3 gateways instead
+# make soak   the obligation ledger under all faults for MINUTES=n; an outage of MEMORY=n events, a replay of REPLAY=n
+#             beside live traffic, or a cluster of NODES=3 gateways instead
 # make siege  attacks on a default configuration, and their effect on bystanders
 # make screenshots  pictures of the console for the documentation
 # make install-systemd  as root: the gateway as a service of this machine (docs/deploy/systemd.md)
@@ -115,7 +115,7 @@ dev: $(INSTALLED)
 	$(BIN)/adev runserver --app-factory create_app --host 127.0.0.1 --port 8000 --no-livereload gateway/server.py
 
 soak: $(INSTALLED)
-	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),--minutes $(or $(MINUTES),5)) \
+	$(BIN)/python -m tests.soak $(if $(MEMORY),--memory $(MEMORY),$(if $(REPLAY),--replay $(REPLAY),--minutes $(or $(MINUTES),5))) \
 	  $(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED))
 
 siege: $(INSTALLED)

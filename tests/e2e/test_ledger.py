@@ -12,6 +12,7 @@ from tests.soak.faults import Clock, small_disk
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
 from tests.soak.operator import ACTS
+from tests.soak.replays import replay
 from tests.soak.vendor import vendors
 
 USERS = 24
@@ -105,6 +106,16 @@ async def test_nothing_is_lost_under_all_faults(tmp_path: Path, record_property:
     assert chaos.reloads >= 10
     for name, count in verdict.counts.items():
         assert count.duplicates <= WINDOW * chaos.crashes, name
+
+
+async def test_a_replay_beside_live_traffic_loses_nothing(
+    tmp_path: Path, record_property: Record
+) -> None:
+    """A replay gives each retained event once, in order, and the live ones go on meanwhile."""
+    found = await replay(tmp_path, 3_000, 300, alone=0.5)
+    record_property("table", found.table())
+    assert not found.complaints, found.table()
+    assert found.memory.most < BOUND
 
 
 async def test_an_outage_takes_little_memory(tmp_path: Path, record_property: Record) -> None:

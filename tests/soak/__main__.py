@@ -1,4 +1,4 @@
-"""Run the obligation ledger under all faults, or a long outage: ``python -m tests.soak``."""
+"""Run the obligation ledger under all faults, an outage or a replay: ``python -m tests.soak``."""
 
 import argparse
 import datetime as dt
@@ -24,6 +24,7 @@ from tests.soak.ledger import Count, Judgement
 from tests.soak.marks import DESTINATIONS
 from tests.soak.memory import BOUND, outage
 from tests.soak.operator import ACTS
+from tests.soak.replays import replay
 from tests.soak.vendor import vendors
 
 USERS = 40
@@ -35,6 +36,10 @@ DISK = 48
 """Size of that disk in MiB."""
 CHECKED = 6
 """Rounds on one spool; then the run settles and is judged."""
+ALONE = 60.0
+"""Seconds of live traffic without the replay, before it and after it."""
+SLOWER = 1.5
+"""How much longer the 99th percentile of live events may take beside a replay."""
 PAUSE = 0.2
 """Seconds between a response and the user's next request, so that vendors keep up."""
 LEAVES = 0.002
@@ -188,6 +193,15 @@ async def remember(events: int, users: int) -> int:
     return len(found.judgement.complaints) + (found.most > BOUND)
 
 
+async def travel(events: int, users: int, rate: float | None) -> int:
+    """Replay events beside live traffic; return the number of complaints."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = await replay(Path(folder), events, users, alone=ALONE, rate=rate)
+    say(found.table())
+    slower = sum(ratio > SLOWER for ratio in found.ratios)
+    return len(found.complaints) + slower + (found.memory.most > BOUND)
+
+
 def main() -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
@@ -197,11 +211,20 @@ def main() -> int:
         "--memory", type=int, metavar="N", nargs="?", const=1_000_000,
         help="run an outage of N events instead (default: one million)",
     )  # fmt: skip
-    parser.add_argument("--users", type=int, default=5000, help="number of users in the outage")
+    parser.add_argument(
+        "--replay", type=int, metavar="N", nargs="?", const=1_000_000,
+        help="replay N events beside live traffic instead (default: one million)",
+    )  # fmt: skip
+    parser.add_argument("--rate", type=float, help="most events per second of the replay")
+    parser.add_argument(
+        "--users", type=int, default=5000, help="number of users in the outage or the replay"
+    )
     parser.add_argument("--nodes", type=int, choices=(1, NODES), default=1, help="of a cluster")
     asked = parser.parse_args()
     if asked.memory:
         work = remember(asked.memory, asked.users)
+    elif asked.replay:
+        work = travel(asked.replay, asked.users, asked.rate)
     elif asked.nodes == NODES:
         work = cluster_soak(asked.minutes, asked.seed)
     else:
