@@ -45,6 +45,8 @@ class Destination(msgspec.Struct, frozen=True):
 
     name: str
     vendor: str
+    preset: str
+    """Empty if it has none."""
     url: str
     shadow: bool
     """It is a shadow: nothing is delivered, and its events are counted separately."""
@@ -123,6 +125,7 @@ def described(
     return Destination(
         name=name,
         vendor=config.vendor,
+        preset=config.preset,
         url=without_password(config.settings.url),
         shadow=bool(config.shadow),
         state="paused" if state.paused else circuit,

@@ -14,6 +14,8 @@ class SourceState(msgspec.Struct, frozen=True):
 
     name: str
     vendor: str
+    preset: str
+    """Empty if it has none."""
     mount: str
     accepted: int
     """Events since the start."""
@@ -89,6 +91,7 @@ async def show_overview(context: AdminContext) -> Overview:
         SourceState(
             name=name,
             vendor=source.vendor,
+            preset=source.preset,
             mount=source.mount,
             accepted=tallies.taken.get(name, 0),
             accepted_rate=series.accepted(name)[0],

@@ -420,7 +420,7 @@ class ViewBuilder:
         if event is None or config is None or tried.sent is None:
             return []
         output = self._gateway.registry.outputs[config.vendor](config.settings)
-        if tried.vendor == self._vendor and self._trace.received:
+        if self._trace.received and self._gateway.registry.forwards(self._vendor, tried.vendor):
             return self._rows_in
         steps = self._gateway.steps_of(tried.route) if tried.route else None
         with suppress(Exception):  # the steps may have changed since, and may fail now

@@ -128,7 +128,7 @@ def _print(config: Config, registry: PluginRegistry, out: Console) -> None:
     routes = [_route(route, config) for route in config.routes]
     out.print(table(("name", "from", "when", "steps", "to"), routes))
     out.print(title("\nDestinations"))
-    destinations = [_destination(name, config) for name in config.destinations]
+    destinations = [_destination(name, config, registry) for name in config.destinations]
     out.print(table(("name", "vendor", "url", "delivery"), destinations))
 
 
@@ -176,7 +176,7 @@ def _source(name: str, source: SourceConfig) -> tuple[str, ...]:
     if proxy := proxy_of(source.proxy):
         facts.append(f"through proxy {proxy.address}")
     hosts = " ".join(source.hosts) or "every"
-    return name, source.vendor, source.mount or "/", hosts, keys, ", ".join(facts)
+    return name, _vendor(source), source.mount or "/", hosts, keys, ", ".join(facts)
 
 
 def _relay(name: str, source: SourceConfig, registry: PluginRegistry) -> tuple[str, ...] | None:
@@ -204,11 +204,11 @@ def _conditions(route: RouteConfig) -> Iterator[str]:
         yield " ".join(route.when.split())
 
 
-def _destination(name: str, config: Config) -> tuple[str, ...]:
+def _destination(name: str, config: Config, registry: PluginRegistry) -> tuple[str, ...]:
     destination = config.destinations[name]
     if destination.shadow is True:
         address = without_password(destination.settings.url)
-        return name, destination.vendor, address, "shadow: compared, never sent"
+        return name, _vendor(destination), address, "shadow: compared, never sent"
     facts = [f"{destination.concurrency} at once", f"{shown(destination.timeout, 'duration')} each"]
     if destination.rate is not None:
         facts.append(f"at most {shown(destination.rate, 'rate')}")
@@ -216,17 +216,22 @@ def _destination(name: str, config: Config) -> tuple[str, ...]:
         facts.append(f"{destination.max_attempts} attempts")
     if destination.max_backlog:
         facts.append(f"backlog of {destination.max_backlog}, then {destination.on_full}")
-    if _passes_through(name, config):
+    if _passes_through(name, config, registry):
         facts.append("passthrough")
     if destination.shadow:
         facts.append("shadow: its responses are counted separately")
     if destination.credentials == "client":
         facts.append("with each client's own key")
     facts += _egress(destination)
-    return name, destination.vendor, without_password(destination.settings.url), ", ".join(facts)
+    address = without_password(destination.settings.url)
+    return name, _vendor(destination), address, ", ".join(facts)
 
 
-def _passes_through(name: str, config: Config) -> bool:
+def _vendor(part: SourceConfig | DestinationConfig) -> str:
+    return f"{part.preset} ({part.vendor})" if part.preset else part.vendor
+
+
+def _passes_through(name: str, config: Config, registry: PluginRegistry) -> bool:
     """Return whether requests of any source reach the destination as they came."""
     destination = config.destinations[name]
     plain = [route for route in config.routes if name in route.to and not route.steps]
@@ -234,7 +239,8 @@ def _passes_through(name: str, config: Config) -> bool:
         destination.passthrough
         and not destination.shadow
         and any(
-            source.vendor == destination.vendor and name in destinations_of(plain, other)
+            registry.forwards(source.vendor, destination.vendor)
+            and name in destinations_of(plain, other)
             for other, source in config.sources.items()
         )
     )

@@ -65,7 +65,9 @@ def static_losses(config: Config, registry: PluginRegistry) -> Iterator[StaticLo
         for to in dict.fromkeys(route.to):
             destination = config.destinations[to]
             output = registry.outputs[destination.vendor](destination.settings)
-            others = tuple(vendor for vendor in vendors if vendor != destination.vendor)
+            others = tuple(
+                vendor for vendor in vendors if not registry.forwards(vendor, destination.vendor)
+            )
             if not others or destination.credentials == "client":
                 continue
             tally = _Tally(output, StepChain(route.name, route.steps))

@@ -39,6 +39,10 @@ class PluginRegistry:
         configured = {half.name for half in halves if half.configured}
         return [name for name in self.vendors if name not in configured]
 
+    def forwards(self, received: str, sent: str) -> bool:
+        """Return whether a vendor's output can forward requests in the format of *received*."""
+        return received == sent and sent in self.outputs and self.outputs[sent].forwards
+
 
 def load_plugins(extra: Iterable[ModuleType] = ()) -> PluginRegistry:
     """Register ``plugins/*``, installed plugins, and further ones in *extra*.

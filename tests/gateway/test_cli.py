@@ -151,6 +151,21 @@ def test_check_shows_forwarding_only_if_it_happens(
     assert "passthrough" not in lines["idle"]
 
 
+def test_check_shows_presets_and_forwards_no_webhook(tmp_path: Path) -> None:
+    """``check`` names presets, and a webhook is never passed through to another HTTP API."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        '[sources.pay]\npreset = "stripe"\nkeys = ["whsec_12345678"]\n'
+        '[destinations.team]\npreset = "slack"\nauth.path = "T/B/secret-1"\n'
+        '[[routes]]\nto = ["team"]\n'
+    )
+    found = gateway("check", "-c", path)
+    said = " ".join(found.stdout.split())
+    assert "stripe (http)" in said, found.stderr
+    assert "slack (http)" in said
+    assert "passthrough" not in said
+
+
 def test_check_shows_relays_and_client_keys(tmp_path: Path) -> None:
     """``check`` shows relay URLs, whose key they use, who replies, and forwarded client keys."""
     path = tmp_path / "gateway.toml"

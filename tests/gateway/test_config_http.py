@@ -168,6 +168,8 @@ vendor = "http"
          "[sources.hook] urls: unknown key"),
         ('keys = "any"\nnetworks = ["x"]\n[[sources.hook.requests]]\npath = "/a"',
          "[sources.hook] networks: has 'x', which is not a network"),
+        ('url = "https://api.example"\nrespond = "upstream"\n' + ANY,
+         "[sources.hook] respond: needs requests that are forwarded as they came, which those of"),
         (f'{ANY}\n[sources.two]\nvendor = "http"\n{ANY.replace("hook", "two")}',
          "[sources.two] keys: conflicts with [sources.hook]: both serve /a"),
     ],

@@ -34,7 +34,7 @@ function destinationRow(one, state, past, now, refresh) {
   const address = `#destinations/${encodeURIComponent(one.name)}`;
   const share = past?.failed_share ?? null;
   return {props: {"data-row": "", id: `row-${one.name}`}, cells: [
-    h("a", {href: address}, one.name), one.vendor,
+    h("a", {href: address}, one.name), one.preset || one.vendor,
     [state && stateBadge(state.state), one.shadow && badge("shadow", "calm"), state?.headline && h("span", {class: "why wide", title: state.detail || null}, state.headline),
       state?.until && h("span", {class: "soft when"}, ` Next attempt in ${duration(Math.max(0, state.until - now))}.`)],
     past ? compact(past.delivered) : "", share === null ? "" : h("span", {class: share > 0 ? "bad" : null}, percent(share)),
@@ -95,7 +95,7 @@ function factsOf(one, state, now) {
   const facts = [
     ["State", [state && stateBadge(state.state), one.shadow && badge("shadow", "calm"), state?.headline && h("b", {}, sentence(state.headline)), state?.cure && ` ${sentence(state.cure)}`, one.refuses_reason && ` ${sentence(one.refuses_reason)}`]],
     state?.detail && ["The vendor said", h("code", {}, state.detail)],
-    state?.until && ["Next attempt", `in ${duration(Math.max(0, state.until - now))}, ${moment(state.until)}`], ["Address", h("code", {}, one.url)], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
+    state?.until && ["Next attempt", `in ${duration(Math.max(0, state.until - now))}, ${moment(state.until)}`], ["Address", h("code", {}, one.url)], one.preset && ["Preset", one.preset], ["Vendor", h("a", {href: `#vendors/${one.vendor}`}, one.vendor)],
     ["Pending", `${count(Math.max(0, one.pending - one.retrying - one.parked))} new, ${count(one.retrying)} waiting to retry, ${count(one.parked)} parked behind an earlier event of the same user`],
     one.balance && ["Balance", balanceOf(one.balance)],
     one.oldest !== null && ["Oldest pending", moment(one.oldest)],

@@ -114,7 +114,7 @@ function finding(one, health) {
 function source(one, state) {
   return h("li", {id: `source-${one.name}`, class: `card ${state?.state}`},
     h("a", {href: `#events?source=${encodeURIComponent(one.name)}`}, one.name),
-    h("span", {class: "soft"}, one.vendor + (one.mount ? ` at ${one.mount}` : "")),
+    h("span", {class: "soft"}, (one.preset || one.vendor) + (one.mount ? ` at ${one.mount}` : "")),
     state && stateBadge(state.state),
     h("span", {class: "figure"}, h("b", {}, rate(one.accepted_rate)), h("span", {class: "soft"}, `${compact(one.accepted)} since start`),
       state?.refused_rate > 0 && h("span", {class: "bad"}, `${rate(state.refused_rate)} refused`)),
@@ -134,7 +134,7 @@ function route(one, number) {
 function exit({destination: one, delivered, delivered_rate: arriving, failed_rate: failing}, state, now) {
   return h("li", {id: `exit-${one.name}`, class: `card ${state?.state}`},
     h("a", {href: `#destinations/${encodeURIComponent(one.name)}`}, one.name),
-    h("span", {class: "soft"}, one.vendor), one.shadow && badge("shadow", "calm"), state && stateBadge(state.state),
+    h("span", {class: "soft"}, one.preset || one.vendor), one.shadow && badge("shadow", "calm"), state && stateBadge(state.state),
     h("span", {class: "figure"}, h("b", {}, rate(arriving)), h("span", {class: "soft"}, `${compact(delivered)} since start`),
       failing > 0 && h("span", {class: "bad"}, `${rate(failing)} failing`)),
     one.pending > 0 && h("span", {class: "soft"}, `${compact(one.pending)} pending`, one.oldest !== null && `, oldest ${duration(now - one.oldest)}`),

@@ -361,7 +361,7 @@ class RelayChecks:
                 self._check_idle(table, source, idle, "a url")
             self._check_lent(table, source, registry)
             if source.respond == "upstream":
-                self._check_respond(name, source)
+                self._check_respond(name, source, registry)
             else:
                 self._check_idle(table, source, ("respond_timeout",), 'respond = "upstream"')
         for name, destination in self._destinations.items():
@@ -418,7 +418,15 @@ class RelayChecks:
             what = f"has no effect: {source.vendor} has no second key; remove it"
             self._report.warning(table, "secrets", what)
 
-    def _check_respond(self, name: str, source: SourceConfig) -> None:
+    def _check_respond(self, name: str, source: SourceConfig, registry: PluginRegistry) -> None:
+        output = registry.outputs.get(source.vendor)
+        if output is not None and not output.forwards:
+            what = (
+                f"needs requests that are forwarded as they came, which those of "
+                f"{source.vendor} never are; remove respond"
+            )
+            self._report.problem(f"sources.{name}", "respond", what)
+            return
         led = destinations_of(self._routes, name)
         if not led <= set(self._destinations):
             return
@@ -441,6 +449,11 @@ class RelayChecks:
         what: str | None = None
         if destination.vendor not in registry.inputs:
             what = f'"client" needs a vendor with an input, which {destination.vendor} lacks'
+        elif not registry.forwards(destination.vendor, destination.vendor):
+            what = (
+                f'"client" needs requests that are forwarded as they came, which those of '
+                f"{destination.vendor} never are"
+            )
         elif not destination.passthrough:
             what = '"client" needs passthrough; remove passthrough = false'
         for other, source in self._sources.items():

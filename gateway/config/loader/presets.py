@@ -49,7 +49,7 @@ def with_preset(
         report.problem(table, "preset", f"{what}; {did_you_mean(str(wanted), known)}")
         return {"vendor": "http", **own}
     preset = _read(known[wanted])
-    merged = merge_tables(preset[KINDS[kind]], own)
+    merged = {**merge_tables(preset[KINDS[kind]], own), "preset": wanted}
     for path in preset.get("needs", ()):
         if not _has(merged, path.split(".")):
             what = f"missing; the preset {wanted} needs it: see {preset['docs']}"
