@@ -141,7 +141,7 @@ sbom: dist
 	rm -rf build/sbom && mkdir -p build/sbom
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/sbom/venv
 	for wheel in dist/*.whl; do $(BIN)/uv pip install --quiet --python build/sbom/venv/bin/python \
-	  --constraint requirements.lock "$$wheel[cluster,otel]" || exit 1; done
+	  --constraint requirements.lock "$$wheel[cluster,otel,s3]" || exit 1; done
 	$(BIN)/uv tool run --quiet --from cyclonedx-bom@7.5.0 cyclonedx-py environment \
 	  --pyproject pyproject.toml --output-reproducible --output-file build/cdp-gateway.cdx.json build/sbom/venv/bin/python
 

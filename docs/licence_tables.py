@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from docs.markdown import ROOT, table
 
-EXTRAS = ("cluster", "otel")
+EXTRAS = ("cluster", "otel", "s3")
 """The extras that a running gateway uses."""
 CLASSIFIER = "License :: OSI Approved :: "
 

@@ -20,6 +20,7 @@ from gateway.config.changes import (
 from gateway.config.inputs import stored_inputs
 from gateway.delivery import Team, Worker
 from gateway.delivery.authorization import make_authorized_transport
+from gateway.delivery.file_transport import FileTransport
 from gateway.delivery.renderer import make_renderer
 from gateway.delivery.sender import Sender
 from gateway.errors import SpoolError
@@ -388,6 +389,7 @@ class Gateway:
             leased=self.spool.leased,
             share=self.spool.share,
             configs_differ=self.spool.configs_differ,
+            uploads=transport.uploads if isinstance(transport, FileTransport) else None,
         )
         team.configured = config
         return team

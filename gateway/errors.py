@@ -196,6 +196,18 @@ class TransportError(GatewayError):
         self.cause = cause
 
 
+class UploadFailed(GatewayError):
+    """A file is not in its bucket yet.
+
+    Attributes:
+        cause: ``credential``, ``bucket`` if there is none of that name, or ``server``.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class SpoolError(GatewayError):
     """The spool cannot read or write now."""
 

@@ -9,6 +9,7 @@ import uvloop
 from hypothesis import settings
 
 from tests.cluster.servers import NatsServers, nats_servers
+from tests.s3_server import S3Server
 
 TABLE = "table"
 
@@ -62,3 +63,11 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
     """Run one NATS server with JetStream, for tests of gateways; each uses a name of its own."""
     with nats_servers(tmp_path_factory.mktemp("nats"), 1) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Run a server of the S3 API; each test uses buckets of its own, and leaves it running."""
+    server = S3Server()
+    yield server
+    server.stop()

@@ -21,8 +21,10 @@ from gateway.config.operations import TraceConfig
 from gateway.config.proxy import proxy_of
 from gateway.config.schema import editor_schema
 from gateway.delivery.line_files import write_problem
-from gateway.errors import ConfigError
+from gateway.delivery.s3_bucket import S3Bucket
+from gateway.errors import ConfigError, UploadFailed
 from gateway.explain.static_losses import StaticLosses, static_losses
+from gateway.plugin.file_rules import FileRules
 from gateway.plugin.quantities import shown
 from gateway.plugin.registry import PluginRegistry, load_plugins
 from gateway.redact import without_password
@@ -37,7 +39,8 @@ MAX_FIELDS = 16
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also connect to NATS, if `url` in `[spool]` names servers, and try what a gateway does.",
+    help="Also connect to NATS, if `url` in `[spool]` names servers, and to the buckets of "
+    "`upload`, and try what a gateway does.",
 )
 @click.pass_context
 def check(ctx: click.Context, path: Path, *, as_json: bool, connect: bool) -> None:
@@ -56,23 +59,26 @@ def check(ctx: click.Context, path: Path, *, as_json: bool, connect: bool) -> No
             InvalidConfig(error.problems).show()
         ctx.exit(1)
     servers, problems, remarks = _look_at_nats(config) if connect else ([], [], [])
-    warnings = [*config.warnings, *remarks, *_unwritable_folders(config, registry)]
+    buckets, refused, left = _look_at_buckets(config, registry) if connect else ([], [], [])
+    warnings = [*config.warnings, *remarks, *left, *_unwritable_folders(config, registry)]
     if as_json:
-        click.echo(_json(problems, warnings))
-        ctx.exit(1 if problems else 0)
+        click.echo(_json([*problems, *refused], warnings))
+        ctx.exit(1 if problems or refused else 0)
     out = console()
     _print(config, registry, out)
     _print_losses(tuple(static_losses(config, registry)), out)
     for heading, lines, style in (
         ("NATS servers", servers, ""),
+        ("Buckets", buckets, ""),
         ("Warnings", warnings, "yellow"),
         ("Problems with NATS", problems, "red"),
+        ("Problems with uploads", refused, "red"),
     ):
         if lines:
             out.print(title(f"\n{heading}"))
         for line in lines:
             out.print(Text(f"  {line}", style=style), soft_wrap=not out.is_terminal)
-    ctx.exit(1 if problems else 0)
+    ctx.exit(1 if problems or refused else 0)
 
 
 def _look_at_nats(config: Config) -> tuple[list[str], list[str], list[str]]:
@@ -84,11 +90,42 @@ def _look_at_nats(config: Config) -> tuple[list[str], list[str], list[str]]:
     return asyncio.run(diagnose(config.spool, config.server.max_body))
 
 
-def _unwritable_folders(config: Config, registry: PluginRegistry) -> Iterator[str]:
-    """Yield the folders of destinations in which this user cannot write now."""
+def _look_at_buckets(
+    config: Config, registry: PluginRegistry
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the buckets that take files, problems, and remarks."""
+    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+
+    async def look() -> None:
+        for name, rules in _file_rules(config, registry):
+            if rules.upload is None or config.destinations[name].shadow is True:
+                continue
+            place = f"[destinations.{name}] upload"
+            try:
+                left = await S3Bucket(rules.upload, config.destinations[name]).try_out()
+            except UploadFailed as error:
+                found[1].append(f"{place}: {error}")
+                continue
+            found[0].append(f"{rules.upload.bucket} at {rules.upload.endpoint}")
+            if left:
+                found[2].append(f"{place}: {left}")
+
+    asyncio.run(look())
+    return found
+
+
+def _file_rules(config: Config, registry: PluginRegistry) -> Iterator[tuple[str, FileRules]]:
+    """Yield the destinations that write files, by name."""
     for name, destination in config.destinations.items():
         files = registry.outputs[destination.vendor](destination.settings).files
-        if files is not None and (problem := write_problem(Path(files.folder))):
+        if files is not None:
+            yield name, files
+
+
+def _unwritable_folders(config: Config, registry: PluginRegistry) -> Iterator[str]:
+    """Yield the folders of destinations in which this user cannot write now."""
+    for name, files in _file_rules(config, registry):
+        if problem := write_problem(Path(files.folder)):
             yield f"[destinations.{name}] path: {problem} now, for the user of this command"
 
 
@@ -222,6 +259,9 @@ def _destination(name: str, config: Config, registry: PluginRegistry) -> tuple[s
         facts.append("shadow: its responses are counted separately")
     if destination.credentials == "client":
         facts.append("with each client's own key")
+    files = registry.outputs[destination.vendor](destination.settings).files
+    if files is not None and files.upload is not None:
+        facts.append(f"uploads to {files.upload.bucket} at {files.upload.endpoint}")
     facts += _egress(destination)
     address = without_password(destination.settings.url)
     return name, _vendor(destination), address, ", ".join(facts)

@@ -173,7 +173,7 @@ def _without(token: str, response: Response) -> Response:
 def make_authorized_transport(config: DestinationConfig, output: Output) -> Transport:
     """Return the transport of a configured destination, with its authorization if it has one."""
     if output.files is not None:
-        return FileTransport(output.files)
+        return FileTransport(output.files, None if config.shadow is True else config)
     transport = make_transport(config)
     if output.authorization is None:
         return transport

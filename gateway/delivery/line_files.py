@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LOCK = ".lock"
 PRIVATE = 0o600
 BLOCK = 64 * 1024
 _NAME = re.compile(r"events-\d{8}T\d{6}Z-\d{6}[.]ndjson[.]part")
+_CLOSED = re.compile(r"events-\d{8}T\d{6}Z-\d{6}[.]ndjson([.]gz)?")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 log = structlog.get_logger()
@@ -35,13 +37,22 @@ class LineFiles:
 
     Args:
         rules: where, and when a file is closed.
+        on_closed: called with no argument when a file was closed, if given.
+
+    Attributes:
+        closed_files: how many closed files there are, as far as `closed` was asked.
+        closed_bytes: their size.
     """
 
-    def __init__(self, rules: FileRules) -> None:
+    def __init__(self, rules: FileRules, on_closed: Callable[[], object] | None = None) -> None:
+        self.closed_files = self.closed_bytes = 0
         self._rules = rules
+        self._on_closed = on_closed
         self._folder = Path(rules.folder)
         self._lock: int | None = None
         self._part: Path | None = None
+        self._last = ""
+        """The name of the last file, which may be gone already: names are in order of time."""
         self._file = -1
         self._size = 0
 
@@ -86,6 +97,35 @@ class LineFiles:
         except OSError as error:
             log.warning("file_close_failed", path=str(part), error=str(error))
 
+    def closed(self) -> list[Path]:
+        """Return the closed files, the oldest first, after those that a crash left are closed.
+
+        Raises:
+            BlockingIOError: somebody else writes in the folder.
+            OSError: the folder cannot be read.
+        """
+        found: dict[Path, int] = {}
+        if self._part is not None or self._folder.exists():
+            if self._part is None:
+                self._take_over()
+            for path in sorted(self._folder.iterdir()):
+                if _CLOSED.fullmatch(path.name) and stat.S_ISREG((about := path.lstat()).st_mode):
+                    found[path] = about.st_size
+        self.closed_files, self.closed_bytes = len(found), sum(found.values())
+        return list(found)
+
+    def remove(self, path: Path) -> None:
+        """Remove a closed file.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        with suppress(FileNotFoundError):
+            size = path.lstat().st_size
+            path.unlink()
+            self.closed_files -= 1
+            self.closed_bytes -= size
+
     def close(self) -> None:
         """Close the file, and let others write in the folder."""
         self.finish()
@@ -113,6 +153,21 @@ class LineFiles:
 
     def _begin(self) -> Path:
         """Begin a file, after those that a crash left are closed; return its path."""
+        self._take_over()
+        stem = time.strftime("events-%Y%m%dT%H%M%SZ", time.gmtime())
+        taken = {one.name.partition(".")[0] for one in self._folder.glob(f"{stem}-*")}
+        if self._last.startswith(stem):
+            taken.update(f"{stem}-{number:06}" for number in range(int(self._last[-6:]) + 1))
+        names = (f"{stem}-{number:06}" for number in range(10**6))
+        self._last = next(name for name in names if name not in taken)
+        part = self._folder / f"{self._last}.ndjson{PART}"
+        self._file = os.open(part, _NEW, PRIVATE)
+        self._size, self._part = 0, part
+        _sync_folder(self._folder)
+        return part
+
+    def _take_over(self) -> None:
+        """Lock the folder, and close the files that a crash left."""
         if self._lock is not None and not _is_at(self._folder / LOCK, self._lock):
             os.close(self._lock)
             self._lock = None
@@ -123,14 +178,6 @@ class LineFiles:
             if _NAME.fullmatch(left.name) and stat.S_ISREG(left.lstat().st_mode):
                 _cut_torn_line(left)
                 self._seal(left)
-        stem = time.strftime("events-%Y%m%dT%H%M%SZ", time.gmtime())
-        taken = {one.name.partition(".")[0] for one in self._folder.glob(f"{stem}-*")}
-        number = next(n for n in range(10**6) if f"{stem}-{n:06}" not in taken)
-        part = self._folder / f"{stem}-{number:06}.ndjson{PART}"
-        self._file = os.open(part, _NEW, PRIVATE)
-        self._size, self._part = 0, part
-        _sync_folder(self._folder)
-        return part
 
     def _locked(self) -> int:
         lock = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
@@ -148,9 +195,17 @@ class LineFiles:
             part.unlink()
             return
         final = part.with_suffix("")
-        if not self._rules.gzip or not _compressed(part, final.with_name(f"{final.name}.gz")):
+        packed = final.with_name(f"{final.name}.gz")
+        if self._rules.gzip and _compressed(part, packed):
+            final = packed
+        else:
             part.rename(final)
         _sync_folder(self._folder)
+        self.closed_files += 1
+        with suppress(OSError):  # somebody may have taken it
+            self.closed_bytes += final.stat().st_size
+        if self._on_closed is not None:
+            self._on_closed()
 
 
 def write_problem(folder: Path) -> str:

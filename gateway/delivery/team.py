@@ -11,6 +11,7 @@ import structlog
 
 from gateway.config import DestinationConfig
 from gateway.delivery.circuit_breaker import BreakerState
+from gateway.delivery.file_uploads import FileUploads, UploadStatus
 from gateway.delivery.job import DeliveryObserver, Job, OnSettled, StepsOf, steady_time
 from gateway.delivery.job_builder import Parse
 from gateway.delivery.sender import Sender
@@ -50,6 +51,8 @@ class TeamStatus(NamedTuple):
     one did not fail."""
     opens_in: float
     """Seconds until an open circuit lets the next probe through; 0 if it does now."""
+    uploads: UploadStatus | None
+    """None if no files are uploaded."""
 
 
 class Team(SharedState):
@@ -71,6 +74,7 @@ class Team(SharedState):
             and rate are divided alike, so that they hold over all processes that share a log.
         configs_differ: tells whether other processes that share the log have other configurations;
             without it, there are none.
+        uploads: the uploads of the destination's files, if there are any.
 
     Attributes:
         workers: by the number of their shard.
@@ -90,6 +94,7 @@ class Team(SharedState):
         leased: Callable[[], bool] | None = None,
         share: Callable[[], float] | None = None,
         configs_differ: Callable[[], bool] | None = None,
+        uploads: FileUploads | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -104,7 +109,7 @@ class Team(SharedState):
             settled=settled,
         )
         self.configured = config
-        self._leased, self._share = leased, share
+        self._leased, self._share, self._uploads = leased, share, uploads
         self.workers: dict[int, Worker] = {}
         self._turns: deque[Worker] = deque()
         self._taker: Worker
@@ -290,6 +295,7 @@ class Team(SharedState):
             breaker.pause_length if paused_for else 0.0,
             breaker.cause,
             0.0 if probe_at is None else probe_at - now,
+            None if self._uploads is None else self._uploads.status(),
         )
 
     def on_notice(self, shard: int, notice: SpoolNotice) -> None:

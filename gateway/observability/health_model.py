@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from gateway.delivery.circuit_breaker import BreakerState
+from gateway.delivery.file_uploads import UploadStatus
 from gateway.errors import RefusalCause
 from gateway.observability import health_texts
 from gateway.observability.health_texts import Advice
@@ -86,6 +87,8 @@ class DestinationFacts(NamedTuple):
     unaccounted: int
     recent: RecentOutcomes
     """Its attempts, by the outcome as in `gateway.delivery.job.DeliveryOutcome`."""
+    uploads: UploadStatus | None = None
+    """The uploads of its files; None if there are none. What failed is without credentials."""
 
 
 class SourceFacts(NamedTuple):
@@ -166,8 +169,8 @@ class DestinationHealth(msgspec.Struct, frozen=True):
     name: str
     vendor: str
     state: DestinationState
-    """``refused``: the vendor refuses its key. ``stopped``: its circuit is open, or the vendor
-    asked to wait."""
+    """``refused``: the vendor, or the storage of its files, refuses its key. ``stopped``: its
+    circuit is open, or the vendor asked to wait."""
     headline: str
     """What is wrong; empty if it is healthy."""
     cure: str
@@ -308,9 +311,11 @@ def _destination_state(one: DestinationFacts) -> DestinationState:
     failing = _is_failing(one)
     if one.cause == "credential" and (failing or one.circuit != "closed"):
         return "refused"
+    if one.uploads is not None and one.uploads.cause == "credential":
+        return "refused"
     if one.circuit != "closed" or (one.asked_to_wait and one.pause_length >= LONG_PAUSE):
         return "stopped"
-    if failing:
+    if failing or (one.uploads is not None and one.uploads.problem):
         return "failing"
     return "behind" if one.behind >= BEHIND else "healthy"
 
@@ -318,7 +323,9 @@ def _destination_state(one: DestinationFacts) -> DestinationState:
 def _destination(one: DestinationFacts, now: float) -> DestinationHealth:
     state = _destination_state(one)
     wait = max(one.opens_in, one.asked_to_wait) if state in {"refused", "stopped"} else 0.0
-    recent, advice = one.recent, _advice(one, state)
+    recent, uploads, advice = one.recent, one.uploads, _advice(one, state)
+    if uploads is not None and uploads.problem and state != "paused":
+        advice = health_texts.not_uploaded(one.name, uploads, stopped=one.circuit != "closed")
     return DestinationHealth(
         name=one.name,
         vendor=one.vendor,

@@ -209,6 +209,10 @@ class HealthMonitor:
             dead_letters=depth.dead_letters,
             unaccounted=unaccounted,
             recent=self._recent("destination", name),
+            uploads=state.uploads
+            and state.uploads._replace(
+                problem=self._gateway.observer.redactor.text(state.uploads.problem)
+            ),
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.delivery.file_uploads import UploadStatus, megabytes
 from gateway.errors import RefusalCause
 
 
@@ -101,6 +102,32 @@ def unwritable(name: str, reason: str, share: str = "") -> Advice:
             filter(None, [f"{name} cannot be written: {reason}", share and f"{share} failed"])
         ),
         f"check the disk and path of {name}; the gateway keeps trying",
+    )
+
+
+_UPLOAD_CURES: Mapping[str, str] = {
+    "credential": "fix access_key, secret_key or what they may do, then reload",
+    "bucket": "make the bucket, or fix bucket and region, then reload",
+    "disk": "check the disk and path of {name}",
+    "internal": "see upload_failed in the log",
+}
+
+
+def not_uploaded(name: str, uploads: UploadStatus, *, stopped: bool) -> Advice:
+    """Return what to say about a destination whose files cannot be uploaded.
+
+    Args:
+        name: the destination.
+        uploads: how far they are, with the problem.
+        stopped: nothing is written meanwhile.
+    """
+    waiting = f"{counted(uploads.files, 'file')} ({megabytes(uploads.size)})"
+    wait = "nothing is written, since" if stopped else "meanwhile"
+    verb = "waits" if uploads.files == 1 else "wait"
+    cure = _UPLOAD_CURES.get(uploads.cause, "check endpoint of {name}, and whether it is up")
+    return Advice(
+        f"{name} cannot upload its files: {uploads.problem}; {wait} {waiting} {verb}",
+        f"{cure.format(name=name)}; the gateway keeps trying",
     )
 
 

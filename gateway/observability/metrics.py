@@ -22,6 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from gateway.delivery.file_uploads import UploadStatus
 from gateway.errors import RefusalCause, SpoolError
 from gateway.observability.counters import Histogram
 from gateway.observability.health_model import (
@@ -297,6 +298,30 @@ def _teams(gateway: MonitoredGateway) -> Iterator[Metric]:
         "Deliveries that a worker holds in memory.",
         "destination",
         ((name, state.in_flight) for name, state in states.items()),
+    )
+    yield from _uploads({n: one.uploads for n, one in states.items() if one.uploads is not None})
+
+
+def _uploads(found: Mapping[str, UploadStatus]) -> Iterator[Metric]:
+    """Yield the uploads of destinations that have any."""
+    counts = ((n, {"uploaded": one.uploaded, "failed": one.failed}) for n, one in found.items())
+    yield counter(
+        "cdp_gateway_uploads_total",
+        "Uploads of files by outcome: uploaded or failed.",
+        ("destination", "outcome"),
+        {(name, outcome): n for name, by in counts for outcome, n in by.items()},
+    )
+    yield gauge(
+        "cdp_gateway_upload_waiting_files",
+        "Complete files that wait for their upload.",
+        "destination",
+        ((name, one.files) for name, one in found.items()),
+    )
+    yield gauge(
+        "cdp_gateway_upload_waiting_bytes",
+        "Size of the complete files that wait for their upload.",
+        "destination",
+        ((name, one.size) for name, one in found.items()),
     )
 
 

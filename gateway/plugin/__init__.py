@@ -69,7 +69,7 @@ from gateway.plugin.commerce import with_amounts
 from gateway.plugin.config_table import ConfigTable
 from gateway.plugin.context_properties import Included
 from gateway.plugin.endpoints import Endpoints, EndpointSet, fill_path
-from gateway.plugin.file_rules import FileRules
+from gateway.plugin.file_rules import FileRules, UploadRules
 from gateway.plugin.hookspecs import hookimpl
 from gateway.plugin.quantities import Duration, Size
 from gateway.plugin.settings import CONVENTIONS, FreeFormSettings, Naming, Secret, Settings
@@ -171,6 +171,7 @@ __all__ = [
     "TextExpression",
     "Traits",
     "Unrenderable",
+    "UploadRules",
     "Vendor",
     "Verdict",
     "as_basic",

@@ -74,6 +74,11 @@ class Settings(ConfigTable):
     url: str
     """Scheme and host of the vendor's API; a prefix may follow. Documented paths are appended."""
 
+    @property
+    def reached_url(self) -> str:
+        """Return the URL that decides about a proxy of the environment and about TLS."""
+        return self.url
+
     @field_validator("url")
     @classmethod
     def _absolute(cls, url: str) -> str:

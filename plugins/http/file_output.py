@@ -1,12 +1,15 @@
 """The file output: writes events as lines of JSON (NDJSON) into files of a folder."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from gateway.plugin import (
+    ConfigTable,
     Duration,
     Event,
     FileRules,
@@ -15,9 +18,11 @@ from gateway.plugin import (
     Output,
     Request,
     Response,
+    Secret,
     Settings,
     Size,
     Template,
+    UploadRules,
     Verdict,
     verdict_by_status,
 )
@@ -27,6 +32,70 @@ from plugins.http.settings import MIB, HttpRequest
 
 MOST_LINES = 100
 """Lines of one user that are one delivery."""
+_PREFIX = re.compile(r"(?!/)(?:(?!//)(?!\.{1,2}(?:/|\Z))[A-Za-z0-9!_.*'()=/-]|%[YmdH])*")
+"""Characters that are safe in names of objects
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html), and parts of the time."""
+
+
+class UploadTable(ConfigTable):
+    """The bucket that complete files are uploaded to, of S3 or of a storage with the same API."""
+
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]+[a-z0-9]$", max_length=63)
+    """The name of the bucket; it must exist."""
+    prefix: str = ""
+    """The folder of the files within the bucket, such as `"raw"`. `%Y`, `%m`, `%d` and `%H` stand
+    for the year, month, day and hour (UTC) in which a file was begun:
+    `"raw/date=%Y-%m-%d/hour=%H"`."""
+    region: str = Field(default="us-east-1", pattern=r"^[A-Za-z0-9-]+$")
+    """The region of the bucket."""
+    endpoint: str = ""
+    """The URL of the storage, if it is not Amazon's: `"https://minio.example:9000"`."""
+    access_key: Secret | None = None
+    """The id of the access key. Without it: the credentials in the environment (`AWS_*`), or those
+    of the machine's or the pod's role."""
+    secret_key: Secret | None = None
+    """The secret of the access key."""
+    max_waiting: Size = Field(default=10 * 1024 * MIB, gt=0)
+    """How many bytes of complete files may wait for their upload. Above it nothing is written, and
+    events wait in the spool."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_safe(cls, prefix: str) -> str:
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError('is not a folder of a bucket; write one like "raw/date=%Y-%m-%d"')
+        return prefix
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, endpoint: str) -> str:
+        try:
+            parts = urlsplit(endpoint)
+            fine = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            fine = False
+        if endpoint and not (fine and parts.path in {"", "/"} and set("?#@ ").isdisjoint(endpoint)):
+            raise ValueError('is not scheme, host and port; write "https://minio.example:9000"')
+        return endpoint.rstrip("/")
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> "UploadTable":
+        if (self.access_key is None) != (self.secret_key is None):
+            given, other = ("access_key", "secret_key")[:: 1 if self.access_key else -1]
+            raise ValueError(f"has {given} without {other}; set both, or neither")
+        return self
+
+    def rules(self) -> UploadRules:
+        """Return what the gateway does with complete files."""
+        return UploadRules(
+            self.bucket,
+            f"{self.prefix}/" if self.prefix and not self.prefix.endswith("/") else self.prefix,
+            self.endpoint or f"https://s3.{self.region}.amazonaws.com",
+            self.region,
+            self.access_key,
+            self.secret_key,
+            self.max_waiting,
+        )
 
 
 class FileSettings(Settings):
@@ -44,6 +113,14 @@ class FileSettings(Settings):
     """Time after which a file is closed."""
     compression: Literal["none", "gzip"] = "none"
     """How closed files are compressed."""
+    upload: UploadTable | None = None
+    """Where complete files are [uploaded](vendors/file.md#upload) to; they are deleted here when
+    they are there. Needs the extra `s3`: `pip install 'cdp-gateway[s3]'`. Default: they stay."""
+
+    @property
+    def reached_url(self) -> str:
+        """Return the URL of the storage, if files are uploaded."""
+        return self.upload.rules().endpoint if self.upload is not None else self.url
 
     @field_validator("url")
     @classmethod
@@ -80,7 +157,11 @@ class FileOutput(Output):
         request = HttpRequest.model_validate({"body": config.body.raw, "encoding": "ndjson"})
         self._builder = RequestBuilder(request, "a line", config.url, AuthTable(), MIB)
         self.files = FileRules(
-            config.path, config.rotate_bytes, config.rotate_every, config.compression == "gzip"
+            config.path,
+            config.rotate_bytes,
+            config.rotate_every,
+            config.compression == "gzip",
+            config.upload.rules() if config.upload is not None else None,
         )
 
     def headers(self) -> Mapping[str, str]:

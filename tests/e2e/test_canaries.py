@@ -75,6 +75,10 @@ def configured(folder: Path, vendor: str, proxy: str) -> tuple[str, int]:
             text += f'[destinations.{names[-1]}]\nvendor = "{name}"\n{held}{more}'
             text += f'url = "http://{user}{host}/{kind}"\n'
             text += egress(folder, proxy, kind) if name in {"chrts", "segment"} else ""
+    names.append("ok-archive")
+    text += f'[destinations.{names[-1]}]\nvendor = "file"\npath = "{folder}/archive"\n'
+    text += f'rotate_bytes = 1\n[destinations.{names[-1]}.upload]\nbucket = "locked"\n'
+    text += f'endpoint = "{vendor}"\naccess_key = "{MARK}-id"\nsecret_key = "{MARK}-secret"\n'
     text += f"[[routes]]\nto = {orjson.dumps(names).decode()}\n"
     text += '[[routes]]\nname = "hashed"\nto = ["ok-chrts"]\nadditional = true\n'
     text += f'steps = [{{ hash = ["user_id"], key = "{MARK}-hash" }}]\n'
@@ -172,6 +176,7 @@ async def test_no_credential_in_anything_that_the_gateway_emits(tmp_path: Path) 
     assert any("who is ***" in str(line.get("message")) for line in running.lines)
     assert any(f"through proxy {proxy.address}: " in str(line) for line in running.lines)
     assert any("'x-team': '***'" in str(line) for line in running.lines)
+    assert any(one["event"] == "upload_failed" and "401" in str(one) for one in running.lines)
     found += spans
     found.append(orjson.dumps(running.lines))
     found.append((tmp_path / "spool/traces.db").read_bytes())

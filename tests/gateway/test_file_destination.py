@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import resource
 import shutil
 import signal
@@ -261,11 +262,54 @@ async def test_a_destination_writes_lines_beside_its_configuration(tmp_path: Pat
         ('rotate_bytes = "0kB"', "rotate_bytes"),
         ('compression = "zip"', "compression"),
         ('body = "=event.nam"', "column 8"),
+        ("upload = {}", "bucket: missing"),
+        ('upload = { bucket = "Shop" }', "] bucket: "),
+        ('upload = { bucket = "shop", prefix = "/raw" }', "] prefix: is not a folder"),
+        ('upload = { bucket = "shop", prefix = "a//b" }', "] prefix: is not a folder"),
+        ('upload = { bucket = "shop", prefix = "a/../b" }', "] prefix: is not a folder"),
+        ('upload = { bucket = "shop", prefix = "%y" }', "] prefix: is not a folder"),
+        ('upload = { bucket = "shop", endpoint = "minio:9000" }', "scheme, host and port"),
+        ('upload = { bucket = "shop", endpoint = "http://a/shop" }', "scheme, host and port"),
+        ('upload = { bucket = "shop", endpoint = "http://u:p@a" }', "scheme, host and port"),
+        ('upload = { bucket = "shop", access_key = "k" }', "access_key without secret_key"),
+        ('upload = { bucket = "shop", secret_key = "k" }', "secret_key without access_key"),
+        ('upload = { bucket = "shop", max_waiting = 0 }', "max_waiting"),
+        ('cert = "c.pem"\nupload = { bucket = "shop" }', "cert: cannot be shown to the storage"),
     ],
 )
 def test_mistakes_about_files_are_found(text: str, problem: str, tmp_path: Path) -> None:
     """A wrong key of a file destination is an error before the start."""
     path = tmp_path / "gateway.toml"
     path.write_text(CONFIG.format(text))
-    with pytest.raises(ConfigError, match=problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
         load(path, REGISTRY, {})
+
+
+def test_uploads_are_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library of uploads the problem says what to install; files need it not."""
+    path = tmp_path / "gateway.toml"
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    path.write_text(CONFIG.format(""))
+    assert load(path, REGISTRY, {}).destinations["archive"].vendor == "file"
+    path.write_text(CONFIG.format('upload = { bucket = "shop" }'))
+    with pytest.raises(ConfigError, match=r"upload: needs the extra s3; run pip install 'cdp-g"):
+        load(path, REGISTRY, {})
+
+
+def test_the_storage_is_reached_as_the_environment_says(tmp_path: Path) -> None:
+    """A proxy of the environment is for the storage; without an endpoint, that is Amazon's."""
+    path = tmp_path / "gateway.toml"
+    environ = {
+        "HTTPS_PROXY": "http://p.example",
+        "NO_PROXY": "minio.example",
+        "SECRET": "s-1234567",
+    }
+    key = 'access_key = "k-1234567", secret_key = "${SECRET}"'
+    found = []
+    for endpoint in ("", 'endpoint = "https://minio.example", '):
+        path.write_text(CONFIG.format(f'upload = {{ bucket = "shop", {endpoint}{key} }}'))
+        found.append(load(path, REGISTRY, environ).destinations["archive"])
+    assert found[0].settings.reached_url == "https://s3.us-east-1.amazonaws.com"
+    assert [one.proxy is not None for one in found] == [True, False]
+    assert {"k-1234567", "s-1234567"} <= set(found[0].secrets())
+    assert "1234567" not in repr(found)

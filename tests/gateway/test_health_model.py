@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from gateway.delivery.file_uploads import UploadStatus
 from gateway.errors import RefusalCause
 from gateway.observability.health_model import (
     ACCEPTED,
@@ -53,6 +54,49 @@ def judged(
             now=NOW, sources=[source or shop()], destinations=[destination or crm()], **facts
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("uploads", "circuit", "state", "said"),
+    [
+        (UploadStatus(0, 0, "", "", 5, 1), "closed", "healthy", ""),
+        (
+            UploadStatus(2, 2_600_000, "HTTP 403: AccessDenied", "credential", 0, 3),
+            "closed",
+            "refused",
+            (
+                "HTTP 403: AccessDenied; meanwhile 2 files (2.6 MB) wait: fix access_key, "
+                "secret_key or what they may do, then reload"
+            ),
+        ),
+        (
+            UploadStatus(1, 100_000, "there is no bucket b", "bucket", 0, 3),
+            "closed",
+            "failing",
+            (
+                "there is no bucket b; meanwhile 1 file (0.1 MB) waits: make the bucket, or fix "
+                "bucket and region, then reload"
+            ),
+        ),
+        (
+            UploadStatus(9, 9_000_000, "no answer", "server", 0, 3),
+            "open",
+            "stopped",
+            (
+                "no answer; nothing is written, since 9 files (9.0 MB) wait: check endpoint of "
+                "crm, and whether it is up"
+            ),
+        ),
+    ],
+)
+def test_files_that_cannot_be_uploaded_are_a_failure_of_their_destination(
+    uploads: UploadStatus, circuit: str, state: str, said: str
+) -> None:
+    """A failed upload decides about state, headline and cure of a destination that takes events."""
+    found = judged(crm(vendor="file", uploads=uploads, circuit=circuit))
+    assert found.destinations[0].state == state
+    expected = f"crm cannot upload its files: {said}; the gateway keeps trying"
+    assert found.headline == (expected if said else "Everything is healthy")
 
 
 def test_a_gateway_that_works_is_healthy() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from gateway.plugin.registry import PluginRegistry
 from gateway.redact import SHORTEST_PART
 from gateway.redact import is_secret as names_secret
 
+S3_CLIENT = "obstore"
+"""The module that the extra ``s3`` installs."""
 T = TypeVar("T", bound=BaseModel)
 _AUTHORIZES = re.compile(r"(basic|bearer|digest|token)\s+\S", re.IGNORECASE)
 """The beginning of a header's value with a scheme of authorization before it."""
@@ -72,7 +75,7 @@ class EgressReader:
     def apply(self, destination: DestinationConfig, table: str) -> DestinationConfig:
         """Return *destination* with its proxy of the environment, and with its files' content."""
         found = destination.model_copy(update={"tls": self._tls(destination, table)})
-        return self.with_proxy(found, destination.settings.url, table)
+        return self.with_proxy(found, destination.settings.reached_url, table)
 
     def with_proxy(self, model: T, url: str, table: str) -> T:
         """Return *model* with the environment's proxy for *url*, unless it has one of its own."""
@@ -111,7 +114,7 @@ class EgressReader:
             what = "has no certificate; name its file in cert, or remove key"
             self._report.problem(table, "key", what)
             return None
-        if files and delivery.settings.url.startswith("http:"):
+        if files and delivery.settings.reached_url.startswith("http:"):
             key = "ca" if delivery.ca is not None else "cert"
             self._report.warning(table, key, "has no effect with an http url; write https")
         if not files or self._references.stand_ins:
@@ -131,6 +134,20 @@ def check_headers(
     for name, who in _taken(destination, registry):
         if name in destination.headers:
             report.problem(table, "headers", f"cannot have {name}, which {who} sets; remove it")
+
+
+def check_upload(
+    destination: DestinationConfig, table: str, registry: PluginRegistry, report: ConfigReport
+) -> None:
+    """Report what keeps files from being uploaded: a missing extra, or a client certificate."""
+    files = registry.outputs[destination.vendor](destination.settings).files
+    if files is None or files.upload is None:
+        return
+    if find_spec(S3_CLIENT) is None:
+        what = "needs the extra s3; run pip install 'cdp-gateway[s3]'"
+        report.problem(table, "upload", what)
+    if destination.cert is not None:
+        report.problem(table, "cert", "cannot be shown to the storage of upload; remove it")
 
 
 def _taken(destination: DestinationConfig, registry: PluginRegistry) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from gateway.config.loader.checks import (
     client_key_settings,
     shadow_settings,
 )
-from gateway.config.loader.egress import EgressReader, check_headers
+from gateway.config.loader.egress import EgressReader, check_headers, check_upload
 from gateway.config.loader.event_names import check as check_event_names
 from gateway.config.loader.files import FileMerger, Raw
 from gateway.config.loader.presets import with_preset
@@ -440,6 +440,7 @@ class _Reading:
         told = {key: getattr(delivery, key) for key in delivery.model_fields_set}
         destination = DestinationConfig(**told, settings=settings)
         check_headers(destination, table, self._registry, self._report)
+        check_upload(destination, table, self._registry, self._report)
         return self._egress.apply(destination, table)
 
     def _warn(self, settings: ConfigTable, table: str) -> None:
