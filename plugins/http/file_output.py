@@ -27,7 +27,7 @@ from gateway.plugin import (
     verdict_by_status,
 )
 from plugins.http.credentials import AuthTable
-from plugins.http.requests import RequestBuilder
+from plugins.http.requests import BuiltRequest, RequestBuilder
 from plugins.http.settings import MIB, HttpRequest
 
 MOST_LINES = 100
@@ -155,7 +155,9 @@ class FileOutput(Output):
     def __init__(self, config: FileSettings) -> None:
         super().__init__(config)
         request = HttpRequest.model_validate({"body": config.body.raw, "encoding": "ndjson"})
-        self._builder = RequestBuilder(request, "a line", config.url, AuthTable(), MIB)
+        self._builder = RequestBuilder(
+            request, "a line", config.url, AuthTable(), batch_size=MOST_LINES, batch_bytes=MIB
+        )
         self.files = FileRules(
             config.path,
             config.rotate_bytes,
@@ -182,6 +184,8 @@ class FileOutput(Output):
 
     def merge(self, request: Request, further: Request) -> Request | None:
         """Return both lines as one request."""
+        if not isinstance(request, BuiltRequest) or not isinstance(further, BuiltRequest):
+            return None
         return self._builder.join(request, further)
 
     def losses(self, event: Event) -> list[Loss]:

@@ -26,7 +26,7 @@ from gateway.plugin import (
     verdict_by_status,
     wait_of,
 )
-from plugins.http.requests import RequestBuilder, RequestTable
+from plugins.http.requests import BuiltRequest, RequestBuilder, RequestTable
 from plugins.http.settings import HttpSettings, ResponseCondition
 
 LIMITED = 429
@@ -53,10 +53,16 @@ class HttpOutput(Output):
         self._match = FirstMatch([request.when for request in config.requests])
         self._builders = [
             RequestBuilder(
-                request, f"requests {number}", config.url, config.auth, config.batch_bytes
+                request,
+                f"requests {number}",
+                config.url,
+                config.auth,
+                batch_size=config.batch_size,
+                batch_bytes=config.batch_bytes,
             )
             for number, request in enumerate(config.requests, start=1)
         ]
+        self._by_label = {builder.label: builder for builder in self._builders}
         self._judges = bool(config.delivered or config.retry or config.refused)
         self.judges_whole_response = self._judges
 
@@ -96,9 +102,11 @@ class HttpOutput(Output):
         return builder if isinstance(builder, Declined) else builder.build(event)
 
     def merge(self, request: Request, further: Request) -> Request | None:
-        """Return one request with the events of both, where the configuration has batches."""
-        found = (builder.join(request, further) for builder in self._builders)
-        return next((one for one in found if one is not None), None)
+        """Return one request with the events of both, if one entry built both for batches."""
+        if not isinstance(request, BuiltRequest) or not isinstance(further, BuiltRequest):
+            return None
+        builder = self._by_label.get(request.batch)
+        return None if builder is None else builder.join(request, further)
 
     def losses(self, event: Event) -> list[Loss]:
         """Return the fields of *event* that no expression uses, or that one only computes with."""

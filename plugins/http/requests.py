@@ -33,6 +33,15 @@ UNUSED = "no expression of the request uses it"
 COMPUTED = "only what is computed from it is sent,"
 
 
+class BuiltRequest(Request, frozen=True, kw_only=True, gc=False):
+    """A request that knows what it was built from, so that only its like is joined with it."""
+
+    batch: str = ""
+    """The entry of ``requests`` if its requests may have several events; else empty."""
+    items: tuple[int, ...] = (1,)
+    """How many items of the list each of its events has, in order; 1 where there is no list."""
+
+
 class AnyBody(TypedDict):
     """A body whose keys are in the configuration."""
 
@@ -96,18 +105,28 @@ class RequestBuilder:
         label: names it in messages.
         url: scheme and host, and the prefix of its path.
         auth: the credentials of the destination.
-        batch_bytes: the largest body of a request with several events.
+        batch_size: the most items of a request with several events.
+        batch_bytes: the largest body of such a request.
     """
 
-    def __init__(
-        self, request: HttpRequest, label: str, url: str, auth: AuthTable, batch_bytes: int
+    def __init__(  # noqa: PLR0913 - the settings that it needs
+        self,
+        request: HttpRequest,
+        label: str,
+        url: str,
+        auth: AuthTable,
+        *,
+        batch_size: int,
+        batch_bytes: int,
     ) -> None:
         self.config = request
         self.table = RequestTable(request)
         self.endpoint = f"{request.method} {_documented(request.path)}"
-        self._label = label
+        self.label = label
         self._base = url.rstrip("/")
+        self._batch_size = batch_size
         self._batch_bytes = batch_bytes
+        self._batch = label if request.batches else ""
         self._envelope = {name: one.get_secret_value() for name, one in auth.body.items()}
         secret = auth.path.get_secret_value() if auth.path is not None else ""
         self._secret_path = f"/{secret.strip('/')}" if secret else ""
@@ -117,18 +136,27 @@ class RequestBuilder:
         self._has_body = body
         self._headers = {**kind, **auth.fixed_headers()}
 
-    def build(self, event: Event) -> Request:
+    def build(self, event: Event) -> BuiltRequest:
         """Return the request of *event*.
 
         Raises:
             Unrenderable: a value cannot be written, or one that the path needs is missing.
         """
-        return Request(
+        value = self._body_value(event) if self._has_body else None
+        return BuiltRequest(
             method=self.config.method,
             url=self._fixed_url or self._url(event),
             headers=self._fixed_headers or self._with_headers(event),
-            body=self._body(event) if self._has_body else b"",
+            body=self._written(value) if self._has_body else b"",
+            batch=self._batch,
+            items=(self._count(value),) if self._batch else (1,),
         )
+
+    def _count(self, value: Any) -> int:
+        """Return the number of items in the list of a body."""
+        for name in self.config.batch_path.split(".") if self.config.batch_path else ():
+            value = value.get(name) if isinstance(value, dict) else None
+        return len(value) if isinstance(value, list | tuple) else 1
 
     @cached_property
     def _fixed_url(self) -> str:
@@ -159,13 +187,13 @@ class RequestBuilder:
 
     def _joined(self, segments: Sequence[Any]) -> str:
         if len(segments) != len(self.config.path.raw):
-            raise Unrenderable(f"{self._label}.path: a value that it needs is missing")
+            raise Unrenderable(f"{self.label}.path: a value that it needs is missing")
         texts = [_text(one) for one in segments]
         named = {f"segment_{number}": text for number, text in enumerate(texts)}
         try:
             return fill_path("".join(f"/{{{name}}}" for name in named), named)
         except Unrenderable as error:
-            raise Unrenderable(f"{self._label}.path: {error}") from error
+            raise Unrenderable(f"{self.label}.path: {error}") from error
 
     def _with_headers(self, event: Event) -> Mapping[str, str]:
         own = self._value(self.config.headers, "headers", event) or {}
@@ -173,23 +201,27 @@ class RequestBuilder:
         for name, value in own.items():
             text = ", ".join(self._texts(value, f"headers.{name}"))
             if any(ord(one) < ord(" ") or one == "\x7f" for one in text):
-                raise Unrenderable(f"{self._label}.headers.{name}: has a control character")
+                raise Unrenderable(f"{self.label}.headers.{name}: has a control character")
             found[name.lower()] = text
         return found
 
     def _texts(self, value: Any, place: str) -> Iterator[str]:
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, dict | list | tuple):
-                raise Unrenderable(f"{self._label}.{place}: a table cannot stand here")
+                raise Unrenderable(f"{self.label}.{place}: a table cannot stand here")
             if one is not None:
                 yield _text(one)
 
-    def _body(self, event: Event) -> bytes:
+    def _body_value(self, event: Event) -> Any:
+        """Return the body of *event*, with the credentials that belong in it."""
         value = self._value(self.config.body, "body", event)
-        if self._envelope:
-            several = isinstance(value, list)
-            tables = [{**(one or {}), **self._envelope} for one in (value if several else [value])]
-            value = tables if several else tables[0]
+        if not self._envelope:
+            return value
+        several = isinstance(value, list)
+        tables = [{**(one or {}), **self._envelope} for one in (value if several else [value])]
+        return tables if several else tables[0]
+
+    def _written(self, value: Any) -> bytes:
         if self.config.encoding == "form":
             fields = [
                 (name, text)
@@ -203,26 +235,30 @@ class RequestBuilder:
             lines = value if isinstance(value, list) else [{} if value is None else value]
             return b"".join(dumps(line) + b"\n" for line in lines)
         except orjson.JSONEncodeError as error:
-            raise Unrenderable(f"{self._label}.body: cannot be written as JSON: {error}") from error
+            raise Unrenderable(f"{self.label}.body: cannot be written as JSON: {error}") from error
 
     def _value(self, template: Template | None, part: str, event: Event) -> Any:
         try:
             return None if template is None else template.build(event)
         except Unrenderable as error:
-            raise Unrenderable(f"{self._label}.{part}: {error}") from error
+            raise Unrenderable(f"{self.label}.{part}: {error}") from error
 
-    def join(self, request: Request, further: Request) -> Request | None:
-        """Return one request with the events of both; None if these are not its, or do not fit."""
-        if not self.config.batches or request.method != self.config.method:
+    def join(self, request: BuiltRequest, further: BuiltRequest) -> BuiltRequest | None:
+        """Return one request with the events of both; None if they do not fit together."""
+        items = request.items + further.items
+        if not request.batch == further.batch == self._batch or sum(items) > self._batch_size:
             return None
         if self.config.encoding == "json":
             path = self.config.batch_path
-            return merge_lists(request, further, path, max_bytes=self._batch_bytes)
+            joined = merge_lists(request, further, path, max_bytes=self._batch_bytes)
+            return None if joined is None else replace(request, body=joined.body, items=items)
         same = (request.method, request.url, request.headers) == (
             further.method, further.url, further.headers,
         )  # fmt: skip
         body = request.body + further.body
-        return replace(request, body=body) if same and len(body) <= self._batch_bytes else None
+        if not same or len(body) > self._batch_bytes:
+            return None
+        return replace(request, body=body, items=items)
 
 
 _NOBODY = Event(type="track")

@@ -128,7 +128,8 @@ class HttpSettings(Settings):
     """The requests. An event is sent by the first whose `when` holds; without one it is declined.
     Default: one `POST` of the whole event as JSON."""
     batch_size: int = Field(default=1, ge=1, le=1000)
-    """The most events of one user that one request may have."""
+    """The most events of one user that one request may have, and the most members of its list;
+    one event with more goes alone."""
     batch_bytes: Size = Field(default=MIB, gt=0)
     """The largest body of a request with several events."""
     delivered: ResponseCondition | None = None

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.errors import Unrenderable
@@ -28,15 +30,15 @@ ORDER = Event(
 )  # fmt: skip
 
 
-def output(*requests: dict[str, Any], **settings: Any) -> HttpOutput:
+def output(*requests: dict[str, Any], **more: Any) -> HttpOutput:
     """Return an output with these requests and settings."""
-    table = {"url": "https://api.example/base/", "requests": list(requests), **settings}
+    table = {"url": "https://api.example/base/", "requests": list(requests), **more}
     return HttpOutput(HttpOutput.Config.model_validate(table))
 
 
-def sent(event: Event, *requests: dict[str, Any], **settings: Any) -> Request:
+def sent(event: Event, *requests: dict[str, Any], **more: Any) -> Request:
     """Return the request of an event."""
-    found = output(*requests, **settings).render(event)
+    found = output(*requests, **more).render(event)
     assert isinstance(found, Request), found
     return found
 
@@ -205,6 +207,70 @@ def test_requests_of_different_shape_are_not_joined() -> None:
         batch_size=10,
     )
     assert joined(made, EVENTS) == [{"a": [2]}, {"b": [1]}, {"a": [2, 2]}]
+
+
+def test_a_list_is_never_longer_than_the_batch() -> None:
+    """Events join until their items together would exceed `batch_size`; one alone may exceed it."""
+    events = [
+        replace(ORDER, properties=Properties(products=tuple(Product(sku=f"{n}") for n in range(k))))
+        for k in (2, 1, 1, 5, 1)
+    ]
+    skus = "=event.properties.products.map(p, p.sku)"
+    flat = output({"body": {"items": skus}, "batch_path": "items"}, batch_size=3)
+    assert [len(body["items"]) for body in joined(flat, events)] == [3, 1, 5, 1]
+    deep = output({"body": {"to": {"items": skus}}, "batch_path": "to.items"}, batch_size=3)
+    assert [len(body["to"]["items"]) for body in joined(deep, events)] == [3, 1, 5, 1]
+    lines = output({"body": skus, "encoding": "ndjson"}, batch_size=3)
+    assert [len(body) for body in joined(lines, events)] == [3, 1, 5, 1]
+
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(["POST", "PUT"]),
+        "path": st.sampled_from(["/a", "/b"]),
+        "query": st.sampled_from([None, {"q": "=event.type"}]),
+        "headers": st.sampled_from([None, {"content-type": "x/y"}]),
+        "body": st.sampled_from(
+            [
+                {"items": "=event.properties.products.map(p, p.sku)"},
+                {"items": ["=event.name"]},
+                ["=event.name"],
+                "=event.properties.products.map(p, p.sku)",
+            ]
+        ),
+        "encoding": st.sampled_from(["json", "ndjson"]),
+        "batched": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(SHAPES, min_size=1, max_size=2), st.tuples(*[st.integers(0, 1)] * 2))
+def test_only_requests_of_one_entry_are_joined(
+    shapes: list[dict[str, Any]], taken: tuple[int, int]
+) -> None:
+    """Two events are joined just if one entry with a list for batches makes both requests alike."""
+    entries = []
+    for number, shape in enumerate(shapes):
+        entry = {key: value for key, value in shape.items() if value and key != "batched"}
+        if shape["batched"] and shape["encoding"] == "json" and isinstance(entry["body"], dict):
+            entry["batch_path"] = "items"
+        entries.append(entry | {"when": f'event.type == "track" && event.user_id == "{number}"'})
+    batches = output({"body": [1], "when": "event.type == 'page'"}, *entries, batch_size=9)
+    first, second = (
+        replace(ORDER, user_id=str(min(one, len(shapes) - 1)), name="n", id=f"r-{number}")
+        for number, one in enumerate(taken)
+    )
+    one, other = batches.render(first), batches.render(second)
+    assert isinstance(one, Request)
+    assert isinstance(other, Request)
+    entry = entries[int(first.user_id or "")]
+    listed = "batch_path" in entry or isinstance(entry["body"], list)
+    may = first.user_id == second.user_id and (listed or entry["encoding"] == "ndjson")
+    merged = batches.merge(one, other)
+    assert (merged is not None) is may
+    if merged is not None:
+        assert (merged.method, merged.url, merged.headers) == (one.method, one.url, one.headers)
 
 
 OK, WAIT, NO = Delivered, RetryLater, Refused
