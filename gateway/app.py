@@ -17,7 +17,7 @@ from gateway.config.changes import (
     destinations_in,
     diff_configs,
 )
-from gateway.config.inputs import stored_inputs
+from gateway.config.inputs import stored_input, stored_inputs
 from gateway.delivery import Team, Worker
 from gateway.delivery.authorization import make_authorized_transport
 from gateway.delivery.file_transport import FileTransport
@@ -37,14 +37,14 @@ from gateway.ingest.receiver import Receiver
 from gateway.ingest.relay import UpstreamPool
 from gateway.ingest.sources import SourceIndex
 from gateway.ingest.suppression import suppression_of
-from gateway.ingest.upstream_reply import UpstreamReply
+from gateway.ingest.upstream_reply import UpstreamReplies
 from gateway.observability.alerts import AlertWatcher
 from gateway.observability.health import health_pages
 from gateway.observability.health_monitor import HealthMonitor
 from gateway.observability.observer import Observer, record_settings
 from gateway.observability.status import LastReload
 from gateway.plugin.registry import PluginRegistry
-from gateway.plugin.vendor import Output
+from gateway.plugin.vendor import Input, Output
 from gateway.redact import Redactor
 from gateway.replay.runner import ReplayRunner
 from gateway.routing.consent import ConsentMemory
@@ -81,7 +81,7 @@ class Gateway:
         shadows: the counts of shadow destinations.
         teams: one per destination.
         replays: deliver retained events again.
-        replies: the upstream replies that senders wait for, by request id.
+        replies: the vendors' responses that clients wait for.
         observer: metrics, log and traces.
         traces: the stored traces, of all gateways that share the spool.
         monitor: judges the health of all parts.
@@ -116,7 +116,7 @@ class Gateway:
         self.shadows = ShadowRecorder(config.spool.path, self._redactor)
         self.teams: dict[str, Team] = {}
         self.replays = ReplayRunner(self)
-        self.replies: dict[str, UpstreamReply] = {}
+        self.replies = UpstreamReplies(self._input_of, self.spool.node, self.spool.peers)
         self.monitor = HealthMonitor(self)
         self.alerting = AlertWatcher(self)
         self._inputs = stored_inputs(config, registry)
@@ -361,6 +361,7 @@ class Gateway:
         await self.monitor.stop()
         grace = self.config.server.drain_timeout
         await asyncio.gather(*(team.stop(grace) for team in self.teams.values()))
+        await self.replies.stop()
         await self.upstreams.close()
         await self.files.close()
         await self.shadows.stop()
@@ -408,6 +409,9 @@ class Gateway:
             Rejected: the plugin no longer accepts the request.
         """
         return parse_stored(entry, self._inputs)
+
+    def _input_of(self, entry: Entry) -> Input | None:
+        return stored_input(self._inputs, entry.vendor, entry.source)
 
     def events_of(self, entry: Entry) -> Sequence[Event]:
         """Return the events of a stored request; none if it can no longer be parsed."""

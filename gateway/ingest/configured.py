@@ -49,8 +49,6 @@ class _SourceMaker:
         proxies = TrustedProxies(server.trusted_proxies, server.proxy_header)
         cookie = ClientCookie(source.cookie, source.cookie_domain, source.cookie_max_age)
         led = destinations_of(config.routes, name)
-        # In a cluster, another gateway may get the vendor's response.
-        waits = source.respond == "upstream" and not config.spool.url
         return Source(
             name,
             self._input,
@@ -63,7 +61,7 @@ class _SourceMaker:
             relay=self._relay(upstreams) if source.url else None,
             plan=config.plans.get(name),
             secrets=[one.get_secret_value() for one in source.secrets],
-            respond=source.respond_timeout if waits else None,
+            respond=source.respond_timeout if source.respond == "upstream" else None,
             keeps_client_key=any(config.destinations[to].credentials == "client" for to in led),
             traced=bool(config.trace.otlp_url),
             browser_headers=source.browser_headers,

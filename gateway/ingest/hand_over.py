@@ -6,7 +6,7 @@ from typing import Protocol
 
 from gateway.event import Event
 from gateway.ingest.off_loop import TurnQueue
-from gateway.ingest.upstream_reply import ReplySource, UpstreamReply
+from gateway.ingest.upstream_reply import ReplySource, UpstreamReplies
 from gateway.spool import Entry, LogRecord
 
 
@@ -27,14 +27,14 @@ class HandOver:
     Args:
         worker_of: returns the worker of a destination.
         parse: returns the events of a stored request; none if it cannot be parsed.
-        replies: the upstream replies that senders wait for, by request id.
+        replies: the vendors' responses that clients wait for.
     """
 
     def __init__(
         self,
         worker_of: WorkerOf,
         parse: Callable[[Entry], Sequence[Event]],
-        replies: dict[str, UpstreamReply],
+        replies: UpstreamReplies,
     ) -> None:
         self._worker_of = worker_of
         self._parse = parse
@@ -46,8 +46,8 @@ class HandOver:
         entry = item.entry
         if events is None:
             events = self._parse(entry)
-        if self._replies and (reply := self._replies.pop(entry.id, None)):
-            reply.register(item, events, self._worker_of)
+        if self._replies.waiting or item.reply is not None:
+            self._replies.hand_over(item, events, self._worker_of)
         for destination, numbers in entry.targets.items():
             self._turns.put(partial(self._offer, destination, item, events), len(numbers))
 

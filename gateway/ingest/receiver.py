@@ -26,7 +26,7 @@ from gateway.ingest.off_loop import LARGE_REQUEST, OffLoop
 from gateway.ingest.responses import Answer, header_lines
 from gateway.ingest.sources import READS, Source, SourceIndex, SourceMatch
 from gateway.ingest.suppression import Suppression, blanked, rejection, targets_without
-from gateway.ingest.upstream_reply import UpstreamReply
+from gateway.ingest.upstream_reply import UpstreamReplies
 from gateway.log_limit import LogLimit
 from gateway.plugin.client_credentials import key_in_body
 from gateway.routing.consent import ConsentMemory
@@ -122,8 +122,8 @@ class IngestServices(Protocol):
         """Return the spool."""
 
     @property
-    def replies(self) -> dict[str, UpstreamReply]:
-        """Return the upstream replies that senders wait for, by request id."""
+    def replies(self) -> UpstreamReplies:
+        """Return the vendors' responses that clients wait for."""
 
     @property
     def observer(self) -> IngestObserver:
@@ -272,13 +272,12 @@ class Receiver:
         if source.reply_timeout is None:
             await self._store(source, stored, kept, arrival)
             return reads.accept(stored, events)
-        reply, replies = UpstreamReply(reads, source.reply_timeout), self._services.replies
-        replies[stored.id] = reply
-        try:
-            await self._store(source, stored, kept, arrival)
-        finally:
-            replies.pop(stored.id, None)
-        return await reply.wait() or reads.accept(stored, events)
+        replies = self._services.replies
+        with replies.expect(stored.id, source.reply_timeout) as reply:
+            if not await self._store(source, stored, kept, arrival):
+                return reads.accept(stored, events)
+            replies.stored(reply)
+            return await reply.wait() or reads.accept(stored, events)
 
     def _read(
         self, found: SourceMatch, arrival: RequestContext, body: bytes
@@ -303,14 +302,17 @@ class Receiver:
 
     async def _store(
         self, source: Source, stored: Request, kept: PlannedEvents, arrival: RequestContext
-    ) -> None:
+    ) -> bool:
         """Route events and return once they are stored for every destination.
+
+        Returns:
+            Whether a route leads an event to a destination.
 
         Raises:
             Rejected: the events cannot be stored now.
         """
         try:
-            await store_events(
+            return await store_events(
                 self._services, arrival, stored, kept, _window(source, arrival.events)
             )
         except SpoolError as error:
@@ -408,7 +410,8 @@ async def store_events(
             kept.dropped,
             tuple([spool.user_hash(event.user_key) for event in events]),
         )
-        appended = await spool.append(entry, events, window)
+        within = services.replies.patience(stored.id)
+        appended = await spool.append(entry, events, window, reply_within=within)
         if appended.repeats:
             _say_repeats(entry, appended.repeats)
             left_out |= appended.repeats

@@ -99,3 +99,9 @@ class Peers(Protocol):
 
     async def ask(self, topic: str, data: bytes) -> PeerAnswers:
         """Return the answers that come within some seconds; whoever is alive is asked."""
+
+    async def tell(self, node: str, topic: str, data: bytes) -> None:
+        """Send *data* to what *node* serves for *topic*; nothing comes back, and it may be lost.
+
+        Raises SpoolError if it cannot be sent.
+        """

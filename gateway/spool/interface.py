@@ -78,6 +78,7 @@ class Intake(Protocol):
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
         accepted_at: float | None = None,
+        reply_within: float = 0.0,
     ) -> Awaitable[Appended]:
         """Return where the entry is in the log once it is durable.
 
@@ -97,6 +98,10 @@ class Intake(Protocol):
 
         *accepted_at* are the Unix seconds at which another spool accepted the entry, which was
         moved from there: its age counts from then on.
+
+        *reply_within* are the seconds for which a client of this process waits for the vendor's
+        response, 0 for no client. Where several processes share the log, the followers of the
+        entry's owner learn it (`LogRecord.reply`), even if no target is left.
         """
         ...
 

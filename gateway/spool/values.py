@@ -1,7 +1,7 @@
 """Value types of the spool's interface."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -148,11 +148,22 @@ class StoredConsent(msgspec.Struct, frozen=True):
     """By category."""
 
 
+class ReplyWanted(NamedTuple):
+    """A client waits for the vendor's response to an entry."""
+
+    node: str
+    """The gateway whose client it is."""
+    seconds: float
+    """How long it waits, at most, from when the entry is stored."""
+
+
 class LogRecord(msgspec.Struct, frozen=True):
     """An entry with its seq: its position in the log."""
 
     seq: int
     entry: Entry
+    reply: ReplyWanted | None = None
+    """Who waits for the vendor's response. Only the followers of a shared log get it."""
 
 
 class UnreadEntry(msgspec.Struct, frozen=True):

@@ -22,15 +22,19 @@ WARM_UP = 1.0
 """Seconds that a node listens to the other, which is in the same process, before it judges."""
 
 
-def setup_of(server: NatsServers, more: str = "") -> str:
-    """Return the configuration of all gateways of a new cluster, with further tables."""
+def cluster_of(server: NatsServers) -> str:
+    """Return the tables that make gateways those of a new cluster."""
     spool = (
         f'url = "{server.urls[0]}"\nname = "t{uuid4().hex}"\nshards = {SHARDS}\nreplicas = 1\n'
         'max_bytes = "16MiB"\n'
     )
+    return base_config(spool=spool) + ADMIN
+
+
+def setup_of(server: NatsServers, more: str = "") -> str:
+    """Return the configuration of all gateways of a new cluster, with further tables."""
     return (
-        base_config(spool=spool)
-        + ADMIN
+        cluster_of(server)
         + more
         + source("chrts", name="shop")
         + destination("growlytics", name="mail", settings='api_key = "growlytics-canary"')
@@ -39,8 +43,13 @@ def setup_of(server: NatsServers, more: str = "") -> str:
 
 
 @asynccontextmanager
-async def two_nodes(folder: Path, setup: str) -> AsyncIterator[tuple[Admin, Admin]]:
-    """Run two gateways that share all shards, and one sandbox."""
+async def two_nodes(
+    folder: Path, setup: str, second: str | None = None
+) -> AsyncIterator[tuple[Admin, Admin]]:
+    """Run two gateways that share all shards, and one sandbox.
+
+    *second* is the setup of the second one, if it is not the same.
+    """
     places = [folder / "one", folder / "two"]
     for place in places:
         await asyncio.to_thread(place.mkdir)
@@ -49,7 +58,7 @@ async def two_nodes(folder: Path, setup: str) -> AsyncIterator[tuple[Admin, Admi
         async with (
             sandboxed() as (url, _),
             administered(places[0], setup, url) as one,
-            administered(places[1], setup, url) as two,
+            administered(places[1], second or setup, url) as two,
         ):
             await until(one, lambda found: owners(found) == {name_of(one), name_of(two)})
             yield one, two

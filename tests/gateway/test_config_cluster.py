@@ -154,15 +154,6 @@ def test_the_client_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_waiting_for_the_vendors_answer_has_no_effect(tmp_path: Path) -> None:
-    """In a cluster another gateway may get the vendor's answer: a source that wants it is told."""
-    source = 'keys = ["shop-key"]\nrespond = "upstream"'
-    text = spool(URL).replace('keys = ["shop-key"]', source)
-    (said,) = read(tmp_path, text).warnings
-    assert "[sources.shop] respond: has no effect with url in [spool]" in said
-    assert not read(tmp_path, text.replace(URL, "")).warnings
-
-
 def test_commands_that_send_nothing_need_no_credentials(tmp_path: Path) -> None:
     """With placeholders nothing of NATS need be there; other commands read only the folder."""
     lines = ('url = "${NATS}"', 'nkey_seed = "${SEED}"', 'ca = "no.pem"', 'path = "here"')

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from gateway.event import Event
 from gateway.http import Request, Response
 from gateway.ingest.hand_over import HandOver
+from gateway.ingest.upstream_reply import UpstreamReplies
 from gateway.spool import Entry, LogRecord
 
 ENTRY = Entry("r", "shop", Request(method="POST", url="/"), {"crm": (0,), "ads": (0, 1)})
+REPLIES = UpstreamReplies(lambda _: None)
 
 
 class Queue:
@@ -48,7 +50,7 @@ async def test_an_entry_without_events_is_parsed_once_for_all_destinations() -> 
         return events
 
     workers = {"crm": Queue(), "ads": Queue()}
-    hand_over = HandOver(workers.get, parse, {})
+    hand_over = HandOver(workers.get, parse, REPLIES)
     foreign, own = LogRecord(7, ENTRY), LogRecord(9, ENTRY)
     hand_over.offer(foreign, None)
     hand_over.offer(own, events)
@@ -62,7 +64,7 @@ async def test_an_entry_goes_to_the_worker_that_is_there_when_its_turn_comes() -
     """A worker that was exchanged gets nothing more, and one that is gone is left out."""
     old, new = Queue(), Queue()
     workers = {"crm": old}
-    hand_over = HandOver(workers.get, lambda _: (), {})
+    hand_over = HandOver(workers.get, lambda _: (), REPLIES)
     hand_over.offer(LogRecord(1, ENTRY), ())
     workers["crm"] = new
     await asyncio.sleep(0)

@@ -61,13 +61,14 @@ class SpoolWithGaps(SqliteSpool):
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
         accepted_at: float | None = None,
+        reply_within: float = 0.0,
     ) -> Awaitable[Appended]:
         """Append an entry that nobody sees, then *entry*."""
         gap = asyncio.ensure_future(
             super().append(Entry(GAP, "", Request(method="POST", url="/"), {}))
         )
         gap.add_done_callback(asyncio.Future.exception)
-        return super().append(entry, events, once, accepted_at)
+        return super().append(entry, events, once, accepted_at, reply_within)
 
     def follow(self, offer: Offer) -> None:
         """Call *offer* with all other entries."""

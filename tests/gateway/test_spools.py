@@ -18,7 +18,6 @@ from gateway.spool.jetstream.spool import JetStreamSpool
 from gateway.spool.sqlite.database import FILE
 from gateway.spool.sqlite.spool import SqliteSpool
 from gateway.spools import make_spool
-from tests.e2e.configs import base_config, destination, route, source
 from tests.soak.marks import config
 
 MAX_BODY = 1024
@@ -117,20 +116,3 @@ def test_a_spool_that_url_leaves_unused_is_logged(tmp_path: Path) -> None:
         make_spool(SpoolConfig(path=tmp_path, url="nats://n1"), MAX_BODY)
         make_spool(SpoolConfig(path=tmp_path), MAX_BODY)
     assert [(line["event"], line["path"]) for line in logged] == [("spool_unused", str(tmp_path))]
-
-
-def test_only_a_gateway_alone_waits_for_the_vendors_answer(tmp_path: Path) -> None:
-    """In a cluster another gateway may get the vendor's answer, so no sender waits for it."""
-    registry = load_plugins()
-    waits = []
-    for spool in ("", 'url = "nats://n1"\n'):
-        path = tmp_path / "gateway.toml"
-        text = (
-            source("chrts", name="shop", more='respond = "upstream"')
-            + destination("chrts", "http://a.example", name="crm")
-            + route("crm")
-        )
-        path.write_text(base_config(tmp_path, spool=spool) + text)
-        gateway = Gateway(load(path, registry), registry)
-        waits.append(gateway.sources.by_name["shop"].reply_timeout)
-    assert waits == [1.0, None]

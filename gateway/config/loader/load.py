@@ -31,7 +31,7 @@ from gateway.config.loader.references import ReferenceResolver
 from gateway.config.loader.report import ConfigReport
 from gateway.config.loader.route_tests import RouteTestReader
 from gateway.config.loader.routes import RouteReader
-from gateway.config.loader.spool import check_cluster_sources, check_spool
+from gateway.config.loader.spool import check_spool
 from gateway.config.loader.suppression import read_suppressions
 from gateway.config.loader.tracking_plans import PlanReader
 from gateway.config.models import (
@@ -269,7 +269,6 @@ class _Reading:
         if server:
             check_server(server, self._report)
         check_sources(sources, self._settings, server, self._registry, self._report)
-        check_cluster_sources(spool or SpoolConfig(), sources, self._report)
         relay_checks = RelayChecks(sources, destinations, routes, raw_destinations, self._report)
         relay_checks.check(server, self._registry, self._settings)
         self._report.stop()

@@ -1,11 +1,9 @@
 """Check the ``[spool]`` table as a whole: contradictions, and the files that it names."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.config.loader.report import ConfigReport
-from gateway.config.models import SourceConfig
 from gateway.config.spool import CLUSTER_KEYS, SpoolConfig
 from gateway.config.tls_files import TlsFileError, read_tls_files
 
@@ -41,16 +39,6 @@ def check_spool(spool: SpoolConfig, report: ConfigReport, *, stand_ins: bool) ->
         problem(files[0], "has no effect with a nats url; write tls:// in url")
     if not stand_ins:
         _check_credentials(spool, report)
-
-
-def check_cluster_sources(
-    spool: SpoolConfig, sources: Mapping[str, SourceConfig], report: ConfigReport
-) -> None:
-    """Warn about sources that expect of a cluster what only one gateway can do."""
-    for name, source in sources.items():
-        if spool.url and source.respond == "upstream":
-            what = "has no effect with url in [spool]: the gateways respond themselves; remove it"
-            report.warning(f"sources.{name}", "respond", what)
 
 
 def _check_credentials(spool: SpoolConfig, report: ConfigReport) -> None:

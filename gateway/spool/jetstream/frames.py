@@ -29,7 +29,6 @@ MAX_FRAME_BYTES = 512 * 1024
 MAX_GATHERED = 64 * 1024 * 1024
 """Bytes of entries that may wait for a frame."""
 _RETRY_AFTER = 1.0
-NONE_REFUSED: Mapping[str, str] = {}
 
 
 class ReplayedLetter(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +58,8 @@ class FrameRow(msgspec.Struct, frozen=True, array_like=True):
     """Why destinations refuse it: their deliveries become dead letters."""
     moved_at: float = 0.0
     """When another spool accepted it, in Unix seconds, if it was moved from there."""
+    reply_within: float = 0.0
+    """Seconds for which a client of the frame's origin waits for the vendor's response."""
 
     @property
     def is_late(self) -> bool:
@@ -84,6 +85,17 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     """Seconds by which `at` may be too late, as the origin has not trusted its clock yet."""
     ahead: float = 0.0
     """How far the origin's trusted system clock was ahead of `at`, in seconds."""
+
+
+class RowExtras(NamedTuple):
+    """What a new entry's row has besides the entry; see `FrameRow`."""
+
+    refused: Mapping[str, str] = {}
+    moved_at: float = 0.0
+    reply_within: float = 0.0
+
+
+NO_EXTRAS = RowExtras()
 
 
 class OwnEntry(NamedTuple):
@@ -159,20 +171,17 @@ class FrameWriter:
         once: DedupWindow | None = None,
         *,
         replays: Sequence[ReplayedLetter] = (),
-        refused: Mapping[str, str] = NONE_REFUSED,
-        moved_at: float = 0.0,
+        extras: RowExtras = NO_EXTRAS,
     ) -> asyncio.Future[int]:
         """Return the entry's seq once its frame is stored.
 
-        With *once* the owner of the shard leaves duplicates out, in the order of the log. *refused*
-        are destinations whose deliveries become dead letters, with the reason of each. *moved_at*
-        is when another spool accepted the entry, in Unix seconds; 0 if none did. Raises
+        With *once* the owner of the shard leaves duplicates out, in the order of the log. Raises
         SpoolFull if too much waits for the servers. The future raises SpoolError if the entry
         cannot be written, or if NATS did not answer; then it may be stored nevertheless.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            row = _row(entry, once, replays, refused, moved_at)
+            row = _row(entry, once, replays, extras)
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -186,9 +195,7 @@ class FrameWriter:
         parts: Mapping[int, Entry],
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
-        *,
-        refused: Mapping[str, str] = NONE_REFUSED,
-        moved_at: float = 0.0,
+        extras: RowExtras = NO_EXTRAS,
     ) -> asyncio.Future[int]:
         """Store an entry's *parts* by shard, all of them or none; the result is 0.
 
@@ -196,7 +203,7 @@ class FrameWriter:
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
-            rows = {shard: _row(part, once, (), refused, moved_at) for shard, part in parts.items()}
+            rows = {shard: _row(part, once, (), extras) for shard, part in parts.items()}
         except SpoolError as error:
             future.set_exception(error)
             return future
@@ -330,17 +337,15 @@ def _row(
     entry: Entry,
     once: DedupWindow | None,
     replays: Sequence[ReplayedLetter],
-    refused: Mapping[str, str],
-    moved_at: float,
+    extras: RowExtras,
 ) -> bytes:
     """Return an entry's `Row`; raises SpoolError if it cannot be written."""
     try:
         ids, window = (dedup_keys(entry, once), once.window) if once else ({}, 0.0)
-        return _encode(
-            (entry.id, pack(entry), entry.request.body, ids, window, replays, refused, moved_at)
-            if ids or replays or refused or moved_at
-            else (entry.id, pack(entry), entry.request.body)
-        )
+        row = (entry.id, pack(entry), entry.request.body)
+        if not (ids or replays or any(extras)):
+            return _encode(row)
+        return _encode((*row, ids, window, replays, *extras))
     except (ValueError, TypeError, msgspec.MsgspecError) as error:
         raise SpoolError(f"{entry.id!r} cannot be written: {error}") from error
 

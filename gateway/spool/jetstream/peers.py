@@ -86,6 +86,10 @@ class NatsPeers:
             {node: one.error for node, one in answers.items() if one.error},
         )
 
+    async def tell(self, node: str, topic: str, data: bytes) -> None:
+        """Send *data* to one of them (see ``Peers.tell``)."""
+        await self._connection.send(self._layout.peer(node), _encode(_Asked(topic, data)))
+
     async def _ask(self, node: str, asked: bytes) -> _Answered:
         try:
             message = await self._connection.request(self._layout.peer(node), asked, wait=LIMIT)
@@ -107,6 +111,8 @@ class NatsPeers:
         except Exception as error:
             log.exception("question_failed")
             found = _Answered(b"", repr(error))
+        if not message.reply:  # it was told, not asked
+            return
         try:
             await self._connection.send(message.reply, _encode(found))
         except SpoolError as error:

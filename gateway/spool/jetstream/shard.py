@@ -38,6 +38,7 @@ from gateway.spool.values import (
     PendingRequest,
     Progress,
     QueueDepth,
+    ReplyWanted,
     SpoolNotice,
     UnreadEntry,
     UnreadPage,
@@ -237,8 +238,10 @@ class JetStreamShard:
             left = self.state.take(seq, row, entry.targets, frame.at, late=frame.late)
             if left is not entry.targets:
                 entry = replace(entry, targets=left)
-            if not row.replays and (left or not (row.ids or row.refused)):
-                call_each(self._followers, LogRecord(seq, entry), events)
+            waits, ended = row.reply_within, not left and bool(row.ids or row.refused)
+            if not row.replays and (waits or not ended):
+                reply = ReplyWanted(frame.origin, waits) if waits else None
+                call_each(self._followers, LogRecord(seq, entry, reply), events)
             self.state.position = seq
             if row.refused:
                 self._refused.set()

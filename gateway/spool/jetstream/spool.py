@@ -22,7 +22,7 @@ from gateway.spool.jetstream.cluster import read_cluster
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
 from gateway.spool.jetstream.follower import Follower
-from gateway.spool.jetstream.frames import FrameWriter
+from gateway.spool.jetstream.frames import FrameWriter, RowExtras
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import HEAD_ROOM, Layout
 from gateway.spool.jetstream.letter_messages import restored_letter
@@ -299,6 +299,7 @@ class JetStreamSpool(ClusterOperations):
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
         accepted_at: float | None = None,
+        reply_within: float = 0.0,
     ) -> Appended:
         """Store an entry in the shard of its users; done once a quorum of the servers has it.
 
@@ -313,17 +314,14 @@ class JetStreamSpool(ClusterOperations):
             raise SpoolError(f"unknown destinations: {', '.join(sorted(strangers))}")
         self._watch.check()
         refused = self._backlog.refused(entry.targets)
-        parts, moved_at = split_by_shard(entry, self._count), accepted_at or 0.0
+        parts = split_by_shard(entry, self._count)
+        extras = RowExtras(refused, accepted_at or 0.0, reply_within)
         with self._backlog.coming(entry.targets):
             if len(parts) > 1:
-                stored = self._writer.append_together(
-                    parts, events, once, refused=refused, moved_at=moved_at
-                )
+                stored = self._writer.append_together(parts, events, once, extras)
             else:
                 ((shard, whole),) = parts.items()
-                stored = self._writer.append(
-                    shard, whole, events, once, refused=refused, moved_at=moved_at
-                )
+                stored = self._writer.append(shard, whole, events, once, extras=extras)
             try:
                 return Appended(await stored)
             except StreamFull:

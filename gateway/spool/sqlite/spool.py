@@ -197,8 +197,10 @@ class SqliteSpool:
         events: Sequence[Event] | None = None,
         once: DedupWindow | None = None,
         accepted_at: float | None = None,
+        reply_within: float = 0.0,
     ) -> Awaitable[Appended]:
         """Return where the entry is once it is durable (see ``Intake.append``)."""
+        del reply_within  # the followers are in this process
         future = self._future()
         if slow := self._batches.queued and self._slow_disk_reason(len(entry.request.body)):
             raise SpoolFull(slow, _RETRY_AFTER)

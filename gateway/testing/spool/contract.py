@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from gateway.errors import SpoolError
 from gateway.http import ClientInfo, Request
@@ -125,9 +125,10 @@ async def pending(shard: Shard, destination: str) -> list[LogRecord]:
     """Return the entries after the cursor, with the destination's open deliveries."""
     page = await shard.unread(destination, 0, shard.position(), 100_000)
     numbers = {found.seq: found.numbers for found in page.items}
+    entries = {item.seq: item.entry for item in await shard.entries(list(numbers))}
     return [
         LogRecord(seq, replace(entry, targets={**entry.targets, destination: numbers[seq]}))
-        for seq, entry in map(astuple, await shard.entries(list(numbers)))
+        for seq, entry in entries.items()
     ]
 
 

@@ -13,7 +13,7 @@ from gateway.spool.clock import GivenClock
 from gateway.spool.jetstream.backlog import ClusterBacklog
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.consent import ConsentStore
-from gateway.spool.jetstream.frames import FrameWriter
+from gateway.spool.jetstream.frames import FrameWriter, RowExtras
 from gateway.spool.jetstream.identity import join
 from gateway.spool.jetstream.layout import Layout
 from gateway.spool.jetstream.operations import ClusterOperations
@@ -114,7 +114,7 @@ class OneShardSpool(ClusterOperations):
             return _failed(error)
         coming = self._backlog.coming(entry.targets)
         coming.__enter__()
-        stored = self._writer.append(0, entry, events, once, refused=refused)
+        stored = self._writer.append(0, entry, events, once, extras=RowExtras(refused))
         appended = asyncio.ensure_future(self._appended(stored))
         self._appending.add(appended)
         appended.add_done_callback(self._appending.discard)
