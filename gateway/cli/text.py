@@ -146,7 +146,8 @@ def _delivery(explained: DeliveryExplanation, out: RedactingConsole) -> None:
         _request(further, "and", out)
     if explained.losses:
         say(out, 6, "lost or coerced", style="yellow")
-        rows = [(loss.path, _loss(loss)) for loss in explained.losses]
+        lost_first = sorted(explained.losses, key=lambda loss: loss.how != "lost")
+        rows = [(loss.path, _loss(loss)) for loss in lost_first]
         _aligned(out, 8, rows)
     elif request.forwarded:
         say(out, 6, "the request as received, with the destination's key", style="dim")

@@ -1,12 +1,13 @@
 """Analyse an expression before its first use: types, fields, mistakes, cost."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, get_type_hints
 
 import cel
 
 from gateway.conditions import types
+from gateway.conditions.functions import COALESCE, OWN_FUNCTIONS
 from gateway.conditions.syntax import MACROS, CelNode, CelSyntaxError, parse, place
 from gateway.conditions.types import ANY, FLAG, FUNCTIONS, LIST, MAP, NUMBERS, TEXT, WHOLE, Types
 from gateway.conditions.variables import FieldReference, reference_path, value_of
@@ -283,16 +284,15 @@ class TypeInference:
             return self._has(node, scope, depth)
         if node.macro:
             return self._comprehension(node, scope, depth)
-        own = types.OWN_FUNCTIONS.get(node.name) if self.gives_value else None
+        if node.name == COALESCE and self.gives_value and not node.method:
+            return self._coalesce(node, scope, depth)
+        own = OWN_FUNCTIONS.get(node.name) if self.gives_value else None
         known = own.form if own else FUNCTIONS.get(node.name)
         if node.name == "size" and node.method:
             node = replace(node, method=False)
         arguments = len(node.parts) - node.method
         if known is None:
-            more = types.OWN_FUNCTIONS if self.gives_value else ()
-            hint = did_you_mean(node.name, {*FUNCTIONS, *more, *MACROS, "has"})
-            at = node.parts[0].end + 1 if node.method else node.start
-            self.wrong(at, f"there is no function {node.name}; {hint}")
+            self._unknown_function(node)
             return frozenset()
         if known.arguments != arguments or known.method != node.method:
             self.wrong(node.start, f"must have the form {known.written(node.name)}")
@@ -306,10 +306,35 @@ class TypeInference:
             else types.takes(node.name, operands)
         ):
             what = f"{node.name} cannot be used with {types.describe_types(*operands)}"
-            self.wrong(node.start, what)
+            cure = self._cure(node.name, operands)
+            self.wrong(node.start, f"{what}; {cure}" if cure else what)
         elif own is None:
             self._try(node)
         return known.gives
+
+    def _coalesce(self, node: CelNode, scope: _Scope, depth: int) -> Types:
+        if not node.parts:
+            self.wrong(node.start, "must have the form coalesce(VALUE, VALUE, ...)")
+        found = [self.kinds_of(part, scope, depth) for part in node.parts]
+        return frozenset[str]().union(*found) if all(found) else frozenset()
+
+    def _unknown_function(self, node: CelNode) -> None:
+        more = (*OWN_FUNCTIONS, COALESCE) if self.gives_value else ()
+        names = {*FUNCTIONS, *more, *MACROS, "has"}
+        close = did_you_mean(node.name, names, only=True)
+        hint = f"{close} Known: " if close else "known: "
+        at = node.parts[0].end + 1 if node.method else node.start
+        self.wrong(at, f"there is no function {node.name}; {hint}{', '.join(sorted(names))}")
+
+    def _cure(self, name: str, operands: Sequence[Types]) -> str:
+        """Return what a function takes, or what to write instead; empty if its name says it."""
+        if name != "string":
+            return ""
+        if not self.gives_value:
+            return "it takes text, a number, a time or a duration"
+        if operands[0] & (LIST | MAP):
+            return "write json(...)"
+        return "it takes text, a number, true or false, a time or a duration"
 
     def _try(self, node: CelNode) -> None:
         """Evaluate a call with literal arguments, to find a bad pattern or time now."""
@@ -356,7 +381,10 @@ class TypeInference:
         if found and not found & (LIST | MAP):
             self.wrong(over.start, f"{types.describe_types(found)} has no members")
         elif over.kind in {"operator", "call"} and not over.macro:
-            self.wrong(over.start, "a comprehension needs a field or a literal list")
+            what = "a comprehension needs a field or a literal list"
+            if over.name == "?:":
+                what += f"; write has(x) ? x.{node.name}(...) : []"
+            self.wrong(over.start, what)
         member = TEXT if found == MAP else ANY | NUMBERS | types.TIME | types.SPAN
         bound = {
             **scope,
@@ -406,6 +434,8 @@ class ExpressionAnalysis(TypeInference):
             except ValueError as error:
                 self.wrong(0, str(error).partition("\n")[0])
 
+    nested = f"lists of more than {WIDEST[DEEPEST]} members"
+    """For what an expression with nested comprehensions fails."""
     remedy = "shorten it"
     """What to do about an expression that is too long."""
 
@@ -413,10 +443,7 @@ class ExpressionAnalysis(TypeInference):
         """Add what is wrong or doubtful about the whole expression."""
         self.kinds = self.kinds_of(node, {}, 0)
         if self.depth == DEEPEST:
-            what = (
-                f"nested comprehensions are slow, so the expression fails for lists of more than "
-                f"{WIDEST[DEEPEST]} members"
-            )
+            what = f"nested comprehensions are slow, so the expression fails for {self.nested}"
             self.doubts.append(Diagnostic(node.start, what))
 
     @property

@@ -34,7 +34,8 @@ class Evaluation(NamedTuple):
     """Why the evaluation failed; empty if it did not."""
 
 
-_MISSING = f"Undefined variable or function: '{PREFIX}"
+_UNDEFINED = "Undefined variable or function: '"
+_MISSING = f"{_UNDEFINED}{PREFIX}"
 
 
 class Predicate:
@@ -213,6 +214,9 @@ def failed(error: Exception) -> Evaluation:
     said = str(error)
     if said.startswith(_MISSING):
         return Evaluation(holds=False, missing=said.split("'", 2)[1])
+    if said.startswith(_UNDEFINED):  # what the library says of a function with another type, too
+        name = said.split("'", 2)[1]
+        return Evaluation(holds=False, error=f"{name} does not take a value of this type")
     if isinstance(error, LookupError):  # a missing member of a list or table
         return Evaluation(holds=False, missing=str(error.args[0]))
     first = said.partition("\n")[0].partition(". ")[0]

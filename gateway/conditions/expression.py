@@ -1,6 +1,7 @@
 """Evaluate an expression of any type on given values."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -50,14 +51,17 @@ class Computation:
     Args:
         text: the part, with variables in place of fields.
         names: the variables, in the order in which their values are passed.
-        widest: the most members that a list may have.
+        whole: those whose whole numbers stay such; all others come from an event, whose numbers are
+            doubles.
         strict: whether it has no value as soon as one of the variables has none.
     """
 
-    def __init__(self, text: str, names: Sequence[str], widest: int, *, strict: bool) -> None:
+    def __init__(
+        self, text: str, names: Sequence[str], whole: AbstractSet[str], *, strict: bool
+    ) -> None:
         self._execute = cel.compile(text).execute
         self._names = tuple(names)
-        self._widest = widest
+        self._whole = whole
         self._strict = strict
 
     def __call__(self, *values: Any) -> Computed:
@@ -72,13 +76,13 @@ class Computation:
                     return Computed(error=f"a text of {len(value)} characters is too long")
                 context[name] = value
             elif kind is int:
-                context[name] = float(value)
+                context[name] = value if name in self._whole else float(value)
             elif kind in _AS_THEY_ARE:
                 context[name] = value
             elif value is not None:
-                count, width = value_extent(value)
-                if count > MOST or width > self._widest:
-                    what = f"it has more than {MOST} values, or a list of more than {self._widest}"
+                count, _ = value_extent(value)
+                if count > MOST:
+                    what = f"a list or table has more than {MOST} values"
                     return Computed(error=f"the input is too large: {what}")
                 context[name] = plain(value)
         try:

@@ -22,6 +22,7 @@ from gateway.conditions.analysis import (
 from gateway.conditions.expression import MARK, known_names
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.template_compiler import (
+    MOST_MEMBERS,
     FieldUse,
     TemplateCompiler,
     expressions,
@@ -37,6 +38,9 @@ class ValueAnalysis(ExpressionAnalysis):
     """The analysis of an expression whose result becomes part of a payload."""
 
     gives_value = True
+    nested = (
+        f"lists of more than {MOST_MEMBERS[1]} members, or of more than {MOST_MEMBERS[2]} in those"
+    )
 
     def __init__(self, text: str, names: KnownNames = OF_EVENTS) -> None:
         super().__init__(text, names)
@@ -47,10 +51,12 @@ class ValueAnalysis(ExpressionAnalysis):
         super().conclude(node)
 
 
-def _copied(node: CelNode) -> Iterator[tuple[int, int]]:
-    yield node.start, node.end
+def _copied(node: CelNode, *, whole: bool = True) -> Iterator[tuple[int, int]]:
+    """Yield where a part of the event may stand as a whole; a comprehension cannot run over it."""
+    if whole:
+        yield node.start, node.end
     for part in structural_parts(node):
-        yield from _copied(part)
+        yield from _copied(part, whole=not (node.macro and part is node.parts[0]))
 
 
 def _placed(text: str, remark: Diagnostic) -> str:

@@ -2,22 +2,24 @@
 
 The structure of an expression (fields, literals, tables, lists, ``map``, ``filter``, ``? :``)
 becomes Python code, so that a value stays exactly as it came, and an event costs what a vendor's
-table does. So do sums, products and comparisons of texts and of numbers. What else computes
-(other operators, functions, ``exists``) is evaluated by the CEL library.
+table does. So do joined lists, loops that only ask (``exists``, ``all``), and sums, products and
+comparisons of texts and of numbers. What else computes (other operators, most functions) is
+evaluated by the CEL library.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from gateway.conditions.analysis import ExpressionAnalysis
 from gateway.conditions.direct import direct_operation
 from gateway.conditions.export import exported_fields, exporter
 from gateway.conditions.expression import Computation, Computed
+from gateway.conditions.functions import COALESCE, OWN_FUNCTIONS
 from gateway.conditions.syntax import CelNode
-from gateway.conditions.types import OWN_FUNCTIONS
+from gateway.conditions.types import WHOLE
 from gateway.conditions.variables import PREFIX, FieldReference, value_of
 from gateway.errors import Unrenderable
 from gateway.event import Event
@@ -38,6 +40,19 @@ class FieldUse(NamedTuple):
     """The path in the event, such as ``properties.products[].price``."""
     exact: bool
     """Whether it is copied; otherwise something is computed with it."""
+    needs: tuple[tuple[str, ...], ...] = ()
+    """The names of the fields without any of which nothing is computed."""
+
+    def missing(self, event: Event) -> str:
+        """Return the first needed field that *event* lacks; empty if it has all."""
+        lacking = (names for names in self.needs if _reader(names)(event) in (None, ()))
+        names = next(lacking, ())
+        return ".".join(("event", *names)) if names else ""
+
+
+@lru_cache(maxsize=1024)
+def _reader(names: tuple[str, ...]) -> Callable[[Event], Any]:
+    return make_reader(find_field(names))
 
 
 Analyses = Mapping[str, ExpressionAnalysis]
@@ -53,7 +68,9 @@ def structural_parts(node: CelNode) -> Sequence[CelNode]:
         return parts[1:]
     if node.macro and node.name == "map":
         return (parts[0], parts[-1])
-    return parts[:1] if node.macro and node.name == "filter" else ()
+    if node.macro and node.name == "filter":
+        return parts[:1]
+    return parts if _joins_lists(node) or _is_coalesce(node) or _takes_exported(node) else ()
 
 
 def _has_plain_keys(node: CelNode) -> bool:
@@ -112,6 +129,10 @@ class _Scope(NamedTuple):
     text: str
     analysis: ExpressionAnalysis
     bound: Mapping[str, _Reference]
+    looping: bool = False
+    """Whether it is within a comprehension."""
+    choosing: bool = False
+    """Whether it is one of the values of a choice that the library takes."""
 
     def use_at(self, node: CelNode) -> FieldReference | None:
         """Return the use of a field that *node* is."""
@@ -226,13 +247,39 @@ class TemplateCompiler:
                 )
             case "operator" if node.name == "?:":
                 return self._choice(node, scope, path, self._node)
-        if node.macro and node.name in {"map", "filter"}:
-            return self._loop(node, scope, path)
+        if node.macro:
+            made = self._loop if node.name in {"map", "filter"} else self._quantified
+            return made(node, scope, path)
+        if _joins_lists(node):
+            return self._joined(node, scope, path)
+        if _is_coalesce(node):
+            return self._coalesced(node, scope, path, self._node)
         if node.kind == "call" and node.name == "has":
             return self._argument(node, scope, None)
-        if _is_own(node):
-            return self._own(node, scope, path)
-        return self._computed(node, scope, path)
+        before = len(self.uses)
+        made = self._own if _is_own(node) else self._computed
+        value = made(node, scope, path)
+        needs = tuple(dict.fromkeys(_needed(node, scope)))
+        self.uses[before:] = [use._replace(needs=needs) for use in self.uses[before:]]
+        return value
+
+    def _joined(self, node: CelNode, scope: _Scope, path: str) -> str:
+        """Compile ``LIST + LIST``, whose members stay as they came."""
+        values = [self._node(part, scope, path) for part in node.parts]
+        joined = _applied(_join_lists, scope.text[node.start : node.end])
+        return self._assign(f"{self._keep(joined)}({', '.join(values)})")
+
+    def _coalesced(
+        self, node: CelNode, scope: _Scope, path: str | None, make: Callable[..., str]
+    ) -> str:
+        """Compile ``coalesce(VALUE, …)``, whose values *make* compiles."""
+        result = self._assign("None")
+        for part in node.parts:
+            self._emit(f"if {result} is None:")
+            self._depth += 1
+            self._emit(f"{result} = {make(part, scope, path)}")
+            self._depth -= 1
+        return result
 
     def _choice(
         self, node: CelNode, scope: _Scope, path: str | None, make: Callable[..., str]
@@ -252,7 +299,7 @@ class TemplateCompiler:
 
     def _decided(self, node: CelNode, scope: _Scope) -> str:
         """Return the variable with the result of a condition, which is not in the payload."""
-        if node.kind == "call" and node.name == "has":
+        if (node.kind == "call" and node.name == "has") or _is_compiled(node):
             return self._argument(node, scope, None)
         return self._computed(node, scope, None)
 
@@ -261,11 +308,7 @@ class TemplateCompiler:
         over, name, *rest = node.parts
         members = self._list(over, scope)
         result = self._assign(f"None if {members.name} is None else []")
-        one = f"v{next(self._numbers)}"
-        self._emit(f"for {one} in {members.name} or ():")
-        self._depth += 1
-        held = members._replace(name=one, many=False, path=f"{members.path}[]")
-        inner = scope._replace(bound={**scope.bound, name.name: held})
+        held, inner = self._each(node, members, name.name, scope)
         if node.name == "filter" or len(rest) == 2:  # noqa: PLR2004 - a condition and a value
             decided = self._decided(rest[0], inner)
             self._emit(f"if {decided} is not True: continue")
@@ -276,6 +319,43 @@ class TemplateCompiler:
         self._emit(f"if {value} is not None: {result}.append({value})")
         self._depth -= 1
         return result
+
+    def _each(
+        self, node: CelNode, members: _Reference, name: str, scope: _Scope
+    ) -> tuple[_Reference, _Scope]:
+        """Begin a loop over *members*; return one of them, and the scope that has it as *name*."""
+        if scope.looping or any(part.macro for one in node.parts[2:] for part in one.walk()):
+            said = scope.text[node.start : node.end]
+            most = MOST_MEMBERS[2] if scope.looping else MOST_MEMBERS[1]
+            self._emit(f"{self._keep(partial(_check_length, said, most))}({members.name})")
+        one = f"v{next(self._numbers)}"
+        self._emit(f"for {one} in {members.name} or ():")
+        self._depth += 1
+        held = members._replace(
+            name=one, many=False, path=f"{members.path}[]" if members.path else "",
+            kinds=frozenset(),
+        )  # fmt: skip
+        return held, scope._replace(bound={**scope.bound, name: held}, looping=True)
+
+    def _quantified(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Compile ``LIST.exists(x, CONDITION)``, ``all`` and ``exists_one``.
+
+        As in CEL, a member for which the condition has no value matters only if no other decides.
+        """
+        over, name, condition = node.parts
+        members = self._list(over, scope)
+        if path is not None and members.path:
+            self.uses.append(FieldUse(path, members.path, exact=False))
+        found = self._assign("[]")
+        _, inner = self._each(node, members, name.name, scope)
+        decided = self._decided(condition, inner)
+        self._emit(f"{found}.append({decided})")
+        if node.name != "exists_one":
+            self._emit(f"if {decided} is {node.name == 'exists'}: break")
+        self._depth -= 1
+        said = scope.text[node.start : node.end]
+        decide = self._keep(partial(_decide, said, _QUANTIFIERS[node.name]))
+        return self._assign(f"None if {members.name} is None else {decide}({found})")
 
     def _list(self, node: CelNode, scope: _Scope) -> _Reference:
         """Return the members that a comprehension runs over."""
@@ -294,13 +374,9 @@ class TemplateCompiler:
         over, name, condition = node.parts
         members = self._list(over, scope)
         result = self._assign(f"None if {members.name} is None else []")
-        one = f"v{next(self._numbers)}"
-        self._emit(f"for {one} in {members.name} or ():")
-        self._depth += 1
-        held = members._replace(name=one, many=False, path=f"{members.path}[]")
-        inner = scope._replace(bound={**scope.bound, name.name: held})
+        held, inner = self._each(node, members, name.name, scope)
         decided = self._decided(condition, inner)
-        self._emit(f"if {decided} is True: {result}.append({one})")
+        self._emit(f"if {decided} is True: {result}.append({held.name})")
         self._depth -= 1
         return members._replace(name=result)
 
@@ -385,10 +461,12 @@ class TemplateCompiler:
         text += scope.text[at : node.end]
         arguments = {scope.text[start:end]: part for start, end, part in places}
         values = [self._argument(part, scope, path) for part in arguments.values()]
-        lenient = any(part.macro or part.name in _LENIENT for part in node.walk())
-        computation = Computation(
-            text, list(known.values()), scope.analysis.widest, strict=not lenient
-        )
+        lenient = any(part.name in _LENIENT for part in node.walk())
+        whole = frozenset(
+            known[said] for said, part in arguments.items()
+            if _chooses(part) or (_is_own(part) and OWN_FUNCTIONS[part.name].form.gives == WHOLE)
+        )  # fmt: skip
+        computation = Computation(text, list(known.values()), whole, strict=not lenient)
         said = scope.text[node.start : node.end]
         if not places:
             found = computation()
@@ -399,13 +477,18 @@ class TemplateCompiler:
         spans = ((start, end) for start, end, _ in places)
         by_text = dict(zip(arguments, values, strict=True))
         quick = direct_operation(node, {span: by_text[scope.text[slice(*span)]] for span in spans})
-        return self._assign(quick.code(computed) if quick and quick.variables else computed)
+        code = quick.code(computed) if quick and quick.variables else computed
+        if node.name == "+" and node.kind == "operator":
+            one, other = (by_text.get(scope.text[p.start : p.end]) for p in node.parts)
+            if one and other:  # the numbers of lists stay as they came
+                code = f"[*{one}, *{other}] if type({one}) is type({other}) is list else {code}"
+        return self._assign(code)
 
     def _variables(self, node: CelNode, scope: _Scope) -> Iterator[tuple[int, int, CelNode]]:
         """Yield the parts of *node* that are values of the event, with where they stand."""
         has = node.kind == "call" and node.name == "has"
         rooted = _root(node.parts[0] if has else node) in scope.bound
-        if scope.use_at(node) is not None or rooted or _is_own(node):
+        if scope.use_at(node) is not None or rooted or _is_compiled(node):
             yield node.start, node.end, node
         else:
             for part in node.parts:
@@ -414,7 +497,8 @@ class TemplateCompiler:
     def _own(self, node: CelNode, scope: _Scope, path: str | None) -> str:
         """Compile a call of one of the gateway's own functions."""
         function = OWN_FUNCTIONS[node.name]
-        values = [self._operand(part, scope, path) for part in node.parts]
+        make = self._structure if function.exported else self._operand
+        values = [make(part, scope, path) for part in node.parts]
         said = scope.text[node.start : node.end]
         return self._assign(f"{self._keep(_applied(function.compute, said))}({', '.join(values)})")
 
@@ -424,8 +508,32 @@ class TemplateCompiler:
             return self._keep(value_of(node))
         if node.kind == "operator" and node.name == "?:":
             return self._choice(node, scope, path, self._operand)
-        if node.kind != "list" and not (node.macro and node.name in {"map", "filter"}):
-            return self._argument(node, scope, path)
+        if _is_coalesce(node):
+            return self._coalesced(node, scope, path, self._operand)
+        if node.kind in {"list", "map"} or node.macro or _joins_lists(node):
+            return self._structure(node, scope, path)
+        return self._argument(node, scope, path)
+
+    def _chosen(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Return the variable with an operand of the library that needs no library itself.
+
+        A choice may have literals, whose whole numbers stay such, beside numbers of the event,
+        which are doubles.
+        """
+        if node.kind == "literal" or not (_chooses(node) or scope.choosing):
+            return self._operand(node, scope, path)
+        inner = scope._replace(choosing=True)
+        if node.kind == "operator" and node.name == "?:":
+            return self._choice(node, inner, path, self._chosen)
+        if _is_coalesce(node):
+            return self._coalesced(node, inner, path, self._chosen)
+        name = self._operand(node, scope._replace(choosing=False), path)
+        if _is_own(node):
+            return name
+        return self._assign(f"float({name}) if type({name}) is int else {name}")
+
+    def _structure(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+        """Return the variable with what would be sent of *node*, for a computation."""
         before = len(self.uses)
         value = self._node(node, scope, path or "")
         computed = [use._replace(wire=path or "", exact=False) for use in self.uses[before:]]
@@ -440,6 +548,8 @@ class TemplateCompiler:
             return self._assign(f"{name} is not None")
         if _is_own(node):
             return self._own(node, scope, path)
+        if _is_compiled(node):
+            return self._chosen(node, scope, path)
         reference = self._reference(node, scope)
         if reference is None:
             return self._computed(node, scope, path)
@@ -450,6 +560,93 @@ class TemplateCompiler:
 
 _LENIENT = frozenset({"&&", "||", "?:", "has"})
 """Operators that may have a result although a value is missing."""
+MOST_MEMBERS = {1: 1000, 2: 100}
+"""The most members of a list in which another is looked through, and of that other one."""
+
+
+def _exists(results: Sequence[Any]) -> bool | None:
+    return True if True in results else None if None in results else False
+
+
+def _all(results: Sequence[Any]) -> bool | None:
+    return False if False in results else None if None in results else True
+
+
+def _exists_one(results: Sequence[Any]) -> bool | None:
+    return None if None in results else results.count(True) == 1
+
+
+_QUANTIFIERS: Mapping[str, Callable[[Sequence[Any]], bool | None]] = {
+    "exists": _exists, "all": _all, "exists_one": _exists_one,
+}  # fmt: skip
+"""What the results of a condition for each member come to; None stands for a missing value."""
+
+
+def _decide(text: str, quantifier: Callable[..., bool | None], results: list[Any]) -> bool | None:
+    if any(result not in (True, False, None) or type(result) is float for result in results):
+        raise Unrenderable(f"cannot compute {text}: its condition is neither true nor false")
+    return quantifier(results)
+
+
+def _check_length(text: str, most: int, members: Any) -> None:
+    if members is not None and len(members) > most:
+        what = f"a list of {len(members)} members is too long here; at most {most} are allowed"
+        raise Unrenderable(f"cannot compute {text}: {what}")
+
+
+def _needed(node: CelNode, scope: _Scope) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the fields without any of which *node* has no value."""
+    use = scope.use_at(node)
+    if use is not None:
+        if not use.has and use.field.names:
+            yield use.field.names
+    elif node.macro:
+        yield from _needed(node.parts[0], scope)
+    elif node.kind not in {"list", "map"} and node.name not in _LENIENT | {COALESCE}:
+        for part in node.parts:
+            yield from _needed(part, scope)
+
+
+def _joins_lists(node: CelNode) -> bool:
+    """Return whether *node* is ``LIST + LIST``; a field of any type counts beside a list."""
+    return node.kind == "operator" and node.name == "+" and any(map(_is_list, node.parts))
+
+
+def _is_list(node: CelNode) -> bool:
+    if node.kind == "operator" and node.name == "?:":
+        return any(map(_is_list, node.parts[1:]))
+    return (
+        node.kind == "list"
+        or (node.macro and node.name in {"map", "filter"})
+        or _joins_lists(node)
+    )  # fmt: skip
+
+
+def _join_lists(one: Any, other: Any) -> list[Any]:
+    if not (isinstance(one, list | tuple) and isinstance(other, list | tuple)):
+        raise TypeError("only a list can be added to a list")
+    return [*one, *other]
+
+
+def _is_coalesce(node: CelNode) -> bool:
+    return node.kind == "call" and not node.method and node.name == COALESCE
+
+
+def _takes_exported(node: CelNode) -> bool:
+    return _is_own(node) and OWN_FUNCTIONS[node.name].exported
+
+
+def _is_compiled(node: CelNode) -> bool:
+    """Return whether *node* is computed without the library wherever it stands."""
+    return _is_own(node) or node.macro or _joins_lists(node) or _chooses(node)
+
+
+def _chooses(node: CelNode) -> bool:
+    """Return whether *node* chooses among values in a way that the library does not know."""
+    if _is_coalesce(node):
+        return True
+    optional = any(part.kind == "literal" and part.name == "null" for part in node.parts[1:])
+    return node.kind == "operator" and node.name == "?:" and optional
 
 
 def _struct_fields(struct: type) -> frozenset[str]:
@@ -458,7 +655,8 @@ def _struct_fields(struct: type) -> frozenset[str]:
 
 
 def _is_own(node: CelNode) -> bool:
-    return node.kind == "call" and not node.method and node.name in OWN_FUNCTIONS
+    method = node.method and node.name != "size"
+    return node.kind == "call" and not method and node.name in OWN_FUNCTIONS
 
 
 def _applied(function: Callable[..., Any], text: str) -> Callable[..., Any]:

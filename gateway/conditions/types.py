@@ -4,10 +4,8 @@ They come from the library itself: each operator is run once on sample values of
 operands, so that the result always agrees with the evaluation.
 """
 
-import hashlib
 import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -74,81 +72,6 @@ FUNCTIONS: Mapping[str, Function] = {
     **_parts("Hours", "Minutes", "Seconds", "Milliseconds"),
 }
 """CEL's standard functions that are useful for events and that the library supports."""
-
-
-class OwnFunction(NamedTuple):
-    """A function that the gateway adds to CEL where an expression gives a value."""
-
-    form: Function
-    takes: tuple[Types, ...]
-    """Types of its arguments."""
-    compute: Callable[..., Any]
-
-
-def _unix(scale: int) -> OwnFunction:
-    return OwnFunction(
-        Function(WHOLE, arguments=1),
-        (TIME,),
-        lambda moment: (moment - _EPOCH) // _MICRO * scale // 10**6,
-    )
-
-
-def _text(compute: Callable[..., str], arguments: int = 1) -> OwnFunction:
-    return OwnFunction(Function(TEXT, arguments=arguments), (TEXT,) * arguments, compute)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(str.encode(text)).hexdigest()
-
-
-def _digits(text: str) -> str:
-    return "".join(one for one in str.strip(text) if "0" <= one <= "9")
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalpha, str.strip(text)))
-
-
-def _round(number: float) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        raise TypeError("is no number")
-    if isinstance(number, int):
-        return number
-    return int(math.copysign(math.floor(abs(number) + 0.5), number))
-
-
-def _join(members: Sequence[Any], separator: str) -> str:
-    """Return the texts and numbers of a list as one text; missing members are left out."""
-    if not isinstance(members, list | tuple):
-        raise TypeError("is no list")
-    return str.join(separator, [_written(one) for one in members if one is not None])
-
-
-def _written(member: Any) -> str:
-    if isinstance(member, str):
-        return member
-    if isinstance(member, bool) or not isinstance(member, int | float):
-        raise TypeError("has a member that is neither text nor number")
-    return str(int(member)) if float(member).is_integer() else str(member)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
-OWN_FUNCTIONS: Mapping[str, OwnFunction] = {
-    "unix_seconds": _unix(1),
-    "unix_millis": _unix(10**3),
-    "unix_micros": _unix(10**6),
-    "lower": _text(str.lower),
-    "upper": _text(str.upper),
-    "trim": _text(str.strip),
-    "digits": _text(_digits),
-    "letters": _text(_letters),
-    "sha256": _text(_sha256),
-    "replace": _text(str.replace, arguments=3),
-    "round": OwnFunction(Function(WHOLE, arguments=1), (NUMBERS,), _round),
-    "join": OwnFunction(Function(TEXT, arguments=2), (LIST, TEXT), _join),
-}
-"""What vendors' formats need and CEL lacks."""
 
 
 def of_classes(found: Iterable[type]) -> Types:

@@ -1,6 +1,6 @@
 """Build the requests that a configuration describes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypedDict
 from urllib.parse import quote, urlencode
@@ -31,6 +31,7 @@ TYPES = {"json": "application/json", "form": FORM, "ndjson": "application/x-ndjs
 
 UNUSED = "no expression of the request uses it"
 COMPUTED = "only what is computed from it is sent,"
+LEFT_OUT = "left out, because {} is missing"
 
 
 class BuiltRequest(Request, frozen=True, kw_only=True, gc=False):
@@ -63,6 +64,9 @@ class RequestTable(Table):
             for part, use in uses
         )
         self._exact = {use.event for _, use in uses if use.exact}
+        self._lacks: dict[str, list[Callable[[Event], str]]] = {}
+        for _, use in uses:
+            self._lacks.setdefault(use.event, []).append(use.missing)
         self._places = {row.event: row.wire for row in self._rows}
 
     def said(self, event: Event) -> Sequence[Row]:  # noqa: ARG002 - it is the same for all events
@@ -81,9 +85,15 @@ class RequestTable(Table):
                 continue
             if {path, _holder(path)} & self._exact or path in first:
                 continue
-            place = self._places.get(path) or self._places.get(path.replace("[]", "[0]"))
-            how = "lost" if place is None else "coerced"
-            yield Loss(path, how, value, f"{COMPUTED} at {place}" if place else UNUSED)
+            name = path if path in self._places else path.replace("[]", "[0]")
+            if name not in self._places:
+                yield Loss(path, "lost", value, UNUSED)
+                continue
+            missing = [lacks(event) for lacks in self._lacks[name]]
+            if all(missing):
+                yield Loss(path, "lost", value, LEFT_OUT.format(missing[0]))
+            else:
+                yield Loss(path, "coerced", value, f"{COMPUTED} at {self._places[name]}")
         several = event.properties.products[1:]
         if several and first and not any("products[]" in path for path in self._exact):
             yield Loss("properties.products[1:]", "lost", several)

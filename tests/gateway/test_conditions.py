@@ -194,6 +194,7 @@ def test_of_products_only_members_in_use_are_converted() -> None:
     [
         ("event.properties.plan > 3", "No such overload"),
         ("int(event.properties.plan) > 3", "Function 'int' error"),
+        ("string(event.properties.pairs) == 'x'", "string does not take a value of this type"),
         ("1.0 / event.properties.total > 1 / 0", "division by zero"),
         ('event.properties.plan ? true : event.type == "x"', "No such overload"),
         ("event.properties.plan", "the result 'pro' is neither true nor false"),
@@ -260,6 +261,7 @@ def test_the_most_expensive_conditions_are_quick() -> None:
         ('event.timestamp > timestamp("2024")', "column 29: Function 'timestamp' error"),
         ("event.type.match('x')", "column 12: there is no function match; did you mean matches?"),
         ("size(event.properties.total) > 1", "column 1: size cannot be used with number"),
+        ("string(event.consent.a) == 'x'", "it takes text, a number, a time or a duration"),
         ("event.properties.x == null", "column 23: null never occurs"),
         ("1u == event.properties.x", "column 1: 1u has a type that no field has"),
         ("event.properties.x > 99999999999999999999", "is not a valid CEL value"),

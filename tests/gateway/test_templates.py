@@ -72,6 +72,47 @@ def built(raw: Any, event: Event = ORDER) -> Any:
         ("=join([event.anonymous_id, event.user_id, 1.5], '/')", "u1/1.5"),
         ("=join(event.properties.tags, '')", "ab"),
         ("=join(event.properties.absent, '')", None),
+        ("=[{'x': event.session_id}] + []", [{}]),
+        ("=[event.session_id, 1] + event.properties.tags", [1, "a", None, "b"]),
+        ("=[{'x': event.properties.total > 1e9 ? 1 : null}] + [2]", [{}, 2]),
+        ("=[1].map(i, {'y': i, 'p': {'x': event.session_id}}) + [2]", [{"y": 1, "p": {}}, 2]),
+        ("=event.properties.pairs + event.properties.pairs", [[1, 2], [3], [1, 2], [3]]),
+        ("=size(event.properties.pairs.filter(p, size(p) > 1) + [event.session_id])", 1),
+        ("=event.properties.absent + [1]", None),
+        ("='a' + (has(event.session_id) ? 'b' : null)", None),
+        ("=(has(event.user_id) ? 1 : null) + 1", 2),
+        ("=unix_seconds(event.timestamp) - 60", 1795262340),
+        ("=string(true)", "true"),
+        ("=string(event.consent.advertising) + '!'", "true!"),
+        ("=string(event.received_at)", "2026-11-21T12:00:00.250Z"),
+        ("=string(event.properties.total / 1e9)", "0.00000012"),
+        ("=string(event.properties.total)", "120"),
+        ("=event.name.size()", 15),
+        ("=event.properties.tags.exists(t, lower(t) == 'b')", True),
+        ("=event.properties.tags.all(t, t == 'a')", False),
+        ("=event.properties.products.all(p, p.price > 1.0)", None),
+        ("=event.properties.products.exists_one(p, has(p.price))", True),
+        ("=event.traits.address.map(key, key)", ["city"]),
+        ("=event.consent.map(key, key)", ["advertising"]),
+        ("=coalesce(event.session_id, event.properties.total)", 120),
+        ("=coalesce(event.session_id, event.context.page)", {"url": "https://shop.example/sale"}),
+        ("=coalesce(event.session_id, event.anonymous_id)", None),
+        ("=coalesce(event.session_id, 1) + 1", 2),
+        ("=coalesce(event.properties.total, 1.0) * 2.0", 240.0),
+        ("=coalesce(event.session_id, 'x') + '!'", "x!"),
+        ("=left(event.name, 5)", "Order"),
+        ("=left('é€x', 2)", "é€"),
+        ("=url_encode('a b/é~.-_&')", "a%20b%2F%C3%A9~.-_%26"),
+        ("='?' + query({'a b': event.name, 'b': event.session_id, 't': event.properties.tags})",
+         "?a%20b=Order%20Completed&t=a&t=b"),
+        ("=query({'on': true, 'n': event.properties.total, 'at': event.timestamp})",
+         "on=true&n=120&at=2026-11-21T12%3A00%3A00.250Z"),
+        ("=query(event.properties.deep.er)", "y=1"),
+        ("=json(event.properties.products)",
+         '[{"tag":"new","product_id":"1","price":5},{"product_id":"2"}]'),
+        ("=json({'a': event.session_id, 'b': event.properties.pairs})", '{"b":[[1,2],[3]]}'),
+        ("=json(event.context.page)", '{"url":"https://shop.example/sale"}'),
+        ("=json(event.session_id)", None),
         ("=sha256(event.traits.email)", None),
         ("=lower(has(event.anonymous_id) ? event.anonymous_id : event.name)", "order completed"),
         ("=unix_seconds(has(event.sent_at) ? event.sent_at : event.timestamp)", 1795262400),
@@ -181,6 +222,18 @@ def test_numbers_stay_as_they_came() -> None:
         ("=event.name +", "column 14: expected a value, found the end"),
         ("=event + 'x'", "event is not a single field"),
         ("=string(event.context.page)", "event.context.page is not a single field"),
+        ("=string(event.properties.products)", "cannot be used with list; write json(...)"),
+        ("=event.properties.map(k, k)", "event.properties is not a single field"),
+        ("=event.properties.filter(k, true).map(k, k)", "event.properties is not a single field"),
+        (
+            "=(has(event.name) ? event.properties.tags : []).map(t, t)",
+            "write has(x) ? x.map(...) : []",
+        ),
+        (
+            "=sise(event.name)",
+            "there is no function sise; did you mean size? Known: all, coalesce,",
+        ),
+        ("=coalesce()", "must have the form coalesce(VALUE, VALUE, ...)"),
         ("=unix_millis(event.name)", "unix_millis cannot be used with text"),
         ("=unix_milis(event.timestamp)", "did you mean unix_millis?"),
         ({"a": {"b": "=event.nam"}}, "a.b, column 8: there is no field event.nam"),
@@ -219,6 +272,11 @@ def test_near_misses_are_doubts() -> None:
         ("=join(event.properties.sizes, ',')", "cannot compute join(event.properties.sizes, ',')"),
         ("=join(event.properties.plan, ',')", "cannot compute join(event.properties.plan, ',')"),
         ("=double(event.name)", "cannot compute double(event.name)"),
+        ("=string(event.properties.tags)", "is a list or table; json(...) writes these"),
+        ("=[1] + event.properties.plan", "only a list can be added to a list"),
+        ("=query({'a': event.properties.deep})", "is a list or table; json(...) writes these"),
+        ("=left(event.name, event.properties.plan)", "is no number from 0"),
+        ("=event.properties.tags.exists(t, t)", "its condition is neither true nor false"),
     ],
 )
 def test_what_cannot_be_computed_is_no_missing_value(text: str, reason: str) -> None:
@@ -245,7 +303,8 @@ def test_own_functions_tell_their_form_and_fields() -> None:
         with pytest.raises(ValueError, match=re.escape(said)):
             Template(f"={text}")
     used = Template({"a": "=join(event.properties.products.map(p, p.sku), ',')"}).uses
-    assert used == (FieldUse("a", "properties.products[].sku", exact=False),)
+    needs = (("properties", "products"),)
+    assert used == (FieldUse("a", "properties.products[].sku", exact=False, needs=needs),)
     assert Template({"a": {"*": "=event.context.device", "b": "=event.name"}}).uses == (
         *(FieldUse(f"a.{name}", f"context.device.{name}", exact=True)
           for name in ("id", "type", "manufacturer", "model", "name")),
@@ -268,7 +327,14 @@ COMPARED = {text: Template(f"={text}") for text in (
     "event.properties.products.filter(p, p.price > 1.0)", "event.properties.products[0].price",
     "event.properties.products.all(p, p.price < 3.0)", "event.properties.list.map(n, [n, n])",
     "event.properties.list.map(n, event.properties.list.map(m, n + m))", "has(event.properties.x)",
-    "event.properties.list.filter(n, n > 0.0)", "event.properties", "event.properties.products",
+    "event.properties.list.filter(n, n > 0.0)", "size(event.properties.products)",
+    "event.properties.list.map(n, n * 2.0) + [event.properties.x]",
+    "string(event.properties.total)",
+    "[{'a': event.name}] + event.properties.products", "string(event.properties.x)",
+    "event.properties.list + event.properties.list", "event.name.size()",
+    "event.properties.list.exists(n, n > 0.0)", "event.properties.list.exists_one(n, n > 0.0)",
+    "size(event.properties.list.filter(n, n > 0.0) + [1]) > 1", "event.properties",
+    "event.properties.products",
 )}  # fmt: skip
 """Expressions all of whose values are there."""
 NUMBERS = st.floats(-5, 5).map(lambda number: round(number, 2))
@@ -334,7 +400,7 @@ def test_the_fields_in_use_are_known() -> None:
     ).uses
     assert set(found) >= {
         FieldUse("id", "user_id", exact=True),
-        FieldUse("sum", "properties.total", exact=False),
+        FieldUse("sum", "properties.total", exact=False, needs=(("properties", "total"),)),
         FieldUse("color", "properties.extra.color", exact=True),
         FieldUse("first", "properties.products[0].sku", exact=True),
         FieldUse("items[].n", "properties.products[].name", exact=True),
@@ -359,12 +425,19 @@ def test_the_whole_event_uses_every_field() -> None:
 def test_large_inputs_are_refused_quickly() -> None:
     """An expression over more than the library may get fails, and a long list costs little."""
     many = replace(ORDER, properties=Properties(extra={"l": list(range(5000))}))
-    with pytest.raises(Unrenderable, match="too large"):
-        built("=event.properties.l.exists(n, n == 1.0)", many)
+    with pytest.raises(Unrenderable, match="a list or table has more than 1000 values"):
+        built("=1.0 in event.properties.l", many)
+    nested = "=event.properties.l.map(n, event.properties.m.exists(m, m == n))"
+    for sizes, said in (((1001, 2), "1001 members"), ((2, 101), "101 members")):
+        lists = {name: list(range(size)) for name, size in zip("lm", sizes, strict=True)}
+        with pytest.raises(Unrenderable, match=f"a list of {said} is too long here"):
+            built(nested, replace(ORDER, properties=Properties(extra=lists)))
     with pytest.raises(Unrenderable, match="too long"):
         built("=event.name + 'x'", replace(ORDER, name="n" * 20_000))
     began = time.process_time()
     assert len(built("=event.properties.l.map(n, [n])", many)) == 5000
+    assert built("=size(event.properties.l)", many) == 5000
+    assert built("=event.properties.l.all(n, n < 1.0)", many) is False
     assert time.process_time() - began < 1
 
 

@@ -330,14 +330,16 @@ def test_losses_are_what_no_expression_uses() -> None:
                 "sum": "=event.properties.total * 2.0",
                 "gift": "=event.properties.gift",
                 "first": "=event.properties.products[0].sku",
+                "left": "=string(event.properties.order_id) + event.properties.absent",
+                "list": "=[{'x': event.timestamp}] + [lower(event.session_id)]",
             },
         }
     )
     found = {one.path: (one.how, one.to or one.why) for one in field_outcomes(made, ORDER)}
     assert found == {
-        "timestamp": ("lost", "no expression of the request uses it"),
+        "timestamp": ("kept", "list[].x"),
         "user_id": ("kept", "headers.x-user"),
-        "properties.order_id": ("lost", "no expression of the request uses it"),
+        "properties.order_id": ("lost", "left out, because event.properties.absent is missing"),
         "properties.total": ("coerced", "sum"),
         "properties.products[].sku": ("kept", "first"),
         "properties.products[].price": ("lost", "no expression of the request uses it"),
