@@ -154,6 +154,8 @@ class NamedExpression:
         self._execute = cel.compile(text).execute
         self._most_members = MOST_MEMBERS.get(analysis.depth)
         """The most members of a list; None, where it looks at single members only."""
+        self.looks_through = analysis.depth > 0
+        """Whether it has a comprehension, so that it may use several members of a list."""
 
     def __eq__(self, other: object) -> bool:
         """Return whether both are written the same, so that a reload changes nothing."""

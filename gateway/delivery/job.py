@@ -12,7 +12,7 @@ from gateway.event import Event
 from gateway.http import Request
 from gateway.routing.steps import StepChain
 from gateway.spool import Attempt, Cause, DeliveryRef, Entry, FailedDelivery, WaitingDelivery
-from gateway.verdict import Declined, Delivered, Verdict
+from gateway.verdict import Declined, Delivered, Refused, Verdict
 
 StepsOf = Callable[[str], StepChain | None]
 """Returns the steps of a route by its name; None if there are none."""
@@ -188,6 +188,15 @@ class AttemptResult(msgspec.Struct, frozen=True):
     """Number of jobs that it covers, from the first on."""
     told: bool = False
     """Whether the sender got the vendor's own response."""
+    refused: Mapping[int, str] = {}
+    """Reasons of those covered jobs, by position, that the vendor refused; it took the others."""
+
+    def of(self, position: int) -> "AttemptResult":
+        """Return the result of one of the covered jobs."""
+        reason = self.refused.get(position)
+        if reason is None:
+            return self
+        return msgspec.structs.replace(self, verdict=Refused(reason), refused={})
 
 
 OnSettled = Callable[[Event, str, Verdict | Declined], None]

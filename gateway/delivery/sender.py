@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -69,6 +69,8 @@ class _Posted(Struct, frozen=True):
     """Monotonic seconds."""
 
 
+NOBODY: Mapping[int, str] = {}
+"""No job is refused."""
 HOUR = 3600.0
 _REDIRECTION = 300
 """The lowest status that is no success (RFC 9110, section 15)."""
@@ -142,7 +144,7 @@ class Sender:
         try:
             outcome = self._outcome(posted, end)
             also = posted.prepared.request.also
-            if also and isinstance(outcome.verdict, Delivered):
+            if also and isinstance(outcome.verdict, Delivered) and not outcome.refused:
                 request = replace(also[0], also=also[1:])
                 following = replace(posted.prepared, request=request)
                 self._post(posted.jobs, following, posted.on_result)
@@ -161,13 +163,19 @@ class Sender:
             said = self.rendering.redactor(job).text_short(str(end))
             attempt = Attempt(posted.at, None, latency, said)
             return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
-        verdict = self._judge(end if end.status < _REDIRECTION else self._redacted(end, job))
+        judged = end if end.status < _REDIRECTION else self._redacted(end, job)
+        verdict = self._judge(judged)
         final = posted.asked and not end.truncated and type(verdict) is not RetryLater
         if self.answers.waiting:
             self.answers.resolve(jobs[:covers], end if final else None)
-        said = ""
+        said, refused = "", NOBODY
         if type(verdict) is Delivered:
-            if not posted.prepared.forwarded and self.losses.is_due(ended):
+            if not posted.prepared.forwarded:
+                refused = self._refused(posted, judged)
+            if refused:
+                excerpt = end.body[:SAID].decode("utf-8", "replace")
+                said = self.rendering.redactor(job).text_short(excerpt)
+            elif not posted.prepared.forwarded and self.losses.is_due(ended):
                 self.losses.offer(partial(getattr, job, "outgoing_event"))
         else:
             redactor = self.rendering.redactor(job)
@@ -177,7 +185,27 @@ class Sender:
             unread = self.rendering.redactor(job).text_short(end.unread)
             said = f"{said} (unreadable: {unread})".lstrip()
         attempt = Attempt(posted.at, end.status, latency, said)
-        return AttemptResult(verdict, attempt, covers=covers, told=final)
+        return AttemptResult(verdict, attempt, covers=covers, told=final, refused=refused)
+
+    def _refused(self, posted: _Posted, response: Response) -> Mapping[int, str]:
+        """Return the reasons of the jobs that the vendor refused while it took the others."""
+        jobs, output = posted.jobs[: posted.prepared.covers], self.rendering.output
+        try:
+            found = output.refused_events(posted.prepared.request, response)
+            if found and not found.keys() <= set(range(len(jobs))):
+                raise IndexError(f"there are {len(jobs)} events, not {sorted(found)}")  # noqa: TRY301 - as if the plugin had raised it
+        except Exception as error:
+            log.exception("plugin_failed", vendor=output.name, step="refused_events")
+            why = f"HTTP {response.status}, but the plugin failed to judge it: {error!r}"
+            found = dict.fromkeys(range(len(jobs)), why)
+        if not found:
+            return NOBODY
+        refused = {at: self.rendering.redactor(jobs[at]).text_short(found[at]) for at in found}
+        for job in (jobs[at] for at in refused if len(jobs) > 1):
+            alone = self.rendering.prepare([job])
+            if type(alone) is PreparedRequest:
+                job.sent = alone.request  # each dead letter with the whole batch would be too much
+        return refused
 
     def _redacted(self, response: Response, job: Job) -> Response:
         """Return a refusal without the keys of *job*, since a reason may quote its body."""

@@ -295,11 +295,11 @@ class Worker:
         try:
             if len(jobs) > 1:
                 self.queue.users.put_back(job.user, jobs[covers:])
-                for companion in jobs[1:covers]:
-                    self._settle(companion, outcome, leave=False)
+                for position in range(1, covers):
+                    self._settle(jobs[position], outcome.of(position), leave=False)
             if job.attempts:
                 self.queue.tried(job)
-            self._settle(job, outcome)
+            self._settle(job, outcome.of(0))
         except Exception:  # the other jobs must go on
             log.exception("delivery_failed", destination=self.name, delivery=job.event.id)
         finally:

@@ -362,6 +362,20 @@ class Output(Vendor):
         """
         return None
 
+    def refused_events(self, request: Request, response: Response) -> Mapping[int, str]:  # noqa: ARG002 - for vendors that take parts of a batch
+        """Return which events a response refuses that else means `Delivered`, with the reasons.
+
+        They become dead letters; the others are delivered, and nothing is sent again.
+
+        Args:
+            request: what was sent; `merge` may have made it.
+            response: the vendor's.
+
+        Returns:
+            The reasons by the event's position in the request, from 0. Empty by default.
+        """
+        return {}
+
     def forward(self, request: Request) -> Request | None:
         """Return *request*, which came in this vendor's format, with our credential.
 

@@ -36,7 +36,7 @@ METHODS: Final[Mapping[type, tuple[str, ...]]] = {
     ),
     Output: (
         "headers", "envelope", "select", "render", "request", "merge", "forward",
-        "credential_fields", "with_credential", "losses", "verdict",
+        "credential_fields", "with_credential", "losses", "verdict", "refused_events",
     ),
     Sandbox: ("respond", "failure"),
 }  # fmt: skip

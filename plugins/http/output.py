@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.plugin import (
     Declined,
@@ -21,6 +22,7 @@ from gateway.plugin import (
     RetryLater,
     Unrenderable,
     Verdict,
+    dumps,
     loads,
     text_of,
     verdict_by_status,
@@ -32,6 +34,8 @@ from plugins.http.settings import HttpSettings, ResponseCondition
 LIMITED = 429
 QUOTED = 200
 """Characters of a body that a reason quotes."""
+LONGEST_REASON = 500
+"""Characters of what `reason` gives that are kept."""
 
 
 class HttpOutput(Output):
@@ -64,7 +68,7 @@ class HttpOutput(Output):
         ]
         self._by_label = {builder.label: builder for builder in self._builders}
         self._judges = bool(config.delivered or config.retry or config.refused)
-        self.judges_whole_response = self._judges
+        self.judges_whole_response = self._judges or bool(config.reason or config.refused_items)
 
     def headers(self) -> Mapping[str, str]:
         """Return the fixed credentials in headers."""
@@ -122,6 +126,9 @@ class HttpOutput(Output):
         response passed for delivered, and sent twice if it passed for a failure.
         """
         usual = verdict_by_status(response, now)
+        moved = isinstance(usual, RetryLater) and usual.cause == "moved"
+        if not isinstance(usual, Delivered) and not moved and (text := self._text(response)):
+            usual = replace(usual, reason=f"HTTP {response.status}: {text}")
         if not self._judges:
             return usual
         try:
@@ -129,21 +136,66 @@ class HttpOutput(Output):
         except InputTooLarge as error:
             if isinstance(usual, RetryLater):
                 return usual
-            return Refused(f"{_quoted(response)}: nobody can tell what it means: {error}")
+            return Refused(f"{self._quoted(response)}: nobody can tell what it means: {error}")
 
     def _judge(self, response: Response, known: Mapping[str, Any], usual: Verdict) -> Verdict:
         delivered = self.config.delivered
         if delivered is not None and delivered.holds(known):
             return Delivered()
         if _holds(self.config.refused, known):
-            return Refused(_reason(response, "refused"))
+            return Refused(self._reason(response, "refused"))
         if _holds(self.config.retry, known):
             cause = "limit" if response.status == LIMITED else "server"
             after = wait_of(response.headers.get("retry-after", ""))
-            return RetryLater(_reason(response, "retry"), after, cause)
+            return RetryLater(self._reason(response, "retry"), after, cause)
         if delivered is not None and isinstance(usual, Delivered):
-            return Refused(f"{_quoted(response)}: delivered = {delivered.text!r} does not hold")
+            return Refused(
+                f"{self._quoted(response)}: delivered = {delivered.text!r} does not hold"
+            )
         return usual
+
+    def refused_events(self, request: Request, response: Response) -> Mapping[int, str]:
+        """Return the events with items at the positions that `refused_items` gives.
+
+        All events, if it cannot be told which items are refused: some may be, and sending all of
+        them again would repeat the others.
+        """
+        refused = self.config.refused_items
+        if refused is None:
+            return {}
+        counts = request.items if isinstance(request, BuiltRequest) else (1,)
+        event_of = [number for number, count in enumerate(counts) for _ in range(count)]
+        try:
+            known = _known(response)
+            if not response.body:
+                known["body"] = {}  # so that it has no member, where a text would be a mistake
+            positions = refused.positions(known, len(event_of))
+        except ValueError as error:
+            why = f"{self._quoted(response)}: cannot tell which items it refuses: {error}"
+            return dict.fromkeys(range(len(counts)), why)
+        found: dict[int, str] = {}
+        for position in positions:
+            why = f"{self._quoted(response)} (item {position} is in refused_items)"
+            found.setdefault(event_of[position], why)
+        return found
+
+    def _reason(self, response: Response, key: str) -> str:
+        return f"{self._quoted(response)} ({key} holds)"
+
+    def _quoted(self, response: Response) -> str:
+        said = self._text(response) or response.body[:QUOTED].decode("utf-8", "replace")
+        return f"HTTP {response.status}: {said}" if said else f"HTTP {response.status}"
+
+    def _text(self, response: Response) -> str:
+        """Return what `reason` gives; empty if there is none, or it has no value."""
+        if self.config.reason is None:
+            return ""
+        try:
+            value = self.config.reason.compute(_known(response)).value
+        except InputTooLarge:
+            return ""
+        text = value if isinstance(value, str) else "" if value is None else dumps(value).decode()
+        return text[:LONGEST_REASON]
 
 
 def _holds(condition: ResponseCondition | None, known: Mapping[str, Any]) -> bool:
@@ -158,12 +210,3 @@ def _known(response: Response) -> dict[str, Any]:
         body = text_of(response.body)
     headers = {name.lower(): text for name, text in response.headers.items()}
     return {"status": response.status, "headers": headers, "body": body}
-
-
-def _reason(response: Response, key: str) -> str:
-    return f"{_quoted(response)} ({key} holds)"
-
-
-def _quoted(response: Response) -> str:
-    said = response.body[:QUOTED].decode("utf-8", "replace")
-    return f"HTTP {response.status}: {said}" if said else f"HTTP {response.status}"

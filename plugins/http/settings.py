@@ -1,7 +1,7 @@
 """The settings of a destination with ``vendor = "http"``."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -20,10 +20,66 @@ from plugins.http.credentials import AuthTable
 MIB = 1024 * 1024
 
 
+RESPONSE: Mapping[str, type] = {"status": int, "headers": dict, "body": object}
+"""What expressions over the response of a vendor use."""
+
+
 class ResponseCondition(NamedExpression):
     """A condition over the response of a vendor."""
 
-    names = {"status": int, "headers": dict, "body": object}  # noqa: RUF012 - nobody changes it
+    names = RESPONSE
+
+
+class ResponseText(NamedExpression):
+    """A value of a response that tells people what is wrong."""
+
+    names = RESPONSE
+    gives = object
+
+
+class RefusedItems(NamedExpression):
+    """The positions of the items that a vendor refuses while it takes the others."""
+
+    names = RESPONSE
+    gives = list
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        good = self.compute(GOOD)
+        if self.looks_through and good.value is None and not good.error:
+            what = "has no value for a response without errors, which then makes dead letters"
+            cure = "write has(body.errors) ? body.errors.map(…) : []"
+            self.doubts = (*self.doubts, f"{what}; {cure}")
+
+    def positions(self, values: Mapping[str, Any], count: int) -> list[int]:
+        """Return the positions of refused items, from 0.
+
+        Args:
+            values: of `names`.
+            count: how many items the request has.
+
+        Raises:
+            ValueError: it cannot be told which items are refused.
+        """
+        found = self.compute(values)
+        if found.error:
+            raise ValueError(f"{self.text!r}: {found.error}")
+        if found.value is None:
+            if self.looks_through:  # one of several errors may lack its position
+                raise ValueError(f"{self.text!r}: a value that it needs is missing")
+            return []
+        if not isinstance(found.value, list | tuple):
+            raise ValueError(f"{self.text!r} gives no list")  # noqa: TRY004 - as for other answers
+        for one in found.value:
+            whole = type(one) is int or (type(one) is float and one.is_integer())
+            if not whole or not 0 <= one < count:
+                last = f"; the last one is {count - 1}" if whole else ""
+                raise ValueError(f"{self.text!r} gives {one!r}, which is no position{last}")
+        return [int(one) for one in found.value]
+
+
+GOOD: Mapping[str, Any] = {"status": 200, "headers": {}, "body": {}}
+"""A response without errors."""
 
 
 class HttpRequest(ConfigTable):
@@ -140,6 +196,13 @@ class HttpSettings(Settings):
     [verdicts](verdicts.md)."""
     refused: ResponseCondition | None = None
     """When an event becomes a dead letter. Default: any other response."""
+    refused_items: RefusedItems | None = None
+    """Which items of the request a response refuses that else means success: a list of their
+    positions, from 0, such as `"=body.invalid_indices"`. Their events become dead letters, the
+    others are delivered, and nothing is sent again."""
+    reason: ResponseText | None = None
+    """What a response says is wrong, such as `"=body.error.message"`, for dead letters and traces.
+    Default: the beginning of its body."""
 
     @field_validator("requests")
     @classmethod
@@ -169,6 +232,6 @@ class HttpSettings(Settings):
             if request.when is None and number + 1 < len(self.requests):
                 what = "takes every event, so that later requests get none; add when, or move it"
                 yield ("requests", number, "when"), f"is missing: the request {what}"
-        for key in ("delivered", "retry", "refused"):
+        for key in ("delivered", "retry", "refused", "refused_items", "reason"):
             for doubt in getattr(getattr(self, key), "doubts", ()):
                 yield (key,), doubt

@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import orjson
 import pytest
 from aiohttp import web
 
-from gateway.http import as_basic
+from gateway.http import Request, Response, as_basic
+from gateway.verdict import Delivered, Refused
+from plugins.http.output import HttpOutput
 from tests.e2e.configs import base_config, destination, source
 from tests.e2e.running import Running, running, serving
 
@@ -248,3 +251,88 @@ body = {{ user = "=event.user_id", events = [{{ n = "=event.properties.n" }}] }}
         sent.setdefault(one["body"]["user"], []).extend(each["n"] for each in one["body"]["events"])
     assert sent == {"u0": [0, 2, 4], "u1": [1, 3, 5]}
     assert len(found) < 6
+
+
+PARTS = """
+[destinations.api]
+vendor = "http"
+url = "{url}"
+auth = {{ bearer = "a-fixed-token" }}
+batch_size = 10
+refused_items = "=body.invalid_indices"
+reason = "=body.why"
+[[destinations.api.requests]]
+path = "/bulk"
+batch_path = "requests"
+body = {{ requests = ["=event.properties.n"] }}
+"""
+
+
+def _fails(output: HttpOutput, request: Request, response: Response) -> dict[int, str]:
+    del output, request, response
+    raise KeyError("a bug")
+
+
+def _beyond(output: HttpOutput, request: Request, response: Response) -> dict[int, str]:
+    del output, request, response
+    return {0: "the first", 6: "none"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "plugin", "refused", "why"),
+    [
+        (lambda n: n, None, {1, 3, 5}, "HTTP 200: odd, *** (item "),
+        (lambda n: n + 9, None, {0, 1, 2, 3, 4, 5}, "HTTP 200: odd, ***: cannot tell which items"),
+        (lambda n: n, _fails, {0, 1, 2, 3, 4, 5}, "HTTP 200, but the plugin failed to judge it"),
+        (lambda n: n, _beyond, {0, 1, 2, 3, 4, 5}, "HTTP 200, but the plugin failed to judge it"),
+    ],
+    ids=["positions", "malformed", "raises", "beyond"],
+)
+async def test_a_vendor_takes_some_events_of_a_request_and_refuses_others(  # noqa: PLR0917 - a table of cases
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[int], int],
+    plugin: Callable[[HttpOutput, Request, Response], dict[int, str]] | None,
+    refused: set[int],
+    why: str,
+) -> None:
+    """Refused items become dead letters with the reason; nothing is sent again."""
+    got: list[list[int]] = []
+    if plugin is not None:
+        monkeypatch.setattr(HttpOutput, "refused_events", plugin)
+
+    async def bulk(http: web.Request) -> web.Response:
+        numbers = (await http.json())["requests"]
+        got.append(numbers)
+        bad = [answer(at) for at, number in enumerate(numbers) if number % 2]
+        said = {"status": "success", "invalid_indices": bad, "why": "odd, a-fixed-token"}
+        return web.json_response(said)
+
+    vendor = web.Application()
+    vendor.router.add_post("/bulk", bulk)
+    async with serving(vendor) as url:
+
+        def config(_: str) -> str:
+            return base_config(tmp_path) + ANY + PARTS.format(url=url) + ROUTE
+
+        async with running(tmp_path, config) as run:
+            team = run.gateway.teams["api"]
+            team.pause()
+            for number in range(6):
+                call = {"userId": "u", "event": "Seen", "properties": {"n": number}}
+                async with run.client.post(f"{run.url}/v1/track", json=call) as response:
+                    assert response.status == 200
+            team.pause(paused=False)
+            await settled(run, 6)
+            await team.workers[0].tracker.flush()
+            letters = await run.gateway.spool.dead_letters()
+            depth = (await run.gateway.spool.depths())["api"]
+    assert got == [[0, 1, 2, 3, 4, 5]]
+    ends = {event.properties.extra["n"]: verdict for event, _, verdict in run.watch.settled}
+    assert {n for n, verdict in ends.items() if isinstance(verdict, Refused)} == refused
+    assert {n for n, verdict in ends.items() if verdict == Delivered()} == set(range(6)) - refused
+    assert depth.retrying == depth.parked == 0
+    bodies = [orjson.loads(orjson.loads(letter.rendered)["body"]) for letter in letters]
+    assert sorted(body["requests"] for body in bodies) == [[n] for n in sorted(refused)]
+    assert all(letter.reason.startswith(why) for letter in letters)
+    assert all("invalid_indices" in letter.attempts[-1].response_excerpt for letter in letters)

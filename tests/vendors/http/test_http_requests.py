@@ -378,3 +378,76 @@ def test_a_response_that_cannot_be_judged_loses_nothing(key: str) -> None:
     assert isinstance(verdict, Refused)
     assert "more than 1000 members" in verdict.reason
     assert isinstance(made.verdict(Response(503, {}, body)), RetryLater)
+
+
+LISTED = {"body": {"items": "=event.properties.products.map(p, p.sku)"}, "batch_path": "items"}
+GUARDED = "=has(body.errors) ? body.errors.map(e, e.index) : []"
+
+
+@pytest.mark.parametrize(
+    ("expression", "body", "refused"),
+    [
+        ("=body.bad", b'{"bad":[]}', {}),
+        ("=body.bad", b'{"bad":null}', {}),
+        ("=body.bad", b"{}", {}),
+        ("=body.bad", b"", {}),
+        ("=body.bad", b'{"bad":[0]}', {0: "(item 0 is in"}),
+        ("=body.bad", b'{"bad":[3,2.0]}', {1: "(item 2 is in", 2: "(item 3 is in"}),
+        ("=body.bad", b'{"bad":[1,0,5]}', {0: "(item 1 is in", 2: "(item 5 is in"}),
+        (GUARDED, b"{}", {}),
+        (GUARDED, b'{"errors":[{"index":2}]}', {1: "(item 2 is in"}),
+        (GUARDED, b'{"errors":[{"index":2},{}]}', "a value that it needs is missing"),
+        ("=body.bad", b'{"bad":[6]}', "6.0, which is no position; the last one is 5"),
+        ("=body.bad", b'{"bad":[-1]}', "no position"),
+        ("=body.bad", b'{"bad":[0.5]}', "0.5, which is no position"),
+        ("=body.bad", b'{"bad":["0"]}', "'0', which is no position"),
+        ("=body.bad", b'{"bad":[true]}', "True, which is no position"),
+        ("=body.bad", b'{"bad":[null]}', "None, which is no position"),
+        ("=body.bad", b'{"bad":3}', "gives no list"),
+        ("=body.bad", b'{"bad":[', "'body.bad': "),
+        (GUARDED, b'{"errors":[' + b"0," * 1001 + b"0]}", "more than 1000 members"),
+    ],
+)
+def test_positions_of_refused_items_tell_the_refused_events(
+    expression: str, body: bytes, refused: dict[int, str] | str
+) -> None:
+    """An event with a refused item is refused; all are where the positions make no sense."""
+    made = output(LISTED, batch_size=9, refused_items=expression)
+    request = made.render(ORDER)
+    assert isinstance(request, Request)
+    for products in ((Product(sku="c"),), tuple(Product(sku=sku) for sku in "def")):
+        further = made.render(replace(ORDER, properties=Properties(products=products)))
+        assert isinstance(further, Request)
+        merged = made.merge(request, further)
+        assert merged is not None
+        request = merged
+    found = made.refused_events(request, Response(207, {}, body))
+    wanted = dict.fromkeys(range(3), refused) if isinstance(refused, str) else refused
+    assert found.keys() == wanted.keys()
+    assert all(text in found[at] for at, text in wanted.items()), found
+
+
+def test_an_expression_for_refused_items_is_checked() -> None:
+    """It must be a list, and one that looks through a list must say what it is without one."""
+    with pytest.raises(ValueError, match="is true or false, not list"):
+        output({}, refused_items="=body.bad == 1")
+    assert not list(output({}, refused_items=GUARDED).config.remarks())
+    ((where, what),) = output({}, refused_items="=body.errors.map(e, e.index)").config.remarks()
+    assert where == ("refused_items",)
+    assert "write has(body.errors) ? " in what
+
+
+def test_a_reason_is_what_the_vendor_says() -> None:
+    """`reason` picks it from the response; without a value the beginning of the body stands."""
+    made = output({}, reason="=body.errors[0].message", refused="body.ok == false")
+    picked = Response(400, {}, b'{"errors":[{"message":"no such user"}]}')
+    assert made.verdict(picked) == Refused("HTTP 400: no such user")
+    assert made.verdict(replace(picked, status=503)) == RetryLater("HTTP 503: no such user")
+    held = Response(200, {}, b'{"ok":false,"errors":[{"message":7}]}')
+    assert made.verdict(held) == Refused("HTTP 200: 7.0 (refused holds)")
+    assert made.verdict(Response(400, {}, b'{"errors":[]}')) == Refused('HTTP 400: {"errors":[]}')
+    assert made.verdict(Response(400)) == Refused("HTTP 400")
+    assert made.verdict(Response(200)) == Delivered()
+    moved = made.verdict(Response(302, {"location": "https://x.example"}, picked.body))
+    assert isinstance(moved, RetryLater)
+    assert "redirected to https://x.example" in moved.reason
