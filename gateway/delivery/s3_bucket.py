@@ -117,7 +117,7 @@ class S3Bucket:
         cause = "server"
         if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             cause = "credential"
-        elif isinstance(error, FileNotFoundError):
+        elif "<Code>NoSuchBucket</Code>" in str(error):
             cause, what = "bucket", f"there is no bucket {self._rules.bucket}: "
         return UploadFailed(cause, what + _reason(error, self._rules.endpoint))
 

@@ -5,14 +5,18 @@ import gzip
 import json
 import os
 import re
+import ssl
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 
+from gateway.config.tls_files import read_tls_files
 from gateway.delivery.file_transport import FileTransport
 from gateway.testing.live_gateway import PATIENCE, serving
 from tests.gateway.test_file_destination import put, tear
@@ -169,6 +173,26 @@ async def test_a_refused_upload_keeps_the_file(
     assert left(tmp_path) == [".ndjson"]
 
 
+def storage(shown: dict[str, str], seen: list[web.Request] | None = None) -> web.Application:
+    """Return a storage that takes everything, and answers HEAD with the headers *shown*."""
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        if seen is not None:
+            seen.append(request)
+        if request.method == "PUT":
+            return web.Response(headers={"etag": '"a"'})
+        modified = {"last-modified": "Tue, 01 Dec 2026 12:00:00 GMT"}
+        return web.Response(headers=shown | modified)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app
+
+
+SHOWN = {"content-length": "2", "etag": '"a"'}
+
+
 @pytest.mark.parametrize(
     ("shown", "said"),
     [
@@ -180,22 +204,107 @@ async def test_only_what_the_bucket_shows_is_deleted(
     shown: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     """A file of which the storage shows another size or ETag than it took is not deleted."""
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        if request.method == "PUT":
-            return web.Response(headers={"etag": '"a"'})
-        modified = {"last-modified": "Tue, 01 Dec 2026 12:00:00 GMT"}
-        return web.Response(headers=shown | modified)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with serving(app) as url:
+    async with serving(storage(shown)) as url:
         to = UploadDestination(tmp_path, url, "events", AccessKey("key", "secret"), rotate_bytes=2)
         async with to.open() as (transport, uploads):
             await put(transport, b"1\n")
             await until(lambda: uploads.status().failed)
             assert said in uploads.status().problem
+    assert left(tmp_path) == [".ndjson"]
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_the_configuration_says_how_the_storage_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, proxied: bool
+) -> None:
+    """No variable of the environment changes address, proxy or key; proxy and headers are used."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-key")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    seen: list[web.Request] = []
+    delivery: dict[str, object] = {"headers": {"x-tenant": "shop-1"}}
+    async with serving(storage(SHOWN, seen)) as url:
+        address = "http://storage.invalid" if proxied else url
+        delivery |= {"proxy": url.replace("//", "//me:word@")} if proxied else {}
+        key = AccessKey("my-key", "secret")
+        to = UploadDestination(tmp_path, address, "events", key, delivery, rotate_bytes=2)
+        async with to.open() as (transport, uploads):
+            await put(transport, b"1\n")
+            await until(lambda: uploads.status().uploaded)
+    for request in seen:
+        assert request.headers["host"] == address.removeprefix("http://")
+        assert request.path.startswith("/events/events-")
+        assert request.headers["x-tenant"] == "shop-1"
+        assert "Credential=my-key/" in request.headers["authorization"]
+        assert "x-amz-security-token" not in request.headers
+        assert ("proxy-authorization" in request.headers) == proxied
+
+
+async def test_the_environment_may_have_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server
+) -> None:
+    """Without a key in the table that of the environment signs the requests."""
+    bucket, key = s3_server.bucket(), s3_server.user()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_key)
+    to = UploadDestination(tmp_path, s3_server.url, bucket, None, rotate_bytes=2)
+    async with to.open() as (transport, uploads):
+        await put(transport, b"1\n")
+        await until(lambda: uploads.status().uploaded)
+    assert list(s3_server.objects(bucket).values()) == [b"1\n"]
+
+
+async def test_a_private_authority_may_vouch_for_the_storage(
+    tmp_path: Path, certificate_authority: trustme.CA
+) -> None:
+    """A storage is believed only if an authority of the system or of ``ca`` vouches for it."""
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate_authority.issue_cert("127.0.0.1").configure_cert(served)
+    certificate_authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    key, folder = AccessKey("key", "secret"), tmp_path / "files"
+    async with serving_tls(storage(SHOWN), served) as url:
+        for trusted in (False, True):
+            tls = {"tls": read_tls_files(tmp_path / "ca.pem", None, None)} if trusted else {}
+            to = UploadDestination(folder, url, "events", key, tls, rotate_bytes=2)
+            async with to.open() as (transport, uploads):
+                if not trusted:
+                    await put(transport, b"1\n")
+                counts = uploads.status
+                await until(lambda counts=counts: sum(counts()[-2:]))  # type: ignore[misc]
+                assert uploads.status().uploaded == trusted, uploads.status().problem
+
+
+@asynccontextmanager
+async def serving_tls(app: web.Application, settings: ssl.SSLContext) -> AsyncIterator[str]:
+    """Serve *app* over TLS; yield its address."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=settings).start()
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_stop_does_not_wait_for_the_storage(tmp_path: Path) -> None:
+    """A gateway that stops leaves an upload without an answer to its next start."""
+    asked, left_alone = asyncio.Event(), asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+        left_alone.set()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        to = UploadDestination(tmp_path, url, "events", AccessKey("k", "s"), rotate_bytes=2)
+        async with asyncio.timeout(PATIENCE):
+            async with to.open() as (transport, _):
+                await put(transport, b"1\n")
+                await asked.wait()
+            await left_alone.wait()
     assert left(tmp_path) == [".ndjson"]
 
 

@@ -1,6 +1,6 @@
 """A file destination that uploads, without a gateway around it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,21 +21,30 @@ class UploadDestination:
         folder: of its files.
         endpoint: of the storage.
         bucket: its name.
-        key: the credentials.
+        key: the credentials; None for those of the environment.
+        delivery: keys that every destination may have.
         settings: `OWN` settings, and those of ``upload``.
     """
 
     def __init__(
-        self, folder: Path, endpoint: str, bucket: str, key: AccessKey, **settings: object
+        self,
+        folder: Path,
+        endpoint: str,
+        bucket: str,
+        key: AccessKey | None,
+        delivery: Mapping[str, object] = {},
+        **settings: object,
     ) -> None:
         own = {name: settings.pop(name) for name in OWN & settings.keys()}
-        upload = {"bucket": bucket, "endpoint": endpoint, **key._asdict(), **settings}
+        upload = {"bucket": bucket, "endpoint": endpoint, **settings}
+        upload |= {} if key is None else key._asdict()
         told = FileSettings.model_validate({"path": str(folder), "upload": upload} | own)
         rules = FileOutput(told).files
         assert rules is not None
         self.rules: FileRules = rules
-        self.config = DestinationConfig(
-            vendor="file", settings=told, retry_min=0.01, retry_max=0.05
+        prompt = {"retry_min": 0.01, "retry_max": 0.05}
+        self.config = DestinationConfig.model_validate(
+            {"vendor": "file", "settings": told, **prompt, **delivery}
         )
 
     @asynccontextmanager

@@ -69,16 +69,18 @@ def test_a_new_vendor_passes_its_own_tests(half: str, stranger: Path) -> None:
 
 
 def test_an_extra_that_is_missing_is_named(stranger: Path) -> None:
-    """A configured collector without its extra names the extra to install."""
+    """A configured collector or upload without its extra names the extra to install."""
     (stranger / "gateway.toml").write_text(
         '[trace]\notlp_url = "http://127.0.0.1:4318/v1/traces"\n[sources.a]\nvendor = "chrts"\n'
         'keys = ["key"]\n[destinations.b]\nvendor = "chrts"\napi_key = "key"\n'
-        '[[routes]]\nto = ["b"]\n'
+        '[destinations.c]\nvendor = "file"\npath = "c"\nupload = { bucket = "shop" }\n'
+        '[[routes]]\nto = ["b", "c"]\n'
     )
     done = ended(stranger / "venv/bin/gateway", "check", "-c", "gateway.toml", cwd=stranger)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, said
     assert "[trace] otlp_url: needs the extra otel; run pip install 'cdp-gateway[otel]'" in said
+    assert "upload: needs the extra s3; run pip install 'cdp-gateway[s3]'" in said
 
 
 @pytest.mark.parametrize(
