@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -125,6 +126,18 @@ class NatsServers:
             for index, disk in enumerate(self._disks)
             if self._running(index).wait(PATIENCE)
         )
+
+    def copy(self, stream: str, to: Path) -> None:
+        """Copy what the first server, which is stopped, has of a stream."""
+        shutil.copytree(self._stream(stream), to)
+
+    def put_back(self, stream: str, copied: Path) -> None:
+        """Give the first server, which is stopped, an older copy of a stream."""
+        shutil.rmtree(self._stream(stream))
+        shutil.copytree(copied, self._stream(stream))
+
+    def _stream(self, name: str) -> Path:
+        return self._store(0) / "jetstream" / "$G" / "streams" / name
 
     def pause(self, index: int) -> None:
         """Pause a server by SIGSTOP: it keeps its connections and does nothing."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import nats.errors
 import structlog
@@ -40,18 +40,21 @@ class Follower:
         subject: what to follow.
         start: the sequence to begin at.
         offer: gets each message; if it raises, the message comes again.
+        check: called before a consumer is made, if given; if it raises SpoolError, none is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what to follow, and how
         self,
         connection: NatsConnection,
         stream: str,
         subject: str,
         start: int,
         offer: Callable[[StoredMessage], None],
+        *,
+        check: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._connection, self._stream, self._subject = connection, stream, subject
-        self._next, self._offer = max(1, start), offer
+        self._next, self._offer, self._check = max(1, start), offer, check
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._received = 0
@@ -74,16 +77,22 @@ class Follower:
 
     async def _watch(self) -> None:
         # A request that is answered in the moment of the cancellation swallows it.
+        told = ""
         while not self._stopped:
             if time.monotonic() - self._heard > SILENCE:
                 try:
                     await self._consume()
                 except SpoolError as error:
-                    log.warning("follow_failed", subject=self._subject, reason=str(error))
+                    if told != (told := str(error)):
+                        log.warning("follow_failed", subject=self._subject, reason=told)
+                else:
+                    told = ""
             await asyncio.sleep(CHECK_INTERVAL)
 
     async def _consume(self) -> None:
         await self._unsubscribe()
+        if self._check:
+            await self._check()
         inbox = self._inbox = self._connection.new_inbox()
         self._received = 0
 

@@ -8,7 +8,8 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
+from zlib import crc32
 
 import msgspec
 
@@ -18,7 +19,7 @@ from gateway.spool.clock import Clock, SteadyClock
 from gateway.spool.dedup import dedup_keys
 from gateway.spool.jetstream.connection import NatsConnection
 from gateway.spool.jetstream.layout import MAX_ROWS, Layout, seq_of
-from gateway.spool.jetstream.messages import Unanswered, with_id
+from gateway.spool.jetstream.messages import StoredMessage, Unanswered, with_id
 from gateway.spool.rows import pack, unpack
 from gateway.spool.values import DedupWindow, Entry, SpoolFull
 
@@ -28,6 +29,8 @@ MAX_FRAME_BYTES = 512 * 1024
 """Bytes of entries at which a frame is full; one larger entry has a frame of its own."""
 MAX_GATHERED = 64 * 1024 * 1024
 """Bytes of entries that may wait for a frame."""
+MARK_BYTES = 96
+"""Bytes by which a frame is known again: those of a host's name, a random part and a number."""
 _RETRY_AFTER = 1.0
 
 
@@ -126,6 +129,22 @@ class _Together:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Frame).decode
+
+
+class FrameMark(NamedTuple):
+    """Which frame is at a sequence of the log."""
+
+    message: int
+    checksum: int
+    """Of its first bytes, with its origin and number."""
+
+    @classmethod
+    def of(cls, message: StoredMessage) -> Self:
+        """Return the mark of a frame's message."""
+        return cls(message.seq, crc32(message.data[:MARK_BYTES]))
+
+
+NO_FRAME = FrameMark(0, 0)
 
 
 def read_frame(data: bytes, message: int) -> Frame:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from gateway.errors import SpoolError
 from gateway.spool.dedup import without
 from gateway.spool.jetstream.connection import NatsConnection
-from gateway.spool.jetstream.frames import Frame, read_frame
+from gateway.spool.jetstream.frames import Frame, FrameMark, read_frame
 from gateway.spool.jetstream.layout import Layout, index_of, message_of, seq_of
 from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.values import Entry
@@ -19,6 +19,14 @@ _CLOCKS_DIFFER = 2048
 """Messages of the log within which ids of several gateways may not rise: some seconds."""
 _NEAR = 64
 """Frames that are read in one go although not all of them are wanted."""
+
+
+class LogTooShort(SpoolError):
+    """The log ends before a frame that was seen, or a server that leads no more was asked."""
+
+
+class LogReplaced(SpoolError):
+    """Another frame has the place of one that was seen."""
 
 
 class LogReader:
@@ -56,6 +64,17 @@ class LogReader:
         """Return the sequence of the oldest frame, or an older one; 0 if there is none."""
         page = await self._read(1, 1)
         return page[0].seq if page else 0
+
+    async def check_end(self, seen: FrameMark) -> None:
+        """Raise LogTooShort or LogReplaced if the log is not the one that had the frame *seen*."""
+        last, subject = await self.last(), self._layout.log(self._shard)
+        if seen.message > (last.seq if last else 0):
+            what = f"NATS lost the end of the log: it has no frame {seen.message}"
+            raise LogTooShort(f"{subject}: {what}")
+        found = await self._connection.message(self._layout.log_stream, subject, seen.message)
+        if found and FrameMark.of(found) != seen:  # none if it was trimmed since
+            what = f"NATS lost the end of the log: frame {seen.message} is another one now"
+            raise LogReplaced(f"{subject}: {what}")
 
     async def frames(self, start: int, end: int) -> AsyncIterator[tuple[StoredMessage, Frame]]:
         """Yield all frames from sequence *start* to *end*, which must exist."""

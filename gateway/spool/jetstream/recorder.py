@@ -336,6 +336,7 @@ class ProgressRecorder:
     async def _write_changes(self, body: Changes, beside: Sequence[StreamMessage]) -> int:
         withdrawn = [letter for change in body.changes for letter in change.withdrawn]
         self._state.removing = {*body.removed, *withdrawn}
+        body.end = self._state.end
         try:
             record = await self._journal.write("settle", _encode(body), beside=beside)
             self._state.apply(body)

@@ -17,11 +17,11 @@ from gateway.spool.interface import Offer
 from gateway.spool.jetstream.dead_letters import ShardDeadLetters
 from gateway.spool.jetstream.evictions import ShardEvictions
 from gateway.spool.jetstream.follower import Follower
-from gateway.spool.jetstream.frames import FrameWriter, OwnEntry, read_frame
+from gateway.spool.jetstream.frames import FrameMark, FrameWriter, OwnEntry, read_frame
 from gateway.spool.jetstream.journal import ShardJournal, StoredRecord
 from gateway.spool.jetstream.layout import MAX_ROWS, message_of, seq_of
 from gateway.spool.jetstream.letter_messages import replay_groups
-from gateway.spool.jetstream.log_reader import LogReader
+from gateway.spool.jetstream.log_reader import LogReader, LogReplaced, LogTooShort
 from gateway.spool.jetstream.messages import StoredMessage
 from gateway.spool.jetstream.recorder import ProgressRecorder
 from gateway.spool.jetstream.shard_state import Changes, ShardState
@@ -48,6 +48,9 @@ from gateway.spool.values import (
 
 UPKEEP_INTERVAL = 2.0
 """Seconds between two looks at what is too old, what nobody needs, and the balances."""
+
+SURE_OF_LOSS = 20.0
+"""Seconds for which a log must be too short: a server that leads no more may have answered."""
 
 log = structlog.get_logger()
 _decode = msgspec.msgpack.Decoder(Changes).decode
@@ -123,6 +126,8 @@ class JetStreamShard:
         """Set when a destination refuses something."""
         self._lost = ""
         """Which frame cannot be read."""
+        self._short_since = 0.0
+        """Since when the log ends before what was handed over, by the monotonic clock; 0 if not."""
         self._waiters: list[asyncio.Future[None]] = []
         self._closed = "the shard is not claimed"
 
@@ -167,8 +172,10 @@ class JetStreamShard:
                 f"{self._layout.log(self.number)}: NATS lost the end of the log: it has no frame "
                 f"{message_of(state.position)}"
             )
+        await self._log.check_end(state.end)
         if last is None:
             return
+        state.end = FrameMark.of(last)
         recorded = state.position
         cursors = [found.cursor for found in state.destinations.values()]
         start = message_of(min(cursors, default=recorded))
@@ -191,6 +198,7 @@ class JetStreamShard:
             self._layout.log(self.number),
             message_of(self.state.position) + 1,
             self._on_frame,
+            check=self._check_end,
         )
         self._follower.start()
         self._upkeep = asyncio.get_running_loop().create_task(self._keep_up())
@@ -225,10 +233,9 @@ class JetStreamShard:
         try:
             frame = read_frame(message.data, message.seq)
         except SpoolError as error:
-            self._lost = f"{self._layout.log(self.number)}: {error}"
-            log.error("log_lost", shard=self.number, reason=self._lost)  # noqa: TRY400 - it says all
-            self._recorder.end(Fenced(self._lost))
+            self._end(f"{self._layout.log(self.number)}: {error}")
             return
+        self.state.end = FrameMark.of(message)
         own = self._writer.take(self.number, frame)
         for index, row in enumerate(frame.rows):
             seq = seq_of(message.seq, index)
@@ -248,6 +255,32 @@ class JetStreamShard:
             for name in left if row.replays else ():
                 self._tell(DeadLettersReplayed(name))
         self._wake_waiters()
+
+    async def _check_end(self) -> None:
+        """End the shard if the log has lost what was handed over.
+
+        New frames have the numbers of the lost ones then, and would be taken for these. Raises
+        SpoolError if so, and while it is not sure.
+        """
+        try:
+            await self._log.check_end(self.state.end)
+        except LogTooShort as error:
+            self._short_since = self._short_since or time.monotonic()
+            if time.monotonic() - self._short_since >= SURE_OF_LOSS:
+                self._end(str(error))
+            raise
+        except LogReplaced as error:
+            self._end(str(error))
+            raise
+        self._short_since = 0.0
+
+    def _end(self, lost: str) -> None:
+        """End the shard: nothing may overtake what NATS lost."""
+        if self._lost:
+            return
+        self._lost = lost
+        log.error("log_lost", shard=self.number, reason=self._lost)
+        self._recorder.end(Fenced(self._lost))
 
     def _tell(self, notice: SpoolNotice) -> None:
         call_each(self._listeners, notice)

@@ -18,7 +18,7 @@ from gateway.spool.jetstream.decisions import (
     refused_deliveries,
 )
 from gateway.spool.jetstream.destination_state import Change, DestinationState
-from gateway.spool.jetstream.frames import FrameRow
+from gateway.spool.jetstream.frames import NO_FRAME, FrameMark, FrameRow
 from gateway.spool.values import (
     MOVE_WINDOW,
     Deliveries,
@@ -48,6 +48,8 @@ class Changes(msgspec.Struct, array_like=True):
     """In a snapshot: by seq, the deliveries that entries have lost."""
     replays: dict[int, str] = {}
     """In a snapshot: the ids of replayed and moved requests that are pending, by seq."""
+    end: FrameMark = NO_FRAME
+    """The last frame that the owner had seen."""
 
 
 class ShardState:
@@ -56,6 +58,7 @@ class ShardState:
     Attributes:
         destinations: by name.
         position: the last entry that was handed over.
+        end: the last frame that was seen, by which a log that lost its end is noticed.
         new: destinations that no record names yet; the next record must.
         removed: ids of dead letters that are no more, as long as their messages are.
         removing: ids of those that a record on its way removes.
@@ -69,6 +72,7 @@ class ShardState:
     def __init__(self) -> None:
         self.destinations: dict[str, DestinationState] = {}
         self.position = 0
+        self.end = NO_FRAME
         self.new: set[str] = set()
         self.removed: set[int] = set()
         self.removing: set[int] = set()
@@ -215,6 +219,7 @@ class ShardState:
         self.left_out |= {seq: frozenset(numbers) for seq, numbers in changes.left_out.items()}
         self.replays |= changes.replays
         self.position = max(self.position, changes.position)
+        self.end = max(self.end, changes.end)
         while self.unrecorded and self.unrecorded[0].seq <= changes.position:
             self.unrecorded.popleft()
 
@@ -344,4 +349,5 @@ class ShardState:
                     parts.append(part)
                     change = msgspec.structs.replace(change, waiting=[], ended=[])
                     part, size = Changes(self.position, [change]), 0
+        part.end = self.end
         return [*parts, part]
