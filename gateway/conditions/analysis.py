@@ -434,7 +434,7 @@ class ExpressionAnalysis(TypeInference):
             except ValueError as error:
                 self.wrong(0, str(error).partition("\n")[0])
 
-    nested = f"lists of more than {WIDEST[DEEPEST]} members"
+    too_long = f"lists of more than {WIDEST[DEEPEST]} members"
     """For what an expression with nested comprehensions fails."""
     remedy = "shorten it"
     """What to do about an expression that is too long."""
@@ -443,7 +443,7 @@ class ExpressionAnalysis(TypeInference):
         """Add what is wrong or doubtful about the whole expression."""
         self.kinds = self.kinds_of(node, {}, 0)
         if self.depth == DEEPEST:
-            what = f"nested comprehensions are slow, so the expression fails for {self.nested}"
+            what = f"nested comprehensions are slow, so the expression fails for {self.too_long}"
             self.doubts.append(Diagnostic(node.start, what))
 
     @property

@@ -20,16 +20,17 @@ from gateway.conditions.analysis import (
     placed,
 )
 from gateway.conditions.expression import MARK, known_names
+from gateway.conditions.node_shapes import certainly_nested, moving_members, structural_parts
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.template_compiler import (
-    MOST_MEMBERS,
     FieldUse,
     TemplateCompiler,
     expressions,
+    is_expression,
     literal,
-    structural_parts,
     texts,
 )
+from gateway.conditions.template_runtime import ALL_MEMBERS, MOST_MEMBERS
 from gateway.conditions.types import FLAG
 from gateway.event_fields import EACH, UnknownField, find_field
 
@@ -38,7 +39,7 @@ class ValueAnalysis(ExpressionAnalysis):
     """The analysis of an expression whose result becomes part of a payload."""
 
     gives_value = True
-    nested = (
+    too_long = (
         f"lists of more than {MOST_MEMBERS[1]} members, or of more than {MOST_MEMBERS[2]} in those"
     )
 
@@ -49,6 +50,20 @@ class ValueAnalysis(ExpressionAnalysis):
         """Allow parts of the event as a whole where they are only copied."""
         self.whole = frozenset(_copied(node))
         super().conclude(node)
+        for part in () if self.problems else moving_members(node, self.text):
+            said = self.text[part.start : part.end]
+            what = f"where {said} is missing, the members after it move up"
+            self.doubts.append(Diagnostic(part.start, f"{what}; write coalesce({said}, '')"))
+
+    @property
+    def nested(self) -> bool:
+        """Return whether the value is certainly a table, or a list of tables or lists."""
+        tables = {
+            (use.start, use.end)
+            for use in self.uses
+            if not use.has and (use.field.struct is not None or use.field.classes == {dict})
+        }
+        return self.node is not None and certainly_nested(self.node, tables)
 
 
 def _copied(node: CelNode, *, whole: bool = True) -> Iterator[tuple[int, int]]:
@@ -89,7 +104,7 @@ class Template:
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
-        analyses: dict[str, ExpressionAnalysis] = {}
+        analyses: dict[str, ValueAnalysis] = {}
         problems, doubts = [], []
         for where, text in expressions(raw):
             analysis = analyses[text] = ValueAnalysis(text, known_names(self.names))
@@ -127,6 +142,19 @@ class Template:
 
     def check(self, problems: list[str], doubts: list[str]) -> None:
         """Add what else is wrong or doubtful about the value."""
+
+    def nested_keys(self) -> Iterator[str]:
+        """Yield the keys of a table whose values are certainly tables, or lists with some in them.
+
+        No form, query or header can carry these.
+        """
+        known = {analysis.text: analysis.nested for analysis in self.analyses}
+        for key, value in self.raw.items():
+            for one in value if isinstance(value, list) else [value]:
+                inner = isinstance(one, dict) or (one is not value and isinstance(one, list))
+                if inner or (key != ALL_MEMBERS and is_expression(one) and known[one[1:]]):
+                    yield key
+                    break
 
     def is_condition(self) -> bool:
         """Return whether its expressions may be true or false."""

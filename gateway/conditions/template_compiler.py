@@ -16,19 +16,40 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 from gateway.conditions.analysis import ExpressionAnalysis
 from gateway.conditions.direct import direct_operation
 from gateway.conditions.export import exported_fields, exporter
-from gateway.conditions.expression import Computation, Computed
+from gateway.conditions.expression import Computation
 from gateway.conditions.functions import COALESCE, OWN_FUNCTIONS
+from gateway.conditions.node_shapes import (
+    LENIENT,
+    chooses,
+    has_plain_keys,
+    is_coalesce,
+    is_compiled,
+    is_own,
+    joins_lists,
+    root_name,
+)
 from gateway.conditions.syntax import CelNode
+from gateway.conditions.template_runtime import (
+    ALL_MEMBERS,
+    MOST_MEMBERS,
+    QUANTIFIERS,
+    applied,
+    as_table,
+    check_length,
+    checked,
+    copied,
+    decide,
+    item,
+    join_lists,
+    member,
+    members_of,
+)
 from gateway.conditions.types import WHOLE
 from gateway.conditions.variables import PREFIX, FieldReference, value_of
-from gateway.errors import Unrenderable
 from gateway.event import Event
 from gateway.event_fields import EventField, find_field, is_struct, make_reader
 from gateway.mapping.codecs import ISO8601
 from gateway.mapping.generated import define
-
-ALL_MEMBERS = "*"
-"""The key whose expression gives all members of a table, beside which other keys may stand."""
 
 
 class FieldUse(NamedTuple):
@@ -57,24 +78,6 @@ def _reader(names: tuple[str, ...]) -> Callable[[Event], Any]:
 
 Analyses = Mapping[str, ExpressionAnalysis]
 """The analyses of a template's expressions, by their texts without the mark."""
-
-
-def structural_parts(node: CelNode) -> Sequence[CelNode]:
-    """Return the parts of *node* whose values are copied into its own."""
-    parts = node.parts
-    if node.kind == "list" or (node.kind == "map" and _has_plain_keys(node)):
-        return parts[1::2] if node.kind == "map" else parts
-    if node.kind == "operator" and node.name == "?:":
-        return parts[1:]
-    if node.macro and node.name == "map":
-        return (parts[0], parts[-1])
-    if node.macro and node.name == "filter":
-        return parts[:1]
-    return parts if _joins_lists(node) or _is_coalesce(node) or _takes_exported(node) else ()
-
-
-def _has_plain_keys(node: CelNode) -> bool:
-    return all(key.kind == "literal" and isinstance(value_of(key), str) for key in node.parts[::2])
 
 
 def is_expression(raw: Any) -> bool:
@@ -159,8 +162,8 @@ class TemplateCompiler:
         self._depth = 1
         self._numbers = itertools.count(1)
         self._names: dict[str, Any] = {
-            "_iso": ISO8601.encode, "_member": _member, "_item": _item,
-            "_members": _members, "_as_table": _as_table, "_copied": _copied,
+            "_iso": ISO8601.encode, "_member": member, "_item": item,
+            "_members": members_of, "_as_table": as_table, "_copied": copied,
         }  # fmt: skip
 
     def function(self, raw: Any) -> Callable[..., Any]:
@@ -239,7 +242,7 @@ class TemplateCompiler:
                 return self._keep(value_of(node))
             case "list":
                 return self._items(partial(self._node, one, scope, f"{path}[]") for one in parts)
-            case "map" if _has_plain_keys(node):
+            case "map" if has_plain_keys(node):
                 pairs = zip(map(value_of, parts[::2]), parts[1::2], strict=True)
                 return self._table(
                     (key, partial(self._node, one, scope, f"{path}.{key}".lstrip(".")))
@@ -250,14 +253,14 @@ class TemplateCompiler:
         if node.macro:
             made = self._loop if node.name in {"map", "filter"} else self._quantified
             return made(node, scope, path)
-        if _joins_lists(node):
+        if joins_lists(node):
             return self._joined(node, scope, path)
-        if _is_coalesce(node):
+        if is_coalesce(node):
             return self._coalesced(node, scope, path, self._node)
         if node.kind == "call" and node.name == "has":
             return self._argument(node, scope, None)
         before = len(self.uses)
-        made = self._own if _is_own(node) else self._computed
+        made = self._own if is_own(node) else self._computed
         value = made(node, scope, path)
         needs = tuple(dict.fromkeys(_needed(node, scope)))
         self.uses[before:] = [use._replace(needs=needs) for use in self.uses[before:]]
@@ -266,7 +269,7 @@ class TemplateCompiler:
     def _joined(self, node: CelNode, scope: _Scope, path: str) -> str:
         """Compile ``LIST + LIST``, whose members stay as they came."""
         values = [self._node(part, scope, path) for part in node.parts]
-        joined = _applied(_join_lists, scope.text[node.start : node.end])
+        joined = applied(join_lists, scope.text[node.start : node.end])
         return self._assign(f"{self._keep(joined)}({', '.join(values)})")
 
     def _coalesced(
@@ -299,7 +302,7 @@ class TemplateCompiler:
 
     def _decided(self, node: CelNode, scope: _Scope) -> str:
         """Return the variable with the result of a condition, which is not in the payload."""
-        if (node.kind == "call" and node.name == "has") or _is_compiled(node):
+        if (node.kind == "call" and node.name == "has") or is_compiled(node):
             return self._argument(node, scope, None)
         return self._computed(node, scope, None)
 
@@ -327,7 +330,7 @@ class TemplateCompiler:
         if scope.looping or any(part.macro for one in node.parts[2:] for part in one.walk()):
             said = scope.text[node.start : node.end]
             most = MOST_MEMBERS[2] if scope.looping else MOST_MEMBERS[1]
-            self._emit(f"{self._keep(partial(_check_length, said, most))}({members.name})")
+            self._emit(f"{self._keep(partial(check_length, said, most))}({members.name})")
         one = f"v{next(self._numbers)}"
         self._emit(f"for {one} in {members.name} or ():")
         self._depth += 1
@@ -354,8 +357,8 @@ class TemplateCompiler:
             self._emit(f"if {decided} is {node.name == 'exists'}: break")
         self._depth -= 1
         said = scope.text[node.start : node.end]
-        decide = self._keep(partial(_decide, said, _QUANTIFIERS[node.name]))
-        return self._assign(f"None if {members.name} is None else {decide}({found})")
+        verdict = self._keep(partial(decide, said, QUANTIFIERS[node.name]))
+        return self._assign(f"None if {members.name} is None else {verdict}({found})")
 
     def _list(self, node: CelNode, scope: _Scope) -> _Reference:
         """Return the members that a comprehension runs over."""
@@ -461,10 +464,10 @@ class TemplateCompiler:
         text += scope.text[at : node.end]
         arguments = {scope.text[start:end]: part for start, end, part in places}
         values = [self._argument(part, scope, path) for part in arguments.values()]
-        lenient = any(part.name in _LENIENT for part in node.walk())
+        lenient = any(part.name in LENIENT for part in node.walk())
         whole = frozenset(
             known[said] for said, part in arguments.items()
-            if _chooses(part) or (_is_own(part) and OWN_FUNCTIONS[part.name].form.gives == WHOLE)
+            if chooses(part) or (is_own(part) and OWN_FUNCTIONS[part.name].form.gives == WHOLE)
         )  # fmt: skip
         computation = Computation(text, list(known.values()), whole, strict=not lenient)
         said = scope.text[node.start : node.end]
@@ -473,7 +476,7 @@ class TemplateCompiler:
             if found.error:
                 raise ValueError(f"{said}: {found.error}")
             return self._keep(found.value)
-        computed = f"{self._keep(_checked(computation, said))}({', '.join(values)})"
+        computed = f"{self._keep(checked(computation, said))}({', '.join(values)})"
         spans = ((start, end) for start, end, _ in places)
         by_text = dict(zip(arguments, values, strict=True))
         quick = direct_operation(node, {span: by_text[scope.text[slice(*span)]] for span in spans})
@@ -487,8 +490,8 @@ class TemplateCompiler:
     def _variables(self, node: CelNode, scope: _Scope) -> Iterator[tuple[int, int, CelNode]]:
         """Yield the parts of *node* that are values of the event, with where they stand."""
         has = node.kind == "call" and node.name == "has"
-        rooted = _root(node.parts[0] if has else node) in scope.bound
-        if scope.use_at(node) is not None or rooted or _is_compiled(node):
+        rooted = root_name(node.parts[0] if has else node) in scope.bound
+        if scope.use_at(node) is not None or rooted or is_compiled(node):
             yield node.start, node.end, node
         else:
             for part in node.parts:
@@ -500,7 +503,7 @@ class TemplateCompiler:
         make = self._structure if function.exported else self._operand
         values = [make(part, scope, path) for part in node.parts]
         said = scope.text[node.start : node.end]
-        return self._assign(f"{self._keep(_applied(function.compute, said))}({', '.join(values)})")
+        return self._assign(f"{self._keep(applied(function.compute, said))}({', '.join(values)})")
 
     def _operand(self, node: CelNode, scope: _Scope, path: str | None) -> str:
         """Return the variable with an argument of an own function."""
@@ -508,9 +511,9 @@ class TemplateCompiler:
             return self._keep(value_of(node))
         if node.kind == "operator" and node.name == "?:":
             return self._choice(node, scope, path, self._operand)
-        if _is_coalesce(node):
+        if is_coalesce(node):
             return self._coalesced(node, scope, path, self._operand)
-        if node.kind in {"list", "map"} or node.macro or _joins_lists(node):
+        if node.kind in {"list", "map"} or node.macro or joins_lists(node):
             return self._structure(node, scope, path)
         return self._argument(node, scope, path)
 
@@ -520,15 +523,15 @@ class TemplateCompiler:
         A choice may have literals, whose whole numbers stay such, beside numbers of the event,
         which are doubles.
         """
-        if node.kind == "literal" or not (_chooses(node) or scope.choosing):
+        if node.kind == "literal" or not (chooses(node) or scope.choosing):
             return self._operand(node, scope, path)
         inner = scope._replace(choosing=True)
         if node.kind == "operator" and node.name == "?:":
             return self._choice(node, inner, path, self._chosen)
-        if _is_coalesce(node):
+        if is_coalesce(node):
             return self._coalesced(node, inner, path, self._chosen)
         name = self._operand(node, scope._replace(choosing=False), path)
-        if _is_own(node):
+        if is_own(node):
             return name
         return self._assign(f"float({name}) if type({name}) is int else {name}")
 
@@ -546,9 +549,9 @@ class TemplateCompiler:
             field = self._field(use.field) if use else self._reference(node.parts[0], scope)
             name = "None" if field is None else field.name
             return self._assign(f"{name} is not None")
-        if _is_own(node):
+        if is_own(node):
             return self._own(node, scope, path)
-        if _is_compiled(node):
+        if is_compiled(node):
             return self._chosen(node, scope, path)
         reference = self._reference(node, scope)
         if reference is None:
@@ -556,42 +559,6 @@ class TemplateCompiler:
         if path is not None and reference.path:
             self.uses.append(FieldUse(path, reference.path, exact=False))
         return reference.name
-
-
-_LENIENT = frozenset({"&&", "||", "?:", "has"})
-"""Operators that may have a result although a value is missing."""
-MOST_MEMBERS = {1: 1000, 2: 100}
-"""The most members of a list in which another is looked through, and of that other one."""
-
-
-def _exists(results: Sequence[Any]) -> bool | None:
-    return True if True in results else None if None in results else False
-
-
-def _all(results: Sequence[Any]) -> bool | None:
-    return False if False in results else None if None in results else True
-
-
-def _exists_one(results: Sequence[Any]) -> bool | None:
-    return None if None in results else results.count(True) == 1
-
-
-_QUANTIFIERS: Mapping[str, Callable[[Sequence[Any]], bool | None]] = {
-    "exists": _exists, "all": _all, "exists_one": _exists_one,
-}  # fmt: skip
-"""What the results of a condition for each member come to; None stands for a missing value."""
-
-
-def _decide(text: str, quantifier: Callable[..., bool | None], results: list[Any]) -> bool | None:
-    if any(result not in (True, False, None) or type(result) is float for result in results):
-        raise Unrenderable(f"cannot compute {text}: its condition is neither true nor false")
-    return quantifier(results)
-
-
-def _check_length(text: str, most: int, members: Any) -> None:
-    if members is not None and len(members) > most:
-        what = f"a list of {len(members)} members is too long here; at most {most} are allowed"
-        raise Unrenderable(f"cannot compute {text}: {what}")
 
 
 def _needed(node: CelNode, scope: _Scope) -> Iterator[tuple[str, ...]]:
@@ -602,92 +569,14 @@ def _needed(node: CelNode, scope: _Scope) -> Iterator[tuple[str, ...]]:
             yield use.field.names
     elif node.macro:
         yield from _needed(node.parts[0], scope)
-    elif node.kind not in {"list", "map"} and node.name not in _LENIENT | {COALESCE}:
+    elif node.kind not in {"list", "map"} and node.name not in LENIENT | {COALESCE}:
         for part in node.parts:
             yield from _needed(part, scope)
-
-
-def _joins_lists(node: CelNode) -> bool:
-    """Return whether *node* is ``LIST + LIST``; a field of any type counts beside a list."""
-    return node.kind == "operator" and node.name == "+" and any(map(_is_list, node.parts))
-
-
-def _is_list(node: CelNode) -> bool:
-    if node.kind == "operator" and node.name == "?:":
-        return any(map(_is_list, node.parts[1:]))
-    return (
-        node.kind == "list"
-        or (node.macro and node.name in {"map", "filter"})
-        or _joins_lists(node)
-    )  # fmt: skip
-
-
-def _join_lists(one: Any, other: Any) -> list[Any]:
-    if not (isinstance(one, list | tuple) and isinstance(other, list | tuple)):
-        raise TypeError("only a list can be added to a list")
-    return [*one, *other]
-
-
-def _is_coalesce(node: CelNode) -> bool:
-    return node.kind == "call" and not node.method and node.name == COALESCE
-
-
-def _takes_exported(node: CelNode) -> bool:
-    return _is_own(node) and OWN_FUNCTIONS[node.name].exported
-
-
-def _is_compiled(node: CelNode) -> bool:
-    """Return whether *node* is computed without the library wherever it stands."""
-    return _is_own(node) or node.macro or _joins_lists(node) or _chooses(node)
-
-
-def _chooses(node: CelNode) -> bool:
-    """Return whether *node* chooses among values in a way that the library does not know."""
-    if _is_coalesce(node):
-        return True
-    optional = any(part.kind == "literal" and part.name == "null" for part in node.parts[1:])
-    return node.kind == "operator" and node.name == "?:" and optional
 
 
 def _struct_fields(struct: type) -> frozenset[str]:
     """Return the names of the fields of a struct class."""
     return frozenset(get_type_hints(struct))
-
-
-def _is_own(node: CelNode) -> bool:
-    method = node.method and node.name != "size"
-    return node.kind == "call" and not method and node.name in OWN_FUNCTIONS
-
-
-def _applied(function: Callable[..., Any], text: str) -> Callable[..., Any]:
-    """Return *function* for values that may be missing, or of another type than it takes."""
-
-    def apply(*values: Any) -> Any:
-        try:
-            return None if None in values else function(*values)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise Unrenderable(f"cannot compute {text}: {error}") from error
-
-    return apply
-
-
-def _root(node: CelNode) -> str:
-    """Return the name at which a chain of members begins; empty if it is no such chain."""
-    while node.kind == "member" or (node.kind == "index" and node.parts[1].kind == "literal"):
-        node = node.parts[0]
-    return node.name if node.kind == "name" else ""
-
-
-def _checked(computation: Computation, text: str) -> Callable[..., Any]:
-    """Return a function with the value of *computation*, which raises where it fails."""
-
-    def compute(*values: Any) -> Any:
-        found: Computed = computation(*values)
-        if found.error:
-            raise Unrenderable(f"cannot compute {text}: {found.error}")
-        return found.value
-
-    return compute
 
 
 def _leaves(reference: _Reference, wire: str) -> Iterator[FieldUse]:
@@ -709,27 +598,3 @@ def _fields_of(struct: Any, wire: str, path: str) -> Iterator[FieldUse]:
             yield from _fields_of(here, below, inner)
         else:
             yield FieldUse(below, inner, exact=True)
-
-
-def _member(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else None
-
-
-def _item(value: Any, index: int) -> Any:
-    return value[index] if isinstance(value, tuple | list) and 0 <= index < len(value) else None
-
-
-def _members(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return value
-    return list(value) if isinstance(value, Mapping) else None
-
-
-def _copied(value: Any) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
-        raise Unrenderable(f'"{ALL_MEMBERS}" is no table')
-    return dict(value or ())
-
-
-def _as_table(value: Any) -> Any:
-    return dict(value) if value else None

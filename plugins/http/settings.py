@@ -126,6 +126,8 @@ class HttpRequest(ConfigTable):
     def _is_table(cls, found: Template | None) -> Template | None:
         if found is not None and not isinstance(found.raw, dict):
             raise ValueError('must be a table, such as { id = "=event.user_id" }')
+        if found is not None:
+            _check_flat(found)
         return found
 
     @field_validator("headers")
@@ -141,6 +143,8 @@ class HttpRequest(ConfigTable):
         table = self.body is None or isinstance(self.body.raw, dict)
         if self.encoding == "form" and (self.body is None or not table):
             raise ValueError('has encoding = "form", which needs a body that is a table')
+        if self.encoding == "form" and self.body is not None:
+            _check_flat(self.body, 'in its body, which encoding = "form" cannot write')
         if self.encoding != "json" and self.batch_path:
             raise ValueError(f'has a batch_path, which encoding = "{self.encoding}" does not use')
         if self.batch_path and not self._has_list():
@@ -167,6 +171,12 @@ class HttpRequest(ConfigTable):
         """Return whether one request can have several events."""
         listed = self.body is not None and isinstance(self.body.raw, list)
         return self.encoding == "ndjson" or bool(self.batch_path) or listed
+
+
+def _check_flat(table: Template, where: str = "here") -> None:
+    for key in table.nested_keys():
+        what = f"has a table, or a list of tables, at {key!r} {where}"
+        raise ValueError(f"{what}: name single fields, or write json(...)")
 
 
 def _plain_webhook() -> tuple[HttpRequest, ...]:

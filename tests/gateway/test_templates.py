@@ -254,6 +254,23 @@ def test_every_mistake_is_reported() -> None:
     assert [line.partition(",")[0] for line in str(caught.value).splitlines()] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("text", "moved"),
+    [
+        ("event.properties.products.map(p, [p.sku, p.name])", "p.sku"),
+        ("{'row': [event.type, event.name, 'x']}", "event.name"),
+        ("event.properties.products.map(p, [coalesce(p.sku, ''), p.name])", ""),
+        ("event.properties.products.map(p, has(p.sku), [p.sku, p.name])", ""),
+        ("join([event.user_id, event.name], '/')", ""),
+        ("event.name in [event.user_id, event.name]", ""),
+    ],
+)
+def test_a_member_whose_absence_moves_others_is_a_doubt(text: str, moved: str) -> None:
+    """A list with a member that may be missing before another gets a warning and its cure."""
+    said = " ".join(Template(f"={text}").doubts)
+    assert (f"write coalesce({moved}, '')" in said) if moved else not said
+
+
 def test_near_misses_are_doubts() -> None:
     """A free name that is close to a known one is probably a mistake, but allowed."""
     assert Template("=event.properties.currrency").doubts == (

@@ -77,6 +77,18 @@ class TestHttp(OutputSuite):
         ({"requests": [{"path": "=event.name"}]}, "must be a list of segments"),
         ({"requests": [{"encoding": "form", "body": ["a"]}]}, "needs a body that is a table"),
         ({"requests": [{"query": "a=b"}]}, "must be a table"),
+        *(
+            ({"requests": [request]}, "a list of tables, at 'a'")
+            for request in (
+                {"query": {"a": "=event.properties"}},
+                {"headers": {"a": {"b": 1}}},
+                {"encoding": "form", "body": {"a": "={'b': event.name}"}},
+                {"encoding": "form", "body": {"a": ["x", {"b": 1}]}},
+                {"encoding": "form", "body": {"a": "=event.properties.products.filter(p, true)"}},
+                {"encoding": "form", "body": {"a": "=event.properties.l.map(x, {'b': x}) + [1]"}},
+                {"encoding": "form", "body": {"a": "=has(event.name) ? [[event.name]] : null"}},
+            )
+        ),
         ({"requests": [{"headers": {"a b": "c"}}]}, "is not a header name"),
         ({"requests": [{"encoding": "ndjson", "batch_path": "a"}]}, "does not use"),
         ({"batch_size": 2}, "no request can have several events"),
