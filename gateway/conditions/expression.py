@@ -54,15 +54,18 @@ class Computation:
         whole: those whose whole numbers stay such; all others come from an event, whose numbers are
             doubles.
         strict: whether it has no value as soon as one of the variables has none.
+        sent: whether the result is for a payload; otherwise a time stays a time, for what is
+            computed from it.
     """
 
     def __init__(
-        self, text: str, names: Sequence[str], whole: AbstractSet[str], *, strict: bool
+        self, text: str, names: Sequence[str], whole: AbstractSet[str], *, strict: bool, sent: bool
     ) -> None:
         self._execute = cel.compile(text).execute
         self._names = tuple(names)
         self._whole = whole
         self._strict = strict
+        self._sent = sent
 
     def __call__(self, *values: Any) -> Computed:
         """Return the result for the values of the variables; None stands for a missing one."""
@@ -86,12 +89,14 @@ class Computation:
                     return Computed(error=f"the input is too large: {what}")
                 context[name] = plain(value)
         try:
-            return Computed(as_json_value(self._execute(context)))
+            value = self._execute(context)
+            kept = not self._sent and type(value) in _AS_THEY_ARE
+            return Computed(value if kept else as_json_value(value))
         except Exception as error:  # noqa: BLE001 - any error of the library is one of the expression
             return Computed(error=failed(error).error)
 
 
-_AS_THEY_ARE = frozenset({float, bool, datetime})
+_AS_THEY_ARE = frozenset({float, bool, datetime, timedelta})
 _SIMPLE = frozenset({str, float, int, bool})
 
 

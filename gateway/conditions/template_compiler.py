@@ -447,13 +447,16 @@ class TemplateCompiler:
             return self._assign(f"None if {name} is None else _iso({name})")
         return self._assign(f"_as_table({name})") if reference.kinds == {dict} else name
 
-    def _computed(self, node: CelNode, scope: _Scope, path: str | None) -> str:
+    def _computed(
+        self, node: CelNode, scope: _Scope, path: str | None, *, sent: bool = True
+    ) -> str:
         """Return the variable with what the library computes for *node*.
 
         Args:
             node: a part of the expression.
             scope: the expression.
             path: where the result is in the payload; None if it is not in it.
+            sent: whether the result is for a payload; otherwise something is computed from it.
         """
         places = list(self._variables(node, scope))
         known: dict[str, str] = {}
@@ -469,7 +472,7 @@ class TemplateCompiler:
             known[said] for said, part in arguments.items()
             if chooses(part) or (is_own(part) and OWN_FUNCTIONS[part.name].form.gives == WHOLE)
         )  # fmt: skip
-        computation = Computation(text, list(known.values()), whole, strict=not lenient)
+        computation = Computation(text, list(known.values()), whole, strict=not lenient, sent=sent)
         said = scope.text[node.start : node.end]
         if not places:
             found = computation()
@@ -555,7 +558,7 @@ class TemplateCompiler:
             return self._chosen(node, scope, path)
         reference = self._reference(node, scope)
         if reference is None:
-            return self._computed(node, scope, path)
+            return self._computed(node, scope, path, sent=False)
         if path is not None and reference.path:
             self.uses.append(FieldUse(path, reference.path, exact=False))
         return reference.name
