@@ -24,6 +24,7 @@ from gateway.plugin import (
     Verdict,
     dumps,
     loads,
+    retry_after,
     text_of,
     verdict_by_status,
     wait_of,
@@ -126,19 +127,23 @@ class HttpOutput(Output):
         response passed for delivered, and sent twice if it passed for a failure.
         """
         usual = verdict_by_status(response, now)
+        if isinstance(usual, RetryLater) and usual.cause in {"limit", "server"}:
+            usual = replace(usual, after=_wait(response, now))
         moved = isinstance(usual, RetryLater) and usual.cause == "moved"
         if not isinstance(usual, Delivered) and not moved and (text := self._text(response)):
             usual = replace(usual, reason=f"HTTP {response.status}: {text}")
         if not self._judges:
             return usual
         try:
-            return self._judge(response, _known(response), usual)
+            return self._judge(response, _known(response), usual, now)
         except InputTooLarge as error:
             if isinstance(usual, RetryLater):
                 return usual
             return Refused(f"{self._quoted(response)}: nobody can tell what it means: {error}")
 
-    def _judge(self, response: Response, known: Mapping[str, Any], usual: Verdict) -> Verdict:
+    def _judge(
+        self, response: Response, known: Mapping[str, Any], usual: Verdict, now: datetime | None
+    ) -> Verdict:
         delivered = self.config.delivered
         if delivered is not None and delivered.holds(known):
             return Delivered()
@@ -146,8 +151,7 @@ class HttpOutput(Output):
             return Refused(self._reason(response, "refused"))
         if _holds(self.config.retry, known):
             cause = "limit" if response.status == LIMITED else "server"
-            after = wait_of(response.headers.get("retry-after", ""))
-            return RetryLater(self._reason(response, "retry"), after, cause)
+            return RetryLater(self._reason(response, "retry"), _wait(response, now), cause)
         if delivered is not None and isinstance(usual, Delivered):
             return Refused(
                 f"{self._quoted(response)}: delivered = {delivered.text!r} does not hold"
@@ -200,6 +204,16 @@ class HttpOutput(Output):
 
 def _holds(condition: ResponseCondition | None, known: Mapping[str, Any]) -> bool:
     return condition is not None and condition.holds(known)
+
+
+def _wait(response: Response, now: datetime | None) -> float | None:
+    """Return the wait in seconds that a vendor asks for; None if it does not.
+
+    Many send no ``retry-after``, but when the limit ends, as a Unix time or in seconds:
+    https://developers.intercom.com/docs/references/rest-api/errors/rate-limiting
+    """
+    asked = retry_after(response.headers, now)
+    return wait_of(response.headers.get("x-ratelimit-reset", ""), now) if asked is None else asked
 
 
 def _known(response: Response) -> dict[str, Any]:

@@ -321,6 +321,32 @@ def test_a_verdict_says_why() -> None:
     assert no.reason.startswith("HTTP 200: no: delivered = ")
 
 
+@pytest.mark.parametrize("judges", [{}, {"retry": "status in [200, 429]"}])
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"x-ratelimit-reset": "1796119204"}, 4.0),
+        ({"x-ratelimit-reset": "4"}, 4.0),
+        ({"x-ratelimit-reset": "9", "retry-after": "4"}, 4.0),
+        ({"retry-after": "Tue, 01 Dec 2026 10:00:04 GMT"}, 4.0),
+        ({"x-ratelimit-reset": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_an_api_says_when_to_come_again(
+    judges: dict[str, str], status: int, headers: dict[str, str], wait: float | None
+) -> None:
+    """``retry-after`` counts, and without it ``x-ratelimit-reset``, however it was judged."""
+    now = datetime(2026, 12, 1, 10, tzinfo=UTC)
+    found = output({}, **judges).verdict(Response(status, headers), now)
+    if status == 429 or judges:
+        assert isinstance(found, RetryLater)
+        assert found.after == wait
+    else:
+        assert isinstance(found, Delivered)
+
+
 def test_losses_are_what_no_expression_uses() -> None:
     """A field that is copied is kept, one that is computed with is coerced, any other is lost."""
     made = output(
