@@ -40,6 +40,8 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is wrong, and what to do."""
     problems: tuple[str, ...] = ()
     """Single problems if there are several, such as those of a configuration file."""
+    field: str = ""
+    """The field of the body that is wrong; empty if none alone is, or if it is not known."""
 
 
 class ApiProblem(Exception):
@@ -49,6 +51,7 @@ class ApiProblem(Exception):
         status: the status of the response.
         detail: what is wrong, and what to do.
         problems: single problems if there are several.
+        field: the field of the body that is wrong; empty for none.
         headers: additional headers of the response.
     """
 
@@ -58,18 +61,20 @@ class ApiProblem(Exception):
         detail: str,
         *,
         problems: Sequence[str] = (),
+        field: str = "",
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.problems = tuple(problems)
+        self.field = field
         self.headers = headers or {}
 
     def answer(self) -> web.Response:
         """Return the problem as a response."""
         title = HTTPStatus(self.status).phrase
-        details = ProblemDetails(title, self.status, self.detail, self.problems)
+        details = ProblemDetails(title, self.status, self.detail, self.problems, self.field)
         return web.Response(
             status=self.status,
             body=orjson.dumps(msgspec.to_builtins(details)),

@@ -82,6 +82,10 @@ def _no_detail(_given: Mapping[str, Any], _answer: Any) -> str:
     return ""
 
 
+def _named(given: Mapping[str, Any], _answer: Any) -> str:
+    return str(given.get("name", ""))
+
+
 class Endpoint(NamedTuple):
     """One operation.
 
@@ -103,6 +107,8 @@ class Endpoint(NamedTuple):
     """The content type of a response that is not JSON and that ``serve`` writes itself."""
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail
     """Returns what the audit log tells of the arguments and the answer."""
+    target: Callable[[Mapping[str, Any], Any], str] = _named
+    """Returns on what it acts, of the arguments and the answer; None is the answer of a failure."""
     largest_body: int | Callable[[AdminContext], int] = LARGEST_BODY
     """Bytes of the largest body, or a function that returns them."""
 
@@ -152,7 +158,7 @@ class Endpoint(NamedTuple):
 
     async def _recorded(self, context: AdminContext, caller: Caller, given: dict[str, Any]) -> Any:
         """Return the answer, and record who asked for it."""
-        detail, error = "", ""
+        answer, detail, error = None, "", ""
         try:
             answer = await self.serve(context, **given)
             detail = self.detail(given, answer)
@@ -160,7 +166,7 @@ class Endpoint(NamedTuple):
             error = context.hide(str(problem)) or type(problem).__name__
             raise
         finally:
-            target = str(given.get("name", ""))
+            target = self.target(given, answer)
             action = self.serve.__name__
             await context.record(
                 entry_of(caller, action, target=target, detail=detail, error=error)
@@ -248,6 +254,7 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
     streams: str = "",
     role: Role | None = None,
     detail: Callable[[Mapping[str, Any], Any], str] = _no_detail,
+    target: Callable[[Mapping[str, Any], Any], str] = _named,
     largest_body: int | Callable[[AdminContext], int] = LARGEST_BODY,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Endpoint]:
     """Return a decorator that makes an endpoint of a coroutine.
@@ -259,6 +266,8 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
         streams: the content type if it writes its response itself.
         role: what its callers must be; by default operators for what is not a GET.
         detail: returns what the audit log tells of the arguments and the answer.
+        target: returns on what it acts, by default the name in the path; the answer of a failure is
+            None.
         largest_body: bytes of the largest body, or a function that returns them.
     """
 
@@ -268,7 +277,17 @@ def endpoint(  # noqa: PLR0913 - each is a property of the endpoint
         takes = {name: kind for name, kind in hints.items() if name not in GIVEN}
         needs = role or ("viewer" if method in SAFE else "operator")
         return Endpoint(
-            method, path, serve, takes, gives, refuses or {}, needs, streams, detail, largest_body
+            method,
+            path,
+            serve,
+            takes,
+            gives,
+            refuses or {},
+            needs,
+            streams,
+            detail,
+            target,
+            largest_body,
         )
 
     return made

@@ -8,7 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Name, Number, Seconds, Text, endpoint
-from gateway.replay.runner import NOT_RETAINED
+from gateway.errors import UnknownName
+from gateway.replay.runner import NOT_RETAINED, ConsentNotAsked, asks_in_vain
 from gateway.spool.replays import (
     ReplayableStore,
     ReplayCounts,
@@ -68,29 +69,49 @@ class Replay(msgspec.Struct, frozen=True):
     progress: float
     """How much of the retained requests it has read, from 0 to 1."""
     counts: ReplayCounts
+    reason: str
+    """Why it is paused and cannot be resumed; empty if it can."""
 
 
 class Replays(msgspec.Struct, frozen=True):
     """The last replays, the newest first."""
 
     replays: list[Replay]
+    refused_reason: str
+    """Why none can begin, and what to do; empty if the spool retains what is delivered."""
 
 
-def _shown(job: ReplayJob) -> Replay:
-    return Replay(job.id, job.selection, job.state, job.began, job.progress, job.counts)
+def _shown(context: AdminContext, job: ReplayJob) -> Replay:
+    selection, reason = job.selection, ""
+    if job.state == "paused" and asks_in_vain(selection, context.gateway.router):
+        reason = str(ConsentNotAsked(selection.to))
+    return Replay(job.id, selection, job.state, job.began, job.progress, job.counts, reason)
 
 
 def _what(_: Mapping[str, Any], answer: Replay) -> str:
     name = "dry run" if answer.selection.dry_run else "replay"
-    return f"{name} {answer.id} to {answer.selection.to}"
+    return f"{name} {answer.id}"
+
+
+def _to(given: Mapping[str, Any], answer: Replay | None) -> str:
+    if answer is not None:
+        return answer.selection.to
+    return str(given["body"].to) if "body" in given else ""
+
+
+def _refused_reason(context: AdminContext) -> str:
+    if not isinstance(context.gateway.spool, ReplayableStore):
+        return NOT_RETAINED
+    return RETAINS_NOTHING if context.gateway.config.spool.retain is None else ""
 
 
 @endpoint("GET", "/replays")
 async def list_replays(context: AdminContext) -> Replays:
     """List the last replays of retained events, the newest first."""
     if not isinstance(context.gateway.spool, ReplayableStore):
-        return Replays([])
-    return Replays([_shown(job) for job in await context.gateway.replays.all()])
+        return Replays([], NOT_RETAINED)
+    jobs = await context.gateway.replays.all()
+    return Replays([_shown(context, job) for job in jobs], _refused_reason(context))
 
 
 @endpoint(
@@ -101,6 +122,7 @@ async def list_replays(context: AdminContext) -> Replays:
         "routes ask for consent and ``through_routes`` is not set."
     },
     detail=_what,
+    target=_to,
 )
 async def begin_replay(context: AdminContext, body: NewReplay) -> Replay:
     """Deliver retained events again, to any destination.
@@ -108,31 +130,33 @@ async def begin_replay(context: AdminContext, body: NewReplay) -> Replay:
     Their requests are parsed again, so changes of plugins and mappings take effect. Live events
     come first. Nothing is delivered twice unless ``again`` is set.
     """
-    if not isinstance(context.gateway.spool, ReplayableStore):
-        raise ApiProblem(409, NOT_RETAINED)
-    if context.gateway.config.spool.retain is None:
-        raise ApiProblem(409, RETAINS_NOTHING)
+    if reason := _refused_reason(context):
+        raise ApiProblem(409, reason)
     context.team(body.to)
-    await context.check_names(None if body.source is UNSET else str(body.source), None)
     try:
-        return _shown(await context.gateway.replays.begin(body.selection()))
+        await context.check_names(None if body.source is UNSET else str(body.source), None)
+        return _shown(context, await context.gateway.replays.begin(body.selection()))
+    except UnknownName as error:
+        raise ApiProblem(400, str(error), field="source") from error
+    except ConsentNotAsked as error:
+        raise ApiProblem(409, str(error), field="through_routes") from error
     except ValueError as error:
-        raise ApiProblem(400, f"when: {error}") from error
+        raise ApiProblem(400, f"when: {error}", field="when") from error
 
 
-@endpoint("POST", "/replays/{number}/pause", refuses=UNKNOWN, detail=_what)
+@endpoint("POST", "/replays/{number}/pause", refuses=UNKNOWN, detail=_what, target=_to)
 async def pause_replay(context: AdminContext, number: Number) -> Replay:
     """Pause a replay; what it gave to the destination is still delivered."""
     return await _set(context, number, "paused")
 
 
-@endpoint("POST", "/replays/{number}/resume", refuses=UNKNOWN, detail=_what)
+@endpoint("POST", "/replays/{number}/resume", refuses=UNKNOWN, detail=_what, target=_to)
 async def resume_replay(context: AdminContext, number: Number) -> Replay:
     """Resume a replay where it stopped."""
     return await _set(context, number, "running")
 
 
-@endpoint("POST", "/replays/{number}/cancel", refuses=UNKNOWN, detail=_what)
+@endpoint("POST", "/replays/{number}/cancel", refuses=UNKNOWN, detail=_what, target=_to)
 async def cancel_replay(context: AdminContext, number: Number) -> Replay:
     """End a replay; what it gave to the destination is still delivered."""
     return await _set(context, number, "cancelled")
@@ -144,7 +168,7 @@ async def _set(context: AdminContext, number: int, state: ReplayState) -> Replay
         raise ApiProblem(
             404, f"there is no replay {number}; `gateway replays list` or GET /replays lists them"
         )
-    return _shown(job)
+    return _shown(context, job)
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -106,6 +106,10 @@ def list_(path: Path, *, as_json: bool) -> None:
     else:
         columns = ("id", "began", "destination", "state", "read", "events", "left out")
         console().print(table(columns, map(_row, found)))
+        for job in found:
+            if job.reason:
+                reason = strip_control_characters(job.reason)
+                click.echo(f"replay {job.id} cannot be resumed: {reason}")
 
 
 def _row(job: Replay) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class DestinationCounters:
         outcomes: deliveries by outcome.
         statuses: attempts by the response's status; None without a response.
         attempt_seconds: seconds until the whole response was received.
-        delivery_seconds: seconds from a request's arrival to its event's delivery.
+        delivery_seconds: seconds from a request's arrival to its event's delivery, without replays.
         last_failure: the reason of the last failed attempt.
         last_failed_status: the status of its response; None without a response.
     """

@@ -284,7 +284,7 @@ class DestinationObserver:
         if attempt is not None:
             counts.statuses[attempt.status] += 1
             counts.attempt_seconds.observe(attempt.latency)
-            if outcome == "delivered":
+            if outcome == "delivered" and not job.entry.replay:  # the past is not a delay
                 ended = attempt.at + attempt.latency
                 waited = ended - job.entry.request.received_at.timestamp()
                 counts.delivery_seconds.observe(waited)

@@ -83,6 +83,20 @@ class ReplayServices(Protocol):
         """Return the events of a stored request."""
 
 
+class ConsentNotAsked(GatewayError):
+    """Routes to a replay's destination ask for consent, and it does not ask them.
+
+    Args:
+        to: the destination.
+    """
+
+    def __init__(self, to: str) -> None:
+        super().__init__(
+            f"routes to {to} ask for consent; replay with --through-routes "
+            f"(through_routes in the API), so that they are asked"
+        )
+
+
 def asks_in_vain(selection: ReplaySelection, router: Router) -> bool:
     """Return whether routes to a replay's destination ask for consent, and it does not ask them."""
     return not selection.through_routes and selection.to in router.need_consent
@@ -159,8 +173,8 @@ class ReplayRunner:
         """Begin a replay.
 
         Raises:
-            GatewayError: the spool retains nothing, another replay to the destination runs, or
-                its routes ask for consent and the replay does not ask them.
+            ConsentNotAsked: routes to the destination ask for consent, and are not to be asked.
+            GatewayError: the spool retains nothing, or another replay to the destination runs.
             ValueError: its condition is invalid.
             SpoolError: the spool fails.
         """
@@ -184,14 +198,10 @@ class ReplayRunner:
         """Refuse to deliver what a route may have kept back for lack of consent.
 
         Raises:
-            GatewayError: routes to the destination ask for consent, and are not to be asked.
+            ConsentNotAsked: routes to the destination ask for consent, and are not to be asked.
         """
-        to = selection.to
         if asks_in_vain(selection, self._services.router):
-            raise GatewayError(
-                f"routes to {to} ask for consent; replay with --through-routes "
-                f"(through_routes in the API), so that they are asked"
-            )
+            raise ConsentNotAsked(selection.to)
 
     async def set_state(self, number: int, state: ReplayState) -> ReplayJob | None:
         """Pause, resume or cancel a replay; one that is finished stays so. None if it is unknown.

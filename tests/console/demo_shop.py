@@ -22,7 +22,7 @@ when = "event.properties.total > 20.0 || event.name == 'Product Viewed'"
 steps = [{ drop = ["traits.phone"] }, { rename = { "Order Completed" = "Purchase" } }]
 """
 SETUP = (
-    base_config(server='name = "shop"')
+    base_config(server='name = "shop"', spool='retain = "72h"')
     + ADMIN
     + source("personaclick", SHOP_ID, name="webshop")
     + source("segment", "YOUR_WRITE_KEY", name="app")

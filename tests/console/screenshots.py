@@ -32,6 +32,8 @@ async def places(admin: Admin) -> dict[str, str]:
         "destination": "destinations/mail",
         "dead-letters": "dead-letters",
         "dead-letter": "dead-letters/1",
+        "replays": "replays",
+        "replay": "replays/new?to=crm",
         "playground": "playground",
         "vendor": "vendors/personaclick",
         "config": "config",
@@ -46,6 +48,14 @@ async def keep_sending(admin: Admin) -> None:
         await asyncio.sleep(0.2)
 
 
+async def replay(admin: Admin) -> None:
+    """Begin replays: one that ends, one of a slow rate, and a paused one."""
+    await admin.post("/replays", {"to": "crm", "name": "Order Completed", "again": True})
+    await admin.post("/replays", {"to": "mail", "rate": 5, "when": "event.properties.total > 50.0"})
+    job = await admin.post("/replays", {"to": "recommendations", "source": "app", "rate": 1})
+    await admin.post(f"/replays/{job['id']}/pause")
+
+
 async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -> None:
     """Write a picture of one page."""
     await page.goto("about:blank")
@@ -54,6 +64,12 @@ async def picture(page: Page, admin: Admin, name: str, place: str, path: Path) -
     if name == "playground":
         await page.get_by_role("button", name="Show every step").click()
         await page.wait_for_timeout(SETTLED)
+    if name == "replay":
+        await page.get_by_label("Since").fill("24h")
+        await page.get_by_label("Event").fill("Order Completed")
+        await page.get_by_label("Again").check()
+        await page.get_by_role("button", name="Count events").click()
+        await page.get_by_role("button", name="Replay").wait_for()
     if name == "event":
         await page.locator(".pane").first.locator("li", has_text="order_price").hover()
     await page.screenshot(path=path)
@@ -69,6 +85,7 @@ async def main(folder: Path) -> None:
     await asyncio.to_thread(Path("shop").mkdir)
     async with demo_shop(Path("shop"), 60) as admin, chromium() as browser:
         found = await places(admin)
+        await replay(admin)
         traffic = asyncio.get_running_loop().create_task(keep_sending(admin))
         for theme in ("light", "dark"):
             page = await browser.new_page(viewport=WINDOW, color_scheme=theme)

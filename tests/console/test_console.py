@@ -39,8 +39,8 @@ async def test_every_page_is_accessible(browser: Browser, tmp_path: Path, theme:
         event = await an_event(admin)
         for place in (
             "overview", "events", f"events/{event}", "destinations", "destinations/mail",
-            "destinations/ads", "dead-letters", "dead-letters/1", "playground", "vendors",
-            "vendors/personaclick", "config", "audit",
+            "destinations/ads", "dead-letters", "dead-letters/1", "replays", "playground",
+            "vendors", "vendors/personaclick", "config", "audit",
         ):  # fmt: skip
             await visit.open(place)
             await visit.settled()

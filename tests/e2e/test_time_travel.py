@@ -355,7 +355,7 @@ async def test_a_replay_respects_who_refuses(tmp_path: Path) -> None:
             async with client.get(f"{running.admin}/audit") as answer:
                 entries = (await answer.json())["entries"]
             details = [one["detail"] for one in entries if one["action"] == "begin_replay"]
-            assert [each for each in details if each] == ["replay 2 to new", "dry run 1 to new"]
+            assert [each for each in details if each] == ["replay 2", "dry run 1"]
 
 
 async def test_a_running_replay_follows_reloads(tmp_path: Path) -> None:
@@ -387,5 +387,7 @@ async def test_a_running_replay_follows_reloads(tmp_path: Path) -> None:
             await reload('steps = [{ consent = "ads" }]')
             await operator.post("destinations/new/resume")
             await running.saw("replay_paused")
-            assert (await operator.replays())[0]["state"] == "paused"
+            paused = (await operator.replays())[0]
+            assert paused["state"] == "paused"
+            assert "ask for consent" in paused["reason"]
             assert len(received(new)) == 14

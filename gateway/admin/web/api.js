@@ -8,6 +8,7 @@ export class Problem extends Error {
     super(said.detail ?? `HTTP ${status}`);
     this.status = status;
     this.problems = said.problems ?? [];
+    this.field = said.field ?? "";
   }
 }
 

@@ -2,7 +2,7 @@
 
 import {get} from "./api.js";
 import {badge, clock, count, duration, empty, fill, h, isOperator, moment, oneLine, operation, table, tableRow} from "./dom.js";
-import {move} from "./replay.js";
+import {move} from "./move-letters.js";
 
 export const TITLE = "Dead letters";
 const PAGE = 100;

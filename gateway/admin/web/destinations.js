@@ -2,7 +2,7 @@
 
 import {every, get, post} from "./api.js";
 import {chart} from "./chart.js";
-import {badge, bytes, clock, compact, count, duration, empty, fill, h, moment, operation, outcome, rate, sentence, stateBadge, table, toast} from "./dom.js";
+import {badge, bytes, clock, compact, count, duration, empty, fill, h, keepFocus, moment, operation, outcome, rate, sentence, stateBadge, table, toast} from "./dom.js";
 import {chosenWindow, windowChoice} from "./overview.js";
 import {sparkline} from "./spark.js";
 
@@ -21,9 +21,7 @@ async function showAll(box, signal) {
   const refresh = async () => {
     const [{destinations, health, now}, past, held] = await Promise.all([get("/overview", {}, signal), get("/activity", {window: chosenWindow()}, signal), get("/spool", {}, signal)]);
     const states = Object.fromEntries(health.destinations.map((one) => [one.name, one]));
-    const [row, label] = [document.activeElement?.closest("tr")?.id, document.activeElement?.textContent];
-    fill(list, table("Destinations", HEADS, destinations.map(({destination: one}) => destinationRow(one, states[one.name], past.destinations[one.name], now, refresh))));
-    if (row) [...document.getElementById(row)?.querySelectorAll("a, button") ?? []].find((one) => one.textContent === label)?.focus({preventScroll: true});
+    keepFocus(list, () => fill(list, table("Destinations", HEADS, destinations.map(({destination: one}) => destinationRow(one, states[one.name], past.destinations[one.name], now, refresh)))));
     fill(spool, spoolState(held));
   };
   fill(box, h("h1", {}, TITLE), windowChoice(refresh), list, h("h2", {}, "Spool"), spool);
@@ -132,7 +130,7 @@ function buttons(box, one, refresh) {
   if (box.dataset.acts === wanted) return;
   const held = box.contains(document.activeElement);
   box.dataset.acts = wanted;
-  fill(box, actions(one, refresh));
+  fill(box, actions(one, refresh), operation("Replay the past…", () => { location.hash = `replays/new?to=${encodeURIComponent(one.name)}`; }));
   if (held) box.querySelector("button")?.focus();
 }
 

@@ -35,6 +35,16 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Calls `draw`, which draws the rows of `box` again; what has the focus in a row keeps it. */
+export function keepFocus(box, draw) {
+  const held = box.contains(document.activeElement) ? document.activeElement : null;
+  const [row, label] = [held?.closest("tr")?.id, held?.textContent];
+  draw();
+  if (!row) return;
+  const all = [...document.getElementById(row)?.querySelectorAll("a, button") ?? []];
+  (all.find((one) => one.textContent === label) ?? all.find((one) => one.tagName === held.tagName) ?? all[0])?.focus({preventScroll: true});
+}
+
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", {notation: "compact", maximumFractionDigits: 1});
 

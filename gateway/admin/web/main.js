@@ -10,11 +10,12 @@ import * as destinations from "./destinations.js";
 import * as events from "./events.js";
 import * as overview from "./overview.js";
 import * as playground from "./playground.js";
+import * as replays from "./replays.js";
 import * as vendors from "./vendors.js";
 
-const PAGES = {overview, events, destinations, "dead-letters": deadLetters, playground, vendors, config, cluster, audit};
+const PAGES = {overview, events, destinations, "dead-letters": deadLetters, replays, playground, vendors, config, cluster, audit};
 const KEYS = {
-  overview: "o", events: "e", destinations: "d", "dead-letters": "l", playground: "p", vendors: "v", config: "c", cluster: "n", audit: "a",
+  overview: "o", events: "e", destinations: "d", "dead-letters": "l", replays: "r", playground: "p", vendors: "v", config: "c", cluster: "n", audit: "a",
 };
 const page = document.querySelector("#page");
 const nav = document.querySelector("#nav");
