@@ -220,7 +220,14 @@ def failed(error: Exception) -> Evaluation:
     if isinstance(error, LookupError):  # a missing member of a list or table
         return Evaluation(holds=False, missing=str(error.args[0]))
     first = said.partition("\n")[0].partition(". ")[0]
+    if first in _TEXT_AND_NUMBER:
+        first += "; string(...) makes a number a text"
     return Evaluation(holds=False, error=first or type(error).__name__)
+
+
+_TEXT_AND_NUMBER = frozenset(
+    f"Unsupported operation: {both}" for both in ("string + float", "float + string")
+)
 
 
 def _neither(result: object) -> str:

@@ -290,6 +290,7 @@ def test_near_misses_are_doubts() -> None:
     [
         ("=event.properties.plan + 1.0", "cannot compute event.properties.plan + 1.0"),
         ("=event.properties.tags.size() > 2.0 && event.properties.plan", "cannot compute"),
+        ("='e=' + event.properties['two words']", "string(...) makes a number a text"),
         ("=lower(event.properties.deep)", "cannot compute lower(event.properties.deep)"),
         ("=sha256(event.properties.tags)", "cannot compute sha256(event.properties.tags)"),
         ("=round(event.properties.plan)", "cannot compute round(event.properties.plan)"),
