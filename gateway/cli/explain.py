@@ -39,7 +39,7 @@ def _checked_ip(_: click.Context, __: click.Parameter, value: str) -> str:
     shell_complete=complete_configured("sources"),
     default="",
     help="The source that gets the request; its key is not checked. Without it and with --path, "
-    "the path, the host and the key choose the source.",
+    "the path, the host and the key choose the source; with only one, the key may be missing.",
 )
 @click.option(
     "--path", "posted", metavar="PATH", default="", help="The path of the request, such as /push."

@@ -50,7 +50,8 @@ class ExpectedRequestConfig(ConfigTable):
     path: str = ""
     """The end of the URL, without the query."""
     headers: Mapping[str, str] = {}
-    """Headers that the request must have; credentials are written `***`."""
+    """Headers that the request must have. Credentials are written `***`, with or without what
+    stands before them: `Bearer ***`."""
     body: Any = None
     """What the body must contain: a table, or JSON as text. Tables may have more keys; lists must
     be equal."""
@@ -72,7 +73,7 @@ class RouteTestConfig(ConfigTable):
     """A sentence that says what the test checks."""
     source: str = Field(default="", alias="from")
     """The source that gets the request; its key is not checked then. Default: the only source, or
-    the one that matches `path`, host and key."""
+    the one that matches `path`, host and key. With only one source the key may be missing."""
     path: str = ""
     """The path of the request, such as `"/push"` or `"GET /pixel?id=1"`. Required if several
     endpoints of the vendor accept the body."""

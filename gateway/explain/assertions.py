@@ -13,6 +13,7 @@ from gateway.explain.explainer import Explainer
 from gateway.explain.models import ExplainRequest, ExplainRequestError, Explanation, OutgoingRequest
 from gateway.ingest.suppression import REASON
 from gateway.json_text import dumps
+from gateway.redact import HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +182,9 @@ def _outside(expected: ExpectedRequestConfig, sent: OutgoingRequest) -> Iterator
         yield Difference("path", expected.path, path)
     headers = {name.lower(): value for name, value in sent.headers.items()}
     for name, value in expected.headers.items():
-        if headers.get(name.lower()) != value:
-            yield Difference(name, value, headers.get(name.lower(), MISSING))
+        got = headers.get(name.lower())
+        if got != value and not (value == HIDDEN and got and HIDDEN in got):
+            yield Difference(name, value, MISSING if got is None else got)
 
 
 def _lacking(wanted: Any, got: Any, path: str = "") -> Iterator[Difference]:

@@ -98,6 +98,8 @@ class DryRunIngest:
                 payload = source.input.decode(request) if source.input.credential_in_body else None
                 source = found.for_key(source.input.credential(request, payload))
         except Rejected as error:
+            if error.fault is Fault.UNAUTHENTICATED and len(self._sources) == 1:
+                return self._taken(source, request)  # there is no other one that it could be for
             refused = _refused(source, request, error)
             if error.fault in {Fault.UNAUTHENTICATED, Fault.FORBIDDEN} and refused.refusal:
                 name = asked.key.format("from")

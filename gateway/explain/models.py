@@ -24,7 +24,7 @@ class ExplainRequest:
     body: bytes
     source: str = ""
     """The source that gets it; its key is not checked then. If empty, path, host and key decide, as
-    in the running gateway."""
+    in the running gateway; but a request without a key may go to the only source."""
     path: str = ""
     """``/push`` or ``POST /push``, with its query. If empty, the endpoint that accepts the body."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -158,17 +158,18 @@ def test_explain_reports_wrong_options(tmp_path: Path, options: tuple[str, ...],
     assert "Traceback" not in shown.output
 
 
-def test_a_test_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("credential", ["Bearer ***", "***"])
+def test_a_test_passes(tmp_path: Path, credential: str) -> None:
     """A test passes if destinations, requests and reasons for withholding are as expected."""
-    more = """
-withheld = { ads = "no recorded consent to advertising" }
+    more = f"""
+withheld = {{ ads = "no recorded consent to advertising" }}
 [tests.expect.crm]
 method = "POST"
 path = "/event/track"
-headers = { Authorization = "Bearer ***" }
+headers = {{ Authorization = "{credential}" }}
 absent = ["properties.phone", "email"]
 must_not_contain = ["bella@shop.example"]
-body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "A-1"}}'
+body = '{{"name": "Order Completed", "properties": {{"total": 120.5, "order_id": "A-1"}}}}'
 """
     shown = test(tmp_path, more)
     assert shown.exit_code == 0, shown.output
@@ -191,6 +192,8 @@ body = '{"name": "Order Completed", "properties": {"total": 120.5, "order_id": "
         ('expect.crm.path = "/event"', '+ path  "/event/track"'),
         ('expect.crm.method = "PUT"', '+ method  "POST"'),
         ('expect.crm.headers.x-y = "z"', '- x-y  "z"'),
+        ('expect.crm.headers.x-y = "***"', '- x-y  "***"'),
+        ('expect.crm.headers.content-type = "***"', '- content-type  "***"'),
         ("expect.crm.body.properties.total = 120", "- properties.total  120"),
         ("expect.crm.body.properties.total = 120", "+ properties.total  120.5"),
         ("expect.crm.body.properties.products = []", "- properties.products"),

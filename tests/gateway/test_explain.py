@@ -1,6 +1,7 @@
 """Explaining a request without sending it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -244,6 +245,27 @@ def test_path_host_and_credential_decide_where_no_source_is_named(tmp_path: Path
     told = explain(tmp_path, ExplainRequest(body, path="/nowhere", at=NOW))
     assert told.refusal is not None
     assert told.refusal.reason == "no source serves this path"
+
+
+def test_a_request_without_a_key_may_go_to_the_only_source(tmp_path: Path) -> None:
+    """With one source, a path needs no key; a wrong key is still refused."""
+    only = """
+[sources.backend]
+vendor = "chrts"
+keys = ["the-backend"]
+[destinations.crm]
+vendor = "chrts"
+api_key = "the-crm"
+[[routes]]
+to = ["crm"]
+"""
+    asked = ExplainRequest(b'{"uid": "17", "name": "n"}', path="/event/track", at=NOW)
+    told = explain(tmp_path, asked, only)
+    assert (told.source, told.refusal) == ("backend", None)
+    wrong = replace(asked, headers={"authorization": "Bearer wrong"})
+    told = explain(tmp_path, wrong, only)
+    assert told.refusal is not None
+    assert told.refusal.reason.startswith("unknown key")
 
 
 @pytest.mark.parametrize(
