@@ -201,14 +201,15 @@ class Team(SharedState):
             self.pump.serve(self._take, self._begin)
 
     def _take(self) -> Job | None:
+        """Return the next job; workers without one are passed over, as most of many shards are."""
         if self._leased is not None and not self._leased():
             self.pump.wake_after(UNLEASED_WAIT)
             return None
-        for _ in range(len(self._turns)):
-            self._taker = self._turns[0]
-            self._turns.rotate(-1)
-            job = self._taker.take()
-            if job is not None:
+        turns = self._turns
+        for place, worker in enumerate(turns, 1):
+            if worker.queue.ready and (job := worker.take()) is not None:
+                self._taker = worker
+                turns.rotate(-place)
                 return job
         return None
 

@@ -196,6 +196,8 @@ class Worker:
             if job is None:  # the limit of isolated attempts is reached
                 self.breaker.cancel_probe()
                 return None
+            if not queue.ready:
+                self.backlog.request_more()
             if not queue.in_flight.is_evicted(job):
                 return job
             self.breaker.cancel_probe()

@@ -13,7 +13,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import acceptance, console, fan_out, routing, start, traces
+from tests.bench import acceptance, cluster, console, fan_out, routing, start, traces
 from tests.bench.gateways import (
     CONNECTIONS,
     QUIET,
@@ -76,6 +76,7 @@ def main() -> None:
     count, figures = options.requests, dict[str, list[float]]()
     acceptance.show(acceptance.rounds(options.rounds, count), count)
     fan_out.show(fan_out.rounds(fan_out.CASES, options.rounds, count), fan_out.CASES, count)
+    cluster.show(cluster.measured(options.rounds, count // 2), count // 2)
 
     def note(name: str, value: float) -> None:
         figures.setdefault(name, []).append(value)

@@ -56,6 +56,8 @@ class Case(NamedTuple):
     """Further lines of the route."""
     more: str = ""
     """Further lines of the configuration."""
+    spool: str = ""
+    """Further lines of ``[spool]``."""
     tls: bool = False
     beside: "Case | None" = None
     """What it is compared with; None is the floor program."""
@@ -119,7 +121,8 @@ def requests(kind: str, events: int) -> Sequence[bytes]:
 def configuration(folder: Path, case: Case, sinks: Sequence[int], admin: str) -> Path:
     """Write the gateway's configuration of a case."""
     scheme = "https" if case.tls else "http"
-    text = f'[server]\nlisten = "127.0.0.1:0"\n[spool]\npath = "{folder / "spool"}"\n'
+    text = '[server]\nlisten = "127.0.0.1:0"\n'
+    text += f'[spool]\npath = "{folder / "spool"}"\n{case.spool}'
     text += '[sources.shop]\nvendor = "segment"\nkeys = "any"\n'
     text += 'respond = "upstream"\nrespond_timeout = "10s"\n' if case.reply else ""
     for vendor, port in zip(case.vendors, sinks, strict=True):
@@ -160,15 +163,15 @@ def sinks() -> Iterator[Sinks]:
 
 
 @contextmanager
-def gateway(case: Case, ports: Sinks) -> Iterator[Running]:
-    """Run a gateway of its own core."""
+def gateway(case: Case, ports: Sinks, core: int = CORE) -> Iterator[Running]:
+    """Run a gateway on one *core*."""
     with tempfile.TemporaryDirectory() as folder:
         chosen = (ports.tls if case.tls else ports.plain)[: len(case.vendors)]
         admin = free_address() if case.backlog else ""
         path = configuration(Path(folder), case, chosen, admin)
         command = ("gateway", "run", "--config", str(path))
         environ = {"SSL_CERT_FILE": ports.authority} if case.tls else {}
-        running = started(*command, marker='"listening"', core=CORE, environ=environ)
+        running = started(*command, marker='"listening"', core=core, environ=environ)
         with running as (process, line):
             yield Running(process.pid, orjson.loads(line)["port"], admin)
 

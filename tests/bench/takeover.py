@@ -95,12 +95,12 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def measure(waiting: int, rounds: int) -> list[Takeover]:
-    """Return what the rounds took."""
-    with tempfile.TemporaryDirectory() as folder, nats_servers(Path(folder)) as servers:
-        layout = Layout("bench")
-        await fill(servers.urls, layout, waiting)
-        return [await take_over(servers.urls, layout, waiting) for _ in range(rounds)]
+async def measured(
+    urls: Sequence[str], layout: Layout, waiting: int, rounds: int
+) -> list[Takeover]:
+    """Return what taking over a new shard took, each round anew."""
+    await fill(urls, layout, waiting)
+    return [await take_over(urls, layout, waiting) for _ in range(rounds)]
 
 
 def main() -> None:
@@ -109,7 +109,9 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    found = uvloop.run(measure(options.waiting, options.rounds))
+    with tempfile.TemporaryDirectory() as folder, nats_servers(Path(folder)) as servers:
+        work = measured(servers.urls, Layout("bench"), options.waiting, options.rounds)
+        found = uvloop.run(work)
     seconds, cpu = (statistics.median(values) for values in zip(*found, strict=True))
     print(
         f"a shard with {options.waiting:,} waiting deliveries is taken over in {seconds:.2f} s "

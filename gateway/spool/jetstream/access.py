@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import ParseResult
 
+import nats.errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, RawCredentials, Srv
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.errors import Error
 
@@ -74,6 +76,34 @@ class NatsClient(Client):
     The library goes on without it if the server, or somebody in between, does not ask for it.
     """
 
+    _requests = 0
+
+    async def _request_new_style(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout: float = 1,  # noqa: ASYNC109 - of the library
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Return the answer to a request.
+
+        Requests are numbered; the library reads random bytes from the system for each of them.
+        """
+        if not self._resp_sub_prefix:
+            await self._init_request_sub()
+        self._requests += 1
+        token, loop = str(self._requests), asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._resp_map[token] = answer
+        timer = loop.call_later(timeout, _give_up, answer)
+        try:
+            reply = bytes(self._resp_sub_prefix or b"").decode() + token
+            await self.publish(subject, payload, reply=reply, headers=headers)
+            return await answer
+        finally:
+            timer.cancel()
+            del self._resp_map[token]
+
     async def _connect_to_server(self, s: Srv) -> None:
         """Connect to *s*; the library would make a transport of its own if there is none."""
         s.last_attempt = time.monotonic()
@@ -87,6 +117,11 @@ class NatsClient(Client):
         if server and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
             raise Error(f"{TLS_MISSING}; configure tls there, or write nats://")
         return super()._connect_command()
+
+
+def _give_up(answer: asyncio.Future[Msg]) -> None:
+    if not answer.done():
+        answer.set_exception(nats.errors.TimeoutError())
 
 
 @dataclass(frozen=True)

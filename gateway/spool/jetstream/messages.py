@@ -1,11 +1,11 @@
 """Messages of streams, and what the servers' answers about them mean."""
 
-import json
 from base64 import b64decode
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
 from nats.aio.msg import Msg
 
 from gateway.errors import SpoolError
@@ -164,7 +164,7 @@ def stored_message(headers: Mapping[str, str], data: bytes) -> StoredMessage:
 
 def _object_of(message: Msg) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(message.data)
+        answer: dict[str, Any] = orjson.loads(message.data)
     except ValueError as error:
         raise Unanswered(f"{message.subject}: an answer that is no JSON") from error
     return answer
