@@ -214,9 +214,12 @@ SHORTEST = 4
 SHORTEST_PART = 12
 """Characters; a shorter last part of a secret URL's path is a word such as ``alerts``."""
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s\"']+@")
-"""User and password of a URL, though a password with ``?`` or ``#`` should be escaped."""
-_QUERY = re.compile(r"(://[^\s\"'?]+\?)[^\s\"']+")
+_USERINFO = re.compile(r"(?<=://)[^/?#@\s\"']+@")
+"""User and password of a URL (RFC 3986, section 3.2.1)."""
+_URL = re.compile(r"(?<=://)[^\"\n]+")
+"""A URL after its scheme, and what follows: passwords may have any character."""
+_AFTER = " \t,]}'"
+"""What may end a text in which a URL stands."""
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 _WORDS = "secret|password|passwd|api_?key|write_?key|access_?token|auth_?token|client_?token"
 CREDENTIAL_NAME = re.compile(rf"(?:{_WORDS}|authorization|cookie)$", re.IGNORECASE)
@@ -299,10 +302,20 @@ def spellings(secret: str) -> Iterator[str]:
 
 
 def without_url_secrets(text: str) -> str:
-    """Return *text* with the user, the password and the query of each URL in it redacted."""
-    if "://" not in text:
-        return text
-    return _QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
+    """Return *text* with the user, the password and the query of each URL in it redacted.
+
+    What cannot be told from a password or a query is redacted, too: it is for what is only shown.
+    """
+    return _URL.sub(_without_secrets, text) if "://" in text else text
+
+
+def _without_secrets(url: re.Match[str]) -> str:
+    shown = url[0].rstrip(_AFTER)
+    end = url[0][len(shown) :]
+    if "@" in shown:
+        shown = f"{HIDDEN}@{shown.rpartition('@')[2]}"
+    place, mark, query = shown.partition("?")
+    return f"{place}{mark}{HIDDEN if query else ''}{end}"
 
 
 def without_password(url: str) -> str:

@@ -188,7 +188,9 @@ class _Masking:
 
     def _prose(self, comment: str) -> str:
         """Return a comment without what looks like a credential and does not only name one."""
-        return comment if "${" in comment or "file:" in comment else self._redactor.text(comment)
+        if "${" in comment or "file:" in comment:
+            return without_url_secrets(comment)
+        return self._redactor.text(without_url_secrets(comment))
 
     def _within_secret(self, reader: "_Reader") -> bool:
         """Return whether an array or a table of credentials goes on."""

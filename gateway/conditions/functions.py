@@ -24,6 +24,9 @@ from gateway.conditions.types import (
 from gateway.json_text import dumps
 from gateway.mapping.codecs import ISO8601
 
+LONGEST_RESULT = 1024 * 1024
+"""Characters of a text that a function makes of several."""
+
 
 class OwnFunction(NamedTuple):
     """A function that the gateway adds to CEL where an expression gives a value."""
@@ -72,7 +75,20 @@ def _join(members: Sequence[Any], separator: str) -> str:
     """Return the texts and numbers of a list as one text; missing members are left out."""
     if not isinstance(members, list | tuple):
         raise TypeError("is no list")
-    return str.join(separator, [_written(one) for one in members if one is not None])
+    texts = [_written(one) for one in members if one is not None]
+    _check_length(sum(map(len, texts)) + len(separator) * len(texts))
+    return str.join(separator, texts)
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    _check_length(len(text) + str.count(text, old) * len(new))
+    return str.replace(text, old, new)
+
+
+def _check_length(most: int) -> None:
+    """Raise an error for a text that two texts of the sender would make far longer than both."""
+    if most > LONGEST_RESULT:
+        raise ValueError(f"the text would have up to {most} characters, above {LONGEST_RESULT}")
 
 
 def _written(member: Any) -> str:
@@ -151,7 +167,7 @@ OWN_FUNCTIONS: Mapping[str, OwnFunction] = {
     "digits": _text(_digits),
     "letters": _text(_letters),
     "sha256": _text(_sha256),
-    "replace": _text(str.replace, arguments=3),
+    "replace": _text(_replace, arguments=3),
     "round": OwnFunction(Function(WHOLE, arguments=1), (NUMBERS,), _round),
     "join": OwnFunction(Function(TEXT, arguments=2), (LIST, TEXT), _join),
     "left": OwnFunction(Function(TEXT, arguments=2), (TEXT, NUMBERS), _left),

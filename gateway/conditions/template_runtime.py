@@ -57,7 +57,7 @@ def applied(function: Callable[..., Any], text: str) -> Callable[..., Any]:
     def apply(*values: Any) -> Any:
         try:
             return None if None in values else function(*values)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
             raise Unrenderable(f"cannot compute {text}: {error}") from error
 
     return apply

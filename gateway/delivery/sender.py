@@ -72,6 +72,8 @@ class _Posted(Struct, frozen=True):
 NOBODY: Mapping[int, str] = {}
 """No job is refused."""
 HOUR = 3600.0
+_WAITS = frozenset({"retry-after", "x-ratelimit-reset"})
+"""Headers that may have a time, which only the present time makes a wait."""
 _REDIRECTION = 300
 """The lowest status that is no success (RFC 9110, section 15)."""
 SAID = 200
@@ -165,6 +167,10 @@ class Sender:
             return AttemptResult(RetryLater(said, cause=end.cause), attempt, covers=covers)
         judged = end if end.status < _REDIRECTION else self._redacted(end, job)
         verdict = self._judge(judged)
+        if type(verdict) is not Delivered and judged is end:  # its reason may quote half of a key
+            judged = self._redacted(end, job)
+            if type(again := self._judge(judged)) is type(verdict):
+                verdict = again
         final = posted.asked and not end.truncated and type(verdict) is not RetryLater
         if self.answers.waiting:
             self.answers.resolve(jobs[:covers], end if final else None)
@@ -173,14 +179,14 @@ class Sender:
             if not posted.prepared.forwarded:
                 refused = self._refused(posted, judged)
             if refused:
-                excerpt = end.body[:SAID].decode("utf-8", "replace")
+                excerpt = self._redacted(end, job).body[:SAID].decode("utf-8", "replace")
                 said = self.rendering.redactor(job).text_short(excerpt)
             elif not posted.prepared.forwarded and self.losses.is_due(ended):
                 self.losses.offer(partial(getattr, job, "outgoing_event"))
         else:
             redactor = self.rendering.redactor(job)
             verdict = self._bounded(replace(verdict, reason=redactor.text_short(verdict.reason)))
-            said = redactor.text_short(end.body[:SAID].decode("utf-8", "replace"))
+            said = redactor.text_short(judged.body[:SAID].decode("utf-8", "replace"))
         if end.unread:
             unread = self.rendering.redactor(job).text_short(end.unread)
             said = f"{said} (unreadable: {unread})".lstrip()
@@ -192,6 +198,10 @@ class Sender:
         jobs, output = posted.jobs[: posted.prepared.covers], self.rendering.output
         try:
             found = output.refused_events(posted.prepared.request, response)
+            if found:  # their reasons may quote half of a key
+                shown = self._redacted(response, jobs[0])
+                again = output.refused_events(posted.prepared.request, shown)
+                found = again if again.keys() == found.keys() else found
             if found and not found.keys() <= set(range(len(jobs))):
                 raise IndexError(f"there are {len(jobs)} events, not {sorted(found)}")  # noqa: TRY301 - as if the plugin had raised it
         except Exception as error:
@@ -227,7 +237,7 @@ class Sender:
 
     def _judge(self, response: Response) -> Verdict:
         output = self.rendering.output
-        asks = response.status >= _REDIRECTION or "retry-after" in response.headers
+        asks = response.status >= _REDIRECTION or not _WAITS.isdisjoint(response.headers)
         try:
             verdict = output.verdict(response, datetime.now(UTC) if asks else None)
         except Exception as error:

@@ -33,6 +33,8 @@ from plugins.http.requests import BuiltRequest, RequestBuilder, RequestTable
 from plugins.http.settings import HttpSettings, ResponseCondition
 
 LIMITED = 429
+FAILED = 300
+"""The first status that is none of success."""
 QUOTED = 200
 """Characters of a body that a reason quotes."""
 LONGEST_REASON = 500
@@ -211,9 +213,12 @@ def _wait(response: Response, now: datetime | None) -> float | None:
 
     Many send no ``retry-after``, but when the limit ends, as a Unix time or in seconds:
     https://developers.intercom.com/docs/references/rest-api/errors/rate-limiting
+    Some send that with each response, so it counts only where the limit may be the reason.
     """
     asked = retry_after(response.headers, now)
-    return wait_of(response.headers.get("x-ratelimit-reset", ""), now) if asked is None else asked
+    if asked is not None or not (response.status == LIMITED or response.status < FAILED):
+        return asked
+    return wait_of(response.headers.get("x-ratelimit-reset", ""), now)
 
 
 def _known(response: Response) -> dict[str, Any]:

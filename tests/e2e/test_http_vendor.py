@@ -330,3 +330,34 @@ async def test_a_vendor_takes_some_events_of_a_request_and_refuses_others(  # no
     assert sorted(body["requests"] for body in bodies) == [[n] for n in sorted(refused)]
     assert all(letter.reason.startswith(why) for letter in letters)
     assert all("invalid_indices" in letter.attempts[-1].response_excerpt for letter in letters)
+
+
+@pytest.mark.parametrize("judged", ['refused = "has(body.said)"', 'refused_items = "=body.bad"'])
+async def test_a_reason_that_is_cut_quotes_no_part_of_a_key(tmp_path: Path, judged: str) -> None:
+    """A credential that a 2xx repeats is hidden, also where the quoted text ends within it."""
+
+    async def echo(http: web.Request) -> web.Response:
+        said = f"{'p' * 160}{http.headers['authorization']}"
+        return web.json_response({"bad": [0], "said": said})
+
+    vendor = web.Application()
+    vendor.router.add_post("/bulk", echo)
+    async with serving(vendor) as url:
+
+        def config(_: str) -> str:
+            parts = PARTS.format(url=url).replace('refused_items = "=body.invalid_indices"', judged)
+            parts = parts.replace('reason = "=body.why"', "").replace(
+                "a-fixed-token", "a-fixed-token-that-is-long-enough-to-be-cut"
+            )
+            return base_config(tmp_path) + ANY + parts + ROUTE
+
+        async with running(tmp_path, config) as run:
+            call = {"userId": "u", "event": "Seen", "properties": {"n": 1}}
+            async with run.client.post(f"{run.url}/v1/track", json=call) as response:
+                assert response.status == 200
+            await settled(run, 1)
+            await run.gateway.teams["api"].workers[0].tracker.flush()
+            (letter,) = await run.gateway.spool.dead_letters()
+    assert "ppp" in letter.reason
+    assert "a-fix" not in letter.reason
+    assert all("a-fix" not in attempt.response_excerpt for attempt in letter.attempts)

@@ -311,6 +311,18 @@ def test_what_cannot_be_computed_is_no_missing_value(text: str, reason: str) -> 
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["=replace(event.name, '-', event.user_id)", "=join(event.properties.numbers, event.name)"],
+)
+def test_two_texts_make_none_that_is_far_longer(text: str) -> None:
+    """What the sender chose cannot make a text that fills the memory."""
+    numbers = Properties(extra={"numbers": list(range(100))})
+    event = replace(ORDER, name="-" * 20_000, user_id="y" * 20_000, properties=numbers)
+    with pytest.raises(Unrenderable, match="characters, above 1048576"):
+        built({"x": text}, event)
+
+
 def test_only_a_table_has_members_to_give() -> None:
     """What stands at ``*`` must be a table, or be missing."""
     with pytest.raises(Unrenderable, match="is no table"):

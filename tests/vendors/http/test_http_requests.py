@@ -347,6 +347,15 @@ def test_an_api_says_when_to_come_again(
         assert isinstance(found, Delivered)
 
 
+def test_a_failure_that_is_no_limit_does_not_wait_for_it() -> None:
+    """Where a server fails, the end of its rate limit is no time to wait for."""
+    now, headers = datetime(2026, 12, 1, 10, tzinfo=UTC), {"x-ratelimit-reset": "3000"}
+    for status in (500, 503, 408):
+        found = output({}).verdict(Response(status, headers), now)
+        assert isinstance(found, RetryLater)
+        assert found.after is None
+
+
 def test_losses_are_what_no_expression_uses() -> None:
     """A field that is copied is kept, one that is computed with is coerced, any other is lost."""
     made = output(
