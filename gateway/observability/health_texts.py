@@ -331,8 +331,8 @@ def shards_unowned(shards: Sequence[int]) -> Advice:
     return Advice(
         f"No gateway delivers shard {numbers}" if len(shards) == 1
         else f"No gateway delivers shards {numbers}",
-        "a takeover lasts some seconds; if it lasts longer, see shard_claim_failed and log_lost in "
-        "the logs of the gateways",
+        "a takeover lasts some seconds; if it lasts longer, shard_claim_failed or log_lost in the "
+        "gateways' logs says why: see \"If NATS lost something\" in docs/cluster.md",
     )  # fmt: skip
 
 

@@ -98,6 +98,8 @@ class Membership:
         self._changed = asyncio.Event()
         self._freed = asyncio.Event()
         self._doing: dict[int, asyncio.Task[None]] = {}
+        self._unclaimable: dict[int, str] = {}
+        """Why the last claim of a shard failed."""
         """What is being done with each shard, or was done last."""
         self._running: asyncio.Task[None] | None = None
 
@@ -228,9 +230,12 @@ class Membership:
         try:
             epoch = await self._host.claim(shard, may_take)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other shards go on
-            _report("shard_claim_failed", shard, error)
+            if self._unclaimable.get(shard) != (reason := str(error)):  # it is tried for ever
+                self._unclaimable[shard] = reason
+                _report("shard_claim_failed", shard, error)
             await self._end(shard)
             return
+        self._unclaimable.pop(shard, None)
         if epoch is None:
             self._free(shard)
         else:
