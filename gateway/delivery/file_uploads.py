@@ -110,16 +110,31 @@ class FileUploads:
                 await self._closed.wait()
 
     async def _upload_all(self) -> None:
+        """Upload what waits.
+
+        Raises:
+            UploadFailed: a file is not in the bucket; the rest was not tried.
+            OSError: files cannot be read or named; all others are in the bucket.
+        """
         run = self._loop.run_in_executor
+        bad: list[str] = []
         for path in await run(self._thread, self._files.closed):
             try:
                 name = await self._bucket.put(path)
             except FileNotFoundError:  # somebody took it
+                await run(self._thread, self._files.forget, path)
+                continue
+            except (OSError, ValueError) as error:
+                bad.append(str(error))
                 continue
             await run(self._thread, self._files.remove, path)
             self._uploaded += 1
-            self._well()
+            if not bad:
+                self._well()
             log.info("file_uploaded", path=str(path), object=name)
+        if bad:
+            more = f", and {len(bad) - 1} more files cannot be uploaded" if bad[1:] else ""
+            raise OSError(bad[0] + more)
 
     def _well(self) -> None:
         self._failed_in_a_row = 0

@@ -46,6 +46,8 @@ class LineFiles:
 
     def __init__(self, rules: FileRules, on_closed: Callable[[], object] | None = None) -> None:
         self.closed_files = self.closed_bytes = 0
+        self._counted: dict[Path, int] = {}
+        """The bytes that `closed` counted for each file: it may have been cut or taken since."""
         self._rules = rules
         self._on_closed = on_closed
         self._folder = Path(rules.folder)
@@ -111,20 +113,23 @@ class LineFiles:
             for path in sorted(self._folder.iterdir()):
                 if _CLOSED.fullmatch(path.name) and stat.S_ISREG((about := path.lstat()).st_mode):
                     found[path] = about.st_size
+        self._counted = found
         self.closed_files, self.closed_bytes = len(found), sum(found.values())
         return list(found)
 
     def remove(self, path: Path) -> None:
-        """Remove a closed file.
+        """Remove a file that `closed` returned; it may be gone already.
 
         Raises:
             OSError: it cannot be removed.
         """
-        with suppress(FileNotFoundError):
-            size = path.lstat().st_size
-            path.unlink()
-            self.closed_files -= 1
-            self.closed_bytes -= size
+        path.unlink(missing_ok=True)
+        self.forget(path)
+
+    def forget(self, path: Path) -> None:
+        """Count a file that `closed` returned no longer: it is gone."""
+        self.closed_files -= 1
+        self.closed_bytes -= self._counted.pop(path)
 
     def close(self) -> None:
         """Close the file, and let others write in the folder."""

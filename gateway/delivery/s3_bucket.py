@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import DestinationConfig
+from gateway.config.proxy import proxy_of
 from gateway.config.types import plain_value
 from gateway.errors import UploadFailed
 from gateway.plugin.file_rules import UploadRules
@@ -35,6 +36,8 @@ EVERYWHERE = "*,0.0.0.0/0,::/0"
 UNUSED = "http://127.0.0.1:9"
 """Stands for a proxy that is used for no address: without one, the library takes that of the
 environment, by rules other than the gateway's."""
+LONGEST_REASON = 500
+"""Characters of a reason: a storage may answer with a whole page."""
 TRIAL = "gateway-check"
 """The object that a trial puts and deletes."""
 _NAME = re.compile(r"(events-(\d{8}T\d{6}Z)-\d{6})([.].*)")
@@ -57,6 +60,8 @@ class S3Bucket:
 
     def __init__(self, rules: UploadRules, config: DestinationConfig) -> None:
         self._rules = rules
+        proxy = proxy_of(config.proxy)
+        self._via = f" through proxy {proxy.address}" if proxy else ""
         self._store = _store(rules, config)
 
     async def put(self, path: Path) -> str:
@@ -67,6 +72,7 @@ class S3Bucket:
 
         Raises:
             OSError: the file cannot be read.
+            ValueError: its name has no time in it.
             UploadFailed: it is not in the bucket, as far as is known.
         """
         digest, size = await asyncio.to_thread(_read, path)
@@ -85,7 +91,7 @@ class S3Bucket:
         try:
             await self._store.delete_async(name)
         except Exception as error:  # noqa: BLE001 - the library has errors of many classes
-            return f"{name} cannot be deleted: {_reason(error, self._rules.endpoint)}"
+            return f"{name} cannot be deleted: {self._reason(error)}"
         return ""
 
     async def _put(self, name: str, content: Path | bytes, size: int) -> None:
@@ -119,7 +125,12 @@ class S3Bucket:
             cause = "credential"
         elif "<Code>NoSuchBucket</Code>" in str(error):
             cause, what = "bucket", f"there is no bucket {self._rules.bucket}: "
-        return UploadFailed(cause, what + _reason(error, self._rules.endpoint))
+        return UploadFailed(cause, what + self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """Return why a request failed, in one line."""
+        reason = _reason(str(error), self._rules.endpoint, self._via)
+        return " ".join(reason.split())[:LONGEST_REASON]
 
 
 def _store(rules: UploadRules, config: DestinationConfig) -> "S3Store":
@@ -144,6 +155,11 @@ def _store(rules: UploadRules, config: DestinationConfig) -> "S3Store":
             "region": rules.region,
             "virtual_hosted_style_request": False,
             "disable_bulk_delete": True,
+            # The environment's values of these would come in otherwise.
+            "unsigned_payload": False,
+            "skip_signature": False,
+            "request_payer": False,
+            "s3_express": False,
         },
         client_options=_client_options(rules, config),
         retry_config={"max_retries": 1, "retry_timeout": RETRIES_END},
@@ -175,11 +191,17 @@ def object_name(prefix: str, name: str, digest: str) -> str:
         prefix: as in `UploadRules`.
         name: of the file.
         digest: of its content.
+
+    Raises:
+        ValueError: there is no time in the name.
     """
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(f"{name} is no closed file")
-    begun = time.strptime(found[2], "%Y%m%dT%H%M%SZ")
+    try:
+        begun = time.strptime(found[2], "%Y%m%dT%H%M%SZ")
+    except ValueError as error:
+        raise ValueError(f"{name} has an impossible time in its name") from error
     return f"{time.strftime(prefix, begun)}{found[1]}-{digest[:8]}{found[3]}"
 
 
@@ -189,9 +211,14 @@ def _read(path: Path) -> tuple[str, int]:
         return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
 
 
-def _reason(error: Exception, endpoint: str) -> str:
-    """Return why a request failed, in one line: the storage's own words if it has any."""
-    text = str(error)
+def _reason(text: str, endpoint: str, via: str) -> str:
+    """Return why a request failed: the storage's own words if it has any.
+
+    Args:
+        text: the library's.
+        endpoint: the storage.
+        via: the way to it.
+    """
     status = _STATUS.search(text)
     said = f"HTTP {status[1].strip()}" if status else ""
     if answer := _ANSWER.search(text):
@@ -199,7 +226,7 @@ def _reason(error: Exception, endpoint: str) -> str:
     if said:
         return said
     if _TIMEOUT.search(text):
-        return f"{endpoint} does not answer in time"
+        return f"{endpoint} does not answer in time{via}"
     if inner := _INNER.search(text):
-        return f"{endpoint} cannot be reached: {inner[1]}"
+        return f"{endpoint} cannot be reached{via}: {inner[1]}"
     return text.partition("\n")[0]

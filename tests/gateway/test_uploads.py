@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -173,13 +174,15 @@ async def test_a_refused_upload_keeps_the_file(
     assert left(tmp_path) == [".ndjson"]
 
 
-def storage(shown: dict[str, str], seen: list[web.Request] | None = None) -> web.Application:
+def storage(
+    shown: dict[str, str], on_request: Callable[[web.Request], object] | None = None
+) -> web.Application:
     """Return a storage that takes everything, and answers HEAD with the headers *shown*."""
 
     async def answer(request: web.Request) -> web.Response:
         await request.read()
-        if seen is not None:
-            seen.append(request)
+        if on_request is not None:
+            on_request(request)
         if request.method == "PUT":
             return web.Response(headers={"etag": '"a"'})
         modified = {"last-modified": "Tue, 01 Dec 2026 12:00:00 GMT"}
@@ -213,18 +216,104 @@ async def test_only_what_the_bucket_shows_is_deleted(
     assert left(tmp_path) == [".ndjson"]
 
 
+async def test_files_that_change_meanwhile_are_not_counted_for_ever(tmp_path: Path) -> None:
+    """A file that is taken away or cut during an upload leaves nothing that counts as waiting."""
+    first, cut, taken = closed = [
+        tmp_path / f"events-2026010{day}T000000Z-000000.ndjson" for day in (1, 2, 3)
+    ]
+    for path in closed:
+        path.write_bytes(b"1\n" * 10)
+    first.write_bytes(b"1\n")
+
+    def change(request: web.Request) -> None:
+        if first.name.partition(".")[0] in request.path and request.method == "PUT":
+            first.unlink()
+            cut.write_bytes(b"1\n")
+            taken.unlink()
+
+    async with serving(storage(SHOWN, change)) as url:
+        to = UploadDestination(tmp_path, url, "events", AccessKey("key", "secret"))
+        async with to.open() as (_, uploads):
+            await until(lambda: uploads.status().uploaded == 2)
+            await until(lambda: uploads.status()[:2] == (0, 0))
+            assert uploads.status().problem == ""
+
+
+@pytest.mark.parametrize(
+    "bad", ["events-20260231T000000Z-000000", "events-20260203T000000Z-000000"]
+)
+async def test_a_bad_file_keeps_no_other_from_its_bucket(bad: str, tmp_path: Path) -> None:
+    """A file with an impossible time, or that cannot be read, is left out and named."""
+    broken = tmp_path / f"{bad}.ndjson"
+    for name in ("events-20260201T000000Z-000000", bad, "events-20260301T000000Z-000000"):
+        (tmp_path / f"{name}.ndjson").write_bytes(b"1\n")
+
+    def turn_into_a_folder(request: web.Request) -> None:
+        assert bad not in request.path
+        if "0203" in bad and broken.is_file():
+            broken.unlink()
+            broken.mkdir()
+
+    async with serving(storage(SHOWN, turn_into_a_folder)) as url:
+        slow = {"retry_min": 60, "retry_max": 60}
+        to = UploadDestination(tmp_path, url, "events", AccessKey("key", "secret"), slow)
+        async with to.open() as (_, uploads):
+            await until(lambda: uploads.status().failed)
+            status = uploads.status()
+    assert (status.uploaded, status.files, status.cause) == (2, 1, "disk")
+    assert bad in status.problem
+    assert complete(tmp_path) == [broken]
+
+
+async def test_a_reason_is_short(tmp_path: Path) -> None:
+    """Of a long answer of the storage one line of 500 characters is kept."""
+
+    def refuse(_: web.Request) -> None:
+        message = "too\nlong " * 30_000
+        raise web.HTTPBadRequest(text=f"<Code>Bad</Code><Message>{message}</Message>")
+
+    async with serving(storage(SHOWN, refuse)) as url:
+        to = UploadDestination(tmp_path, url, "events", AccessKey("key", "secret"), rotate_bytes=2)
+        async with to.open() as (transport, uploads):
+            await put(transport, b"1\n")
+            await until(lambda: uploads.status().failed)
+            problem = uploads.status().problem
+    assert problem.startswith("HTTP 400: Bad: too long too long")
+    assert len(problem) == 500
+
+
+async def test_a_proxy_that_is_away_is_named(tmp_path: Path) -> None:
+    """If nothing answers at the proxy, the reason has its address, without the password."""
+    delivery: dict[str, object] = {"proxy": "http://me:word@127.0.0.1:1"}
+    address, key = "http://storage.invalid", AccessKey("key", "secret")
+    to = UploadDestination(tmp_path, address, "events", key, delivery, rotate_bytes=2)
+    async with to.open() as (transport, uploads):
+        await put(transport, b"1\n")
+        await until(lambda: uploads.status().failed)
+        problem = uploads.status().problem
+    said = "cannot be reached through proxy 127.0.0.1:1: Connection refused"
+    assert problem == f"{address} {said}"
+
+
 @pytest.mark.parametrize("proxied", [False, True])
 async def test_the_configuration_says_how_the_storage_is_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, proxied: bool
 ) -> None:
-    """No variable of the environment changes address, proxy or key; proxy and headers are used."""
+    """No variable of the environment changes how a request goes or is signed; settings do."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-key")
-    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    for switch in (
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        "AWS_UNSIGNED_PAYLOAD",
+        "AWS_SKIP_SIGNATURE",
+        "AWS_REQUEST_PAYER",
+        "AWS_S3_EXPRESS",
+    ):
+        monkeypatch.setenv(switch, "true")
     seen: list[web.Request] = []
     delivery: dict[str, object] = {"headers": {"x-tenant": "shop-1"}}
-    async with serving(storage(SHOWN, seen)) as url:
+    async with serving(storage(SHOWN, seen.append)) as url:
         address = "http://storage.invalid" if proxied else url
         delivery |= {"proxy": url.replace("//", "//me:word@")} if proxied else {}
         key = AccessKey("my-key", "secret")
@@ -238,6 +327,9 @@ async def test_the_configuration_says_how_the_storage_is_reached(
         assert request.headers["x-tenant"] == "shop-1"
         assert "Credential=my-key/" in request.headers["authorization"]
         assert "x-amz-security-token" not in request.headers
+        assert "x-amz-request-payer" not in request.headers
+        content = b"1\n" if request.method == "PUT" else b""
+        assert request.headers["x-amz-content-sha256"] == hashlib.sha256(content).hexdigest()
         assert ("proxy-authorization" in request.headers) == proxied
 
 
