@@ -31,9 +31,9 @@ class ImportResult(msgspec.Struct, frozen=True):
     """What became of the requests."""
 
     requests: int
-    """Those that were taken."""
+    """Those of which at least one event was taken, and those without events."""
     events: int
-    """In them."""
+    """Events that were taken."""
     repeated: int
     """Events that are known already: they are left out."""
     suppressed: int

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Name, Number, Seconds, Text, endpoint
 from gateway.errors import UnknownName
-from gateway.replay.runner import NOT_RETAINED, ConsentNotAsked, asks_in_vain
+from gateway.replay.runner import NOT_RETAINED, ConsentNotAsked, find_refusal
 from gateway.spool.replays import (
     ReplayableStore,
     ReplayCounts,
@@ -22,7 +22,15 @@ RETAINS_NOTHING = (
     "the spool retains nothing that is delivered; set retain in [spool], such as "
     '"72h", and restart the gateway'
 )
-UNKNOWN = {404: "There is no such replay.", 409: "Several gateways share the spool."}
+UNKNOWN = {
+    404: "There is no such replay.",
+    409: "The replay is finished, or several gateways share the spool.",
+}
+NOT_RESUMED = {
+    **UNKNOWN,
+    409: "The replay is finished, its destination is no longer configured, routes to it ask for "
+    "consent and ``through_routes`` is not set, or several gateways share the spool.",
+}
 
 
 class NewReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +41,7 @@ class NewReplay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since: Seconds = 0.0
     """When the request arrived; by default everything that is retained."""
     until: Seconds | UnsetType = UNSET
-    """Exclusive; by default now."""
+    """Exclusive, and later than ``since``; by default now."""
     source: Text | UnsetType = UNSET
     name: Text | UnsetType = UNSET
     """The neutral name of the event."""
@@ -83,8 +91,8 @@ class Replays(msgspec.Struct, frozen=True):
 
 def _shown(context: AdminContext, job: ReplayJob) -> Replay:
     selection, reason = job.selection, ""
-    if job.state == "paused" and asks_in_vain(selection, context.gateway.router):
-        reason = str(ConsentNotAsked(selection.to))
+    if job.state == "paused" and (refusal := find_refusal(selection, context.gateway)):
+        reason = str(refusal)
     return Replay(job.id, selection, job.state, job.began, job.progress, job.counts, reason)
 
 
@@ -133,6 +141,8 @@ async def begin_replay(context: AdminContext, body: NewReplay) -> Replay:
     if reason := _refused_reason(context):
         raise ApiProblem(409, reason)
     context.team(body.to)
+    if body.until is not UNSET and body.until <= body.since:
+        raise ApiProblem(400, "until must be later than since", field="until")
     try:
         await context.check_names(None if body.source is UNSET else str(body.source), None)
         return _shown(context, await context.gateway.replays.begin(body.selection()))
@@ -150,7 +160,7 @@ async def pause_replay(context: AdminContext, number: Number) -> Replay:
     return await _set(context, number, "paused")
 
 
-@endpoint("POST", "/replays/{number}/resume", refuses=UNKNOWN, detail=_what, target=_to)
+@endpoint("POST", "/replays/{number}/resume", refuses=NOT_RESUMED, detail=_what, target=_to)
 async def resume_replay(context: AdminContext, number: Number) -> Replay:
     """Resume a replay where it stopped."""
     return await _set(context, number, "running")
@@ -166,7 +176,9 @@ async def _set(context: AdminContext, number: int, state: ReplayState) -> Replay
     job = await context.gateway.replays.set_state(number, state)
     if job is None:
         raise ApiProblem(
-            404, f"there is no replay {number}; `gateway replays list` or GET /replays lists them"
+            404,
+            f"there is no replay {number}; `gateway replays list` or GET /api/v1/replays "
+            f"lists them",
         )
     return _shown(context, job)
 

@@ -85,7 +85,7 @@ def replay(path: Path, *, as_json: bool, **which: Any) -> None:
         for line in _left_out(job):
             click.echo(line)
     else:
-        click.echo(f"replay {job.id} to {job.selection.to} runs; see `gateway replays list`")
+        click.echo(f"replay {job.id} to {job.selection.to} is running; see `gateway replays list`")
 
 
 @click.group("replays")

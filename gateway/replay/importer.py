@@ -46,9 +46,9 @@ class ImportCounts(msgspec.Struct):
     """What became of requests that were sent for import."""
 
     requests: int = 0
-    """Those that were taken."""
+    """Those of which at least one event was taken, and those without events."""
     events: int = 0
-    """In them."""
+    """Events that were taken."""
     repeated: int = 0
     """Events that are known already: they are left out."""
     suppressed: int = 0
@@ -162,12 +162,13 @@ class Importer:
 
     def _count(self, one: _Ready) -> None:
         arrival, counts = one.arrival, self.counts
-        counts.requests += 1
-        counts.events += len(arrival.events)
-        counts.suppressed += len(arrival.suppressed)
+        taken = offered = len(arrival.events) - len(arrival.suppressed)
         if arrival.kept is not None:
-            left_out = len(arrival.suppressed) + len(arrival.kept)
-            counts.repeated += len(arrival.events) - left_out
+            taken = len(arrival.kept)
+        counts.requests += taken > 0 or not arrival.events
+        counts.events += taken
+        counts.suppressed += len(arrival.suppressed)
+        counts.repeated += offered - taken
 
 
 def _window(one: _Ready) -> DedupWindow:

@@ -49,6 +49,9 @@ AGAIN = 1.0
 QUIET = 60.0
 """Seconds between two log lines about that."""
 
+VERBS = {"running": "resume", "paused": "pause", "cancelled": "cancel"}
+"""What an operator does to bring a replay into a state."""
+
 NOT_RETAINED = (
     "this spool retains nothing: several gateways share it, and NATS deletes what is delivered"
 )
@@ -83,7 +86,22 @@ class ReplayServices(Protocol):
         """Return the events of a stored request."""
 
 
-class ConsentNotAsked(GatewayError):
+class ReplayRefused(GatewayError):
+    """A replay cannot deliver with the configuration as it is now."""
+
+
+class NoDestination(ReplayRefused):
+    """A replay's destination is not configured.
+
+    Args:
+        to: the destination.
+    """
+
+    def __init__(self, to: str) -> None:
+        super().__init__(f"there is no destination {to}; configure it again, or cancel the replay")
+
+
+class ConsentNotAsked(ReplayRefused):
     """Routes to a replay's destination ask for consent, and it does not ask them.
 
     Args:
@@ -97,16 +115,20 @@ class ConsentNotAsked(GatewayError):
         )
 
 
-def asks_in_vain(selection: ReplaySelection, router: Router) -> bool:
-    """Return whether routes to a replay's destination ask for consent, and it does not ask them."""
-    return not selection.through_routes and selection.to in router.need_consent
+def find_refusal(selection: ReplaySelection, services: ReplayServices) -> ReplayRefused | None:
+    """Return why a replay cannot deliver now; None if it can."""
+    to = selection.to
+    if to not in services.teams:
+        return NoDestination(to)
+    if not selection.through_routes and to in services.router.need_consent:
+        return ConsentNotAsked(to)
+    return None
 
 
-async def pause_unasked(store: ReplayableStore, job: ReplayJob) -> None:
-    """Pause a replay whose destination has got routes that ask for consent."""
+async def pause_refused(store: ReplayableStore, job: ReplayJob, refusal: ReplayRefused) -> None:
+    """Pause a replay that cannot go on."""
     await store.set_replay(job.id, "paused")
-    reason = "routes to its destination ask for consent now; begin one with --through-routes"
-    log.warning("replay_paused", replay=job.id, destination=job.selection.to, reason=reason)
+    log.warning("replay_paused", replay=job.id, destination=job.selection.to, reason=str(refusal))
 
 
 class ReplayRunner:
@@ -142,8 +164,8 @@ class ReplayRunner:
             for job in await self._store.replays():
                 if job.state != "running":
                     continue
-                if asks_in_vain(job.selection, self._services.router):
-                    await pause_unasked(self._store, job)
+                if refusal := find_refusal(job.selection, self._services):
+                    await pause_refused(self._store, job, refusal)
                 else:
                     self._run(job)
 
@@ -173,13 +195,14 @@ class ReplayRunner:
         """Begin a replay.
 
         Raises:
-            ConsentNotAsked: routes to the destination ask for consent, and are not to be asked.
+            ReplayRefused: it cannot deliver, as when routes to the destination ask for consent,
+                and are not to be asked.
             GatewayError: the spool retains nothing, or another replay to the destination runs.
             ValueError: its condition is invalid.
             SpoolError: the spool fails.
         """
         EventFilter(selection.source, selection.name, selection.when)
-        self._check_consent(selection)
+        self._check(selection)
         job = await self._store.begin_replay(selection)
         log.info("replay_began", replay=job.id, destination=selection.to, dry=selection.dry_run)
         self._run(job)
@@ -194,27 +217,34 @@ class ReplayRunner:
         """
         return await self._store.replays()
 
-    def _check_consent(self, selection: ReplaySelection) -> None:
-        """Refuse to deliver what a route may have kept back for lack of consent.
+    def _check(self, selection: ReplaySelection) -> None:
+        """Refuse a replay that cannot deliver.
 
         Raises:
-            ConsentNotAsked: routes to the destination ask for consent, and are not to be asked.
+            ReplayRefused: it cannot.
         """
-        if asks_in_vain(selection, self._services.router):
-            raise ConsentNotAsked(selection.to)
+        if refusal := find_refusal(selection, self._services):
+            raise refusal
 
     async def set_state(self, number: int, state: ReplayState) -> ReplayJob | None:
-        """Pause, resume or cancel a replay; one that is finished stays so. None if it is unknown.
+        """Pause, resume or cancel a replay, and return it; None if it is unknown.
 
         Raises:
-            GatewayError: the spool retains nothing, or a resumed replay must ask for consent.
+            ReplayRefused: it is to be resumed, and cannot deliver.
+            GatewayError: it is finished, or the spool retains nothing.
             SpoolError: the spool fails.
         """
-        if state == "running" and (known := await self._store.replay(number)) is not None:
-            self._check_consent(known.selection)
+        known = await self._store.replay(number)
+        if known is None:
+            return None
+        _check_unfinished(known, state)
+        if state == "running":
+            self._check(known.selection)
         job = await self._store.set_replay(number, state)
         if job is None:
             return None
+        if job.state != state:  # it was finished meanwhile
+            _check_unfinished(job, state)
         if job.state == "running":
             self._run(job)
         elif (task := self._tasks.pop(number, None)) is not None:
@@ -236,6 +266,19 @@ class ReplayRunner:
             del self._tasks[number]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("replay_failed", replay=number, exc_info=error)
+
+
+def _check_unfinished(job: ReplayJob, state: ReplayState) -> None:
+    """Refuse to change the state of a finished replay.
+
+    Raises:
+        GatewayError: it is finished.
+    """
+    if job.state in {"done", "cancelled"}:
+        raise GatewayError(
+            f"replay {job.id} to {job.selection.to} is {job.state} already; "
+            f"nothing to {VERBS[state]}"
+        )
 
 
 class _Copy(NamedTuple):
@@ -268,18 +311,41 @@ class _Replay:
         """Read to the end, unless the replay is paused or cancelled."""
         while True:
             try:
-                page = await self._store.retained(self._job, self._position, PAGE)
-                if not page:
-                    await self._finish()
-                    return
-                if not await self._give(page):
-                    return
+                await self._read()
             except SpoolError as error:
                 if self._lines.take(self._to):
                     log.warning("replay_waits", replay=self._job.id, reason=str(error))
                 await asyncio.sleep(AGAIN)
                 if not await self._is_found_again():
                     return
+            else:
+                return
+
+    async def _read(self) -> None:
+        """Read to the end, unless the replay is paused or cancelled, or cannot go on.
+
+        Raises:
+            SpoolError: the spool fails, or is full.
+        """
+        try:
+            while page := await self._store.retained(self._job, self._position, PAGE):
+                self._check()
+                if not await self._give(page):
+                    return
+            await self._finish()
+        except ReplayRefused as refusal:
+            await pause_refused(self._store, self._job, refusal)
+
+    def _check(self) -> None:
+        """Ask whether the replay may still deliver, which a reload may change at any time.
+
+        Raises:
+            ReplayRefused: it may not. A dry run delivers nothing, so it may always go on.
+        """
+        if not self._job.selection.dry_run and (
+            refusal := find_refusal(self._job.selection, self._services)
+        ):
+            raise refusal
 
     async def _is_found_again(self) -> bool:
         """Go on from where the store says; return whether the replay still runs."""
@@ -295,7 +361,12 @@ class _Replay:
             return True
 
     async def _finish(self) -> None:
-        """Wait until the destination has finished the copies, and end the replay."""
+        """Wait until the destination has finished the copies, and end the replay.
+
+        Raises:
+            NoDestination: it never will.
+            SpoolError: the spool fails.
+        """
         await self._wait_for_room(0)
         step = ReplayStep(self._job.id, self._position, self._job.upto, ReplayCounts())
         if await self._store.skip_replayed(step):
@@ -306,6 +377,7 @@ class _Replay:
         """Give what is selected of a page to the destination; return whether the replay still runs.
 
         Raises:
+            ReplayRefused: it cannot go on.
             SpoolError: the spool fails, or is full.
         """
         while left := [found for found in page if found.seq > self._position]:
@@ -363,6 +435,10 @@ class _Replay:
             page: the requests that they are of.
             copies: some in a row.
             rules: those by which they were selected.
+
+        Raises:
+            ReplayRefused: the replay cannot go on.
+            SpoolError: the spool fails, or is full.
         """
         await self._wait_for_room(WINDOW - len(copies))
         if self._rate is not None:
@@ -370,11 +446,9 @@ class _Replay:
         upto, passed, again = copies[-1].step.upto, ReplayCounts(), self._recalls_consent
         while again or rules != self._rules:
             rules, again = self._rules, False
-            if asks_in_vain(self._job.selection, self._services.router):
-                await pause_unasked(self._store, self._job)
-                return False
             part = [found for found in page if self._position < found.seq <= upto]
             copies, passed = await self._copies(part)
+        self._check()  # nothing is awaited from here until the copies are handed to the spool
         if self._rate is not None:
             given = sum(one.step.counts.queued for one in copies)
             self._next = max(self._next, time.monotonic()) + given / self._rate
@@ -395,16 +469,18 @@ class _Replay:
         """Wait until at most so many copies are under way, and the destination has time for more.
 
         Raises:
+            NoDestination: it is no longer configured.
             SpoolError: the destination was forgotten.
         """
-        while True:
+        while self._under_way or most:
+            team = self._services.teams.get(self._to)
+            if team is None:
+                raise NoDestination(self._to)
             for shard in self._services.spool.shards:
                 cursor = shard.cursor(self._to)
                 while self._under_way and self._under_way[0] <= cursor:
                     self._under_way.popleft()
-            team = self._services.teams.get(self._to)
-            has_time = not most or (team is not None and team.has_time)
-            if has_time and len(self._under_way) <= most:
+            if (not most or team.has_time) and len(self._under_way) <= most:
                 return
             await asyncio.sleep(LOOK)
 

@@ -11,15 +11,30 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from gateway.cli import main
-from tests.e2e.configs import ADMIN, base_config, route, source
+from gateway.replay import runner
+from tests.e2e.admin import TOKEN, administered
+from tests.e2e.configs import ADMIN, base_config, destination, route, source
 from tests.e2e.process import GatewayProcess, gateway_process
 from tests.e2e.raw_http import Vendor, vendor
 from tests.e2e.running import PATIENCE
 
 CHANGES = {"x-gateway-admin": "1"}
+CONSENT = (
+    base_config(spool='retain = "1h"')
+    + ADMIN
+    + f'token = "{TOKEN}"\n'
+    + source("segment", "site-key", name="site")
+    + destination("chrts", name="crm")
+    + destination("growlytics", name="mail")
+    + route("crm")
+    + '[consent]\nretention = "30d"\n'
+)
+ASKING = route("mail", name="ads", more='names = ["Nothing"]\nsteps = [{ consent = "ads" }]')
 USERS = 7
 EVENTS = 200
 BATCH = 4
@@ -194,7 +209,18 @@ async def test_a_replay_takes_what_it_is_asked_for(tmp_path: Path) -> None:
         assert len(received(new)) == 12
         problem = await operator.post("replays", 400, to="new", when="event.nothing == 1")
         assert "when" in problem["detail"]
-        await operator.post("replays/99/cancel", 404)
+        problem = await operator.post("replays", 400, to="new", since=9, until=8)
+        assert (problem["field"], problem["detail"]) == ("until", "until must be later than since")
+        problem = await operator.post("replays/99/cancel", 404)
+        assert "GET /api/v1/replays lists" in problem["detail"]
+        for verb in ("pause", "cancel"):
+            problem = await operator.post(f"replays/1/{verb}", 409)
+            assert problem["detail"] == f"replay 1 to new is done already; nothing to {verb}"
+        finished = await operate(running, "replays", "cancel", "1")
+        assert finished.exit_code == 1
+        assert "replay 1 to new is done already; nothing to cancel" in finished.output
+        begun = await operate(running, "replay", "--to", "new")
+        assert begun.output.endswith(" to new is running; see `gateway replays list`\n")
 
 
 async def test_a_replay_can_be_paused_and_cancelled(tmp_path: Path) -> None:
@@ -219,7 +245,8 @@ async def test_a_replay_can_be_paused_and_cancelled(tmp_path: Path) -> None:
         cancelled = await operator.post(f"replays/{job['id']}/cancel")
         assert await got(new, cancelled["counts"]["queued"])
         assert cancelled["state"] == "cancelled"
-        assert (await operator.post(f"replays/{job['id']}/resume"))["state"] == "cancelled"
+        again = await operator.post(f"replays/{job['id']}/resume", 409)
+        assert again["detail"] == "replay 1 to new is cancelled already; nothing to resume"
         counts = await operator.done(to="new")
         assert counts["queued"] + counts["repeated"] == 60
         assert sorted(received(new)) == [f"m-{n:04}" for n in range(60)]
@@ -239,14 +266,14 @@ def archive_config(folder: Path, old: Vendor, new: Vendor) -> Path:
     return path
 
 
-async def take_in(running: GatewayProcess, *options: str, text: bytes = b"") -> Result:
-    """Run `gateway import` beside the running gateway."""
+async def operate(running: GatewayProcess, *command: str, text: bytes = b"") -> Result:
+    """Run a command beside the running gateway, with *text* as its input."""
     listen = running.admin.removeprefix("http://").removesuffix("/api/v1")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "operator.toml"
         path.write_text(f'[admin]\nlisten = "{listen}"\n')
-        command = ("import", "-c", str(path), *options)
-        return await asyncio.to_thread(CliRunner().invoke, main, command, input=text)
+        words = (*command, "-c", str(path))
+        return await asyncio.to_thread(CliRunner().invoke, main, words, input=text)
 
 
 def messages(each: Vendor) -> dict[str, Any]:
@@ -285,13 +312,13 @@ async def test_an_import_takes_each_line_once(tmp_path: Path) -> None:
             deep = orjson.dumps(orjson.loads(lines[0]) | {"body": '{"batch": 1}'})
             bad = [neutral, b"{", vendor, deep]
             file.write_bytes(b"\n".join([*lines, orjson.dumps(left), *bad]) + b"\n")
-            dry = await take_in(running, str(file), "--source", "archive", "--dry-run")
-            assert "would import 11 requests with 42 events" in dry.output, dry.output
+            dry = await operate(running, "import", str(file), "--source", "archive", "--dry-run")
+            assert "would import 11 requests with 41 events" in dry.output, dry.output
             assert received(new) == []
 
-            done = await take_in(running, str(file), "--source", "archive")
+            done = await operate(running, "import", str(file), "--source", "archive")
             assert done.exit_code == 1
-            assert "imported 11 requests with 42 events" in done.stdout, done.output
+            assert "imported 11 requests with 41 events" in done.stdout, done.output
             assert "left out 1 event of people on the suppression list" in done.stdout
             assert "skipped 4 lines" in done.stdout
             assert f"{file}:12: a neutral event" in done.stderr
@@ -303,20 +330,21 @@ async def test_an_import_takes_each_line_once(tmp_path: Path) -> None:
             assert messages(new).items() >= messages(old).items()
 
             text = b"\n".join(lines)
-            again = await take_in(
-                running, "-", "--source", "archive", "--from-line", "3", text=text
+            again = await operate(
+                running, "import", "-", "--source", "archive", "--from-line", "3", text=text
             )
             assert again.exit_code == 0, again.output
+            assert "imported 0 requests with 0 events" in again.stdout
             assert "left out 32 events that the gateway had already" in again.stdout
-            unknown = await take_in(running, "-", "--source", "archve", text=text)
+            unknown = await operate(running, "import", "-", "--source", "archve", text=text)
             assert "did you mean" in unknown.output.lower(), unknown.output
-            own = await take_in(running, "-", "--json", text=lines[0])
+            own = await operate(running, "import", "-", "--json", text=lines[0])
             assert orjson.loads(own.stdout)["counts"]["events"] == 4
             assert sorted(await got(old, 40))[:8:2] == [f"m-{n:04}" for n in range(4)]
             assert len(received(new)) == 41
             async with client.get(f"{running.admin}/audit") as answer:
                 actions = (await answer.json())["entries"]
-            detail = "11 requests with 42 events through archive, 2 refused"
+            detail = "11 requests with 41 events through archive, 2 refused"
             assert detail in {
                 one["detail"] for one in actions if one["action"] == "import_requests"
             }
@@ -359,7 +387,10 @@ async def test_a_replay_respects_who_refuses(tmp_path: Path) -> None:
 
 
 async def test_a_running_replay_follows_reloads(tmp_path: Path) -> None:
-    """Wider routes count for all that is not given yet; routes that ask for consent pause it."""
+    """Wider routes count for all that is not given yet; it pauses if it cannot deliver any more.
+
+    That is when routes ask for consent, or the destination is removed.
+    """
     async with vendors() as (old, new, client):
         path = config(tmp_path, old, new)
         text = path.read_text()
@@ -391,3 +422,64 @@ async def test_a_running_replay_follows_reloads(tmp_path: Path) -> None:
             assert paused["state"] == "paused"
             assert "ask for consent" in paused["reason"]
             assert len(received(new)) == 14
+
+            await operator.post(f"replays/{paused['id']}/cancel")
+            path.write_text(text)
+            await operator.post("config/reload")
+            await operator.post("destinations/new/pause")
+            job = await operator.post("replays", to="new", again=True)
+            start, end = text.index("[destinations.new]"), text.index("[[routes]]")
+            path.write_text(text[:start] + text[end:])
+            await operator.post("config/reload")
+            await running.saw("replay_paused", 2)
+            gone = (await operator.replays())[0]
+            reason = "there is no destination new; configure it again, or cancel the replay"
+            assert (gone["state"], gone["reason"]) == ("paused", reason)
+            refused = await operator.post(f"replays/{job['id']}/resume", 409)
+            assert refused["detail"] == reason
+            path.write_text(text)
+            await operator.post("config/reload")
+            await operator.post(f"replays/{job['id']}/resume")
+            await operator.post("destinations/new/resume")
+            await got(new, 14)
+
+
+@pytest.mark.parametrize(("during", "given"), [("retained", 0), ("replay_entry", 2)])
+async def test_a_reload_while_a_replay_reads_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str, given: int
+) -> None:
+    """Routes that ask for consent pause a replay whenever they come: between pages, or groups."""
+    monkeypatch.setattr(runner, "PAGE", 6)
+    monkeypatch.setattr(runner, "GROUP", 2)
+    async with administered(tmp_path, CONSENT) as admin:
+        run, gateway = admin.running, admin.running.gateway
+        for number in range(1, 13):
+            body = event(number) | {
+                "writeKey": "site-key",
+                "event": "Bought" if number > 6 else "Seen",
+            }
+            async with run.client.post(f"{run.url}/v1/track", json=body) as answer:
+                assert answer.status == 200
+        await run.watch.until(lambda watch: len(watch.settled) == 12)
+        real, calls = getattr(gateway.spool, during), 0
+
+        async def reload_at_second(*args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            number = calls
+            found = await real(*args)
+            if number == 2:
+                path = gateway.config.path
+                path.write_text(path.read_text() + ASKING)
+                await admin.context.reloading.reload_now()
+            return found
+
+        monkeypatch.setattr(gateway.spool, during, reload_at_second)
+        with capture_logs() as lines:
+            await admin.post("/replays", {"to": "mail", "name": "Bought"})
+            (task,) = [one for one in asyncio.all_tasks() if one.get_name() == "replay/1"]
+            await asyncio.wait_for(task, PATIENCE)
+        assert [one["reason"] for one in lines if one["event"] == "replay_paused"]
+        (job,) = (await admin.get("/replays"))["replays"]
+        assert (job["state"], job["counts"]["queued"]) == ("paused", given)
+        await run.watch.until(lambda watch: len(watch.settled) == 12 + given)

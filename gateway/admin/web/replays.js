@@ -55,7 +55,7 @@ function words(chosen) {
     chosen.name === null ? "all events" : `“${chosen.name}”`, chosen.source !== null && ` of ${chosen.source}`,
     chosen.since > 0 && ` since ${moment(chosen.since)}`, chosen.until !== null && ` until ${moment(chosen.until)}`,
     chosen.when !== null && [" if ", h("code", {}, chosen.when)], chosen.through_routes ? ", through the routes" : "",
-    chosen.again && ", also those it had", chosen.rate !== null && `, at most ${rate(chosen.rate)}`,
+    chosen.again && ", including those that it already had", chosen.rate !== null && `, at most ${rate(chosen.rate)}`,
   ];
 }
 
@@ -196,7 +196,7 @@ async function reported(form, act) {
 async function counted(chosen, found, signal) {
   let job = await post("/replays", {...chosen, dry_run: true});
   const {id} = job;
-  const cancel = async () => post(`/replays/${id}/cancel`);
+  const cancel = async () => post(`/replays/${id}/cancel`).catch((error) => { if (error.status !== 409) throw error; }); // 409: it has just ended
   const stop = operation("Stop", cancel);
   const seen = h("span");
   fill(found, h("div", {class: "moving"}, seen, stop));
@@ -219,7 +219,7 @@ function result({began, counts, selection}, chosen, form) {
   const {queued, repeated} = counts;
   const begin = () => reported(form, async () => {
     const job = await post("/replays", {...chosen, until: selection.until ?? began});
-    toast(`Replay ${job.id} to ${job.selection.to} runs`);
+    toast(`Replay ${job.id} to ${job.selection.to} is running`);
     location.hash = "replays";
   });
   return h("div", {class: "card"},
