@@ -267,7 +267,7 @@ class TypeInference:
                 self.wrong(node.start, f"{left} never equals {right}")
             return FLAG
         given = types.operator_type(sign, tuple(operands))
-        if not given:
+        if not given or _fails_on_decimals(sign, operands):
             self.wrong(node.start, self._refusal(sign, operands))
         return given
 
@@ -474,3 +474,14 @@ class ConditionAnalysis(ExpressionAnalysis):
 def placed(text: str, remark: Diagnostic) -> str:
     """Return a problem or warning with its position in *text*."""
     return f"{place(text, remark.at)}: {remark.what}"
+
+
+def _fails_on_decimals(sign: str, operands: list[Types]) -> bool:
+    """Return whether a whole number stands beside what may be whole, or a decimal of an event."""
+    if WHOLE not in operands or not any(
+        found > WHOLE and found & types.NUMBER for found in operands
+    ):
+        return False
+    return not types.operator_type(
+        sign, tuple(found if found == WHOLE else types.NUMBER for found in operands)
+    )

@@ -85,8 +85,9 @@ class RequestTable(Table):
                 continue
             if {path, _holder(path)} & self._exact or path in first:
                 continue
-            name = path if path in self._places else path.replace("[]", "[0]")
-            if name not in self._places:
+            names = (path, path.replace("[]", "[0]"), _holder(path))
+            name = next((one for one in names if one in self._places), None)
+            if name is None:
                 yield Loss(path, "lost", value, UNUSED)
                 continue
             missing = [lacks(event) for lacks in self._lacks[name]]
@@ -95,7 +96,7 @@ class RequestTable(Table):
             else:
                 yield Loss(path, "coerced", value, f"{COMPUTED} at {self._places[name]}")
         several = event.properties.products[1:]
-        if several and first and not any("products[]" in path for path in self._exact):
+        if several and first and not any("products[]" in path for path in self._places):
             yield Loss("properties.products[1:]", "lost", several)
 
 

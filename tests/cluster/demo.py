@@ -61,6 +61,8 @@ try
     -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
     -d '{{"uid": "u1", "name": "Order Completed", "properties": {{"total": 42}}}}'
 
+  .venv/bin/gateway cluster status -c {folder}/gateway-1/gateway.toml
+
   kill -9 {node_pid}     a gateway dies: within 5 seconds the others deliver its part
   kill -9 {server_pid}     a NATS server dies: if it led, requests wait for up to 7 seconds
 

@@ -42,7 +42,7 @@ async def curl(command: str) -> str:
 
 
 async def test_what_it_prints_works(tmp_path: Path) -> None:
-    """Its curl is answered, also after its ``kill -9`` of a gateway and of a server."""
+    """Its commands work, and its curl also after its ``kill -9`` of a gateway and of a server."""
     port, sandbox = free_ports(2)
     async with demo(
         tmp_path / "cluster", "--port", str(port), "--sandbox", str(sandbox)
@@ -50,6 +50,9 @@ async def test_what_it_prints_works(tmp_path: Path) -> None:
         found = re.search(r"curl .*?\}\}'", said, re.DOTALL)
         assert found is not None
         assert "Event tracked" in await curl(found[0])
+        status = re.search(r"bin/gateway (cluster status -c \S+)", said)
+        assert status is not None
+        assert "sees it" in await curl(f"{sys.executable} -m gateway {status[1]}")
         for process in re.findall(r"kill -9 (\d+)", said):
             os.kill(int(process), signal.SIGKILL)
             async with asyncio.timeout(PATIENCE):

@@ -387,6 +387,16 @@ def test_losses_are_what_no_expression_uses() -> None:
     assert made.losses(Event(type="page")) == []
 
 
+@pytest.mark.parametrize("first", [{}, {"first": "=event.properties.products[0].sku"}])
+def test_what_is_sent_as_text_is_not_lost(first: dict[str, str]) -> None:
+    """Of a part that is written as JSON every field is coerced, the sender's own included."""
+    made = output({"body": {**first, "all": "=json(event.properties)"}})
+    found = {one.path: one.how for one in field_outcomes(made, ORDER)}
+    lost = {path for path, how in found.items() if how == "lost"}
+    assert lost == {"timestamp", "user_id", "session_id"} & found.keys()
+    assert found["properties.extra.gift"] == "coerced"
+
+
 def test_a_response_is_too_large_for_comprehensions_only() -> None:
     """A condition that looks through lists refuses long ones; others take any response."""
     values = {"status": 200, "headers": {}, "body": {"a": ["x"] * 101, "ok": True}}
