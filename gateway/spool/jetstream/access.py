@@ -102,7 +102,7 @@ class NatsClient(Client):
             return await answer
         finally:
             timer.cancel()
-            del self._resp_map[token]
+            self._resp_map.pop(token, None)
 
     async def _connect_to_server(self, s: Srv) -> None:
         """Connect to *s*; the library would make a transport of its own if there is none."""
