@@ -9,7 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 from gateway.admin.context import AdminContext, ApiProblem
 from gateway.admin.endpoint import Endpoint, Name, Number, Seconds, Text, endpoint
 from gateway.errors import UnknownName
-from gateway.replay.runner import NOT_RETAINED, ConsentNotAsked, find_refusal
+from gateway.replay.refusals import ConsentNotAsked, find_refusal
+from gateway.replay.runner import NOT_RETAINED
 from gateway.spool.replays import (
     ReplayableStore,
     ReplayCounts,

@@ -20,10 +20,10 @@ from gateway.conditions.analysis import (
     placed,
 )
 from gateway.conditions.expression import MARK, known_names
+from gateway.conditions.field_uses import FieldUse
 from gateway.conditions.node_shapes import certainly_nested, moving_members, structural_parts
 from gateway.conditions.syntax import CelNode
 from gateway.conditions.template_compiler import (
-    FieldUse,
     TemplateCompiler,
     expressions,
     is_expression,

@@ -10,13 +10,14 @@ evaluated by the CEL library.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Any, NamedTuple
 
 from gateway.conditions.analysis import ExpressionAnalysis
 from gateway.conditions.direct import direct_operation
-from gateway.conditions.export import exported_fields, exporter
+from gateway.conditions.export import exporter
 from gateway.conditions.expression import Computation
+from gateway.conditions.field_uses import FieldUse, fields_of, struct_fields
 from gateway.conditions.functions import COALESCE, OWN_FUNCTIONS
 from gateway.conditions.node_shapes import (
     LENIENT,
@@ -47,34 +48,9 @@ from gateway.conditions.template_runtime import (
 from gateway.conditions.types import WHOLE
 from gateway.conditions.variables import PREFIX, FieldReference, value_of
 from gateway.event import Event
-from gateway.event_fields import EventField, find_field, is_struct, make_reader
+from gateway.event_fields import EventField, find_field, make_reader
 from gateway.mapping.codecs import ISO8601
 from gateway.mapping.generated import define
-
-
-class FieldUse(NamedTuple):
-    """A field of the event that a template has in its value."""
-
-    wire: str
-    """The path in the value, such as ``items[].price``; ``x.*`` for free keys."""
-    event: str
-    """The path in the event, such as ``properties.products[].price``."""
-    exact: bool
-    """Whether it is copied; otherwise something is computed with it."""
-    needs: tuple[tuple[str, ...], ...] = ()
-    """The names of the fields without any of which nothing is computed."""
-
-    def missing(self, event: Event) -> str:
-        """Return the first needed field that *event* lacks; empty if it has all."""
-        lacking = (names for names in self.needs if _reader(names)(event) in (None, ()))
-        names = next(lacking, ())
-        return ".".join(("event", *names)) if names else ""
-
-
-@lru_cache(maxsize=1024)
-def _reader(names: tuple[str, ...]) -> Callable[[Event], Any]:
-    return make_reader(find_field(names))
-
 
 Analyses = Mapping[str, ExpressionAnalysis]
 """The analyses of a template's expressions, by their texts without the mark."""
@@ -408,7 +384,7 @@ class TemplateCompiler:
             name = self._assign(f"_member({inner.name}, {key!r})")
             return _Reference(name, inner.path, exact=False)
         there = "" if inner.path.endswith("[]") else f"None if {inner.name} is None else "
-        if key in _struct_fields(inner.struct) and key != "extra":
+        if key in struct_fields(inner.struct) and key != "extra":
             return _Reference(self._assign(f"{there}{inner.name}.{key}"), f"{inner.path}.{key}")
         name = self._assign(f"{there}{inner.name}.extra.get({key!r})")
         return _Reference(name, f"{inner.path}.extra.{key}")
@@ -577,27 +553,7 @@ def _needed(node: CelNode, scope: _Scope) -> Iterator[tuple[str, ...]]:
             yield from _needed(part, scope)
 
 
-def _struct_fields(struct: type) -> frozenset[str]:
-    """Return the names of the fields of a struct class."""
-    return frozenset(get_type_hints(struct))
-
-
 def _leaves(reference: _Reference, wire: str) -> Iterator[FieldUse]:
     """Yield every field of a struct that is in the payload as a whole."""
     mark = "[]" if reference.many else ""
-    yield from _fields_of(reference.struct, f"{wire}{mark}", f"{reference.path}{mark}")
-
-
-def _fields_of(struct: Any, wire: str, path: str) -> Iterator[FieldUse]:
-    if "extra" in _struct_fields(struct) and struct is not Event:
-        yield FieldUse(f"{wire}.*".lstrip("."), f"{path}.extra".lstrip("."), exact=True)
-    for name, here in exported_fields(struct):
-        below, inner = f"{wire}.{name}".lstrip("."), f"{path}.{name}".lstrip(".")
-        if name == "consent":
-            yield FieldUse(f"{below}.*", inner, exact=True)
-        elif get_origin(here) is tuple:
-            yield from _fields_of(get_args(here)[0], f"{below}[]", f"{inner}[]")
-        elif is_struct(here):
-            yield from _fields_of(here, below, inner)
-        else:
-            yield FieldUse(below, inner, exact=True)
+    yield from fields_of(reference.struct, f"{wire}{mark}", f"{reference.path}{mark}")

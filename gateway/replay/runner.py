@@ -15,12 +15,12 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from gateway.delivery import Team
 from gateway.errors import GatewayError, SpoolError
 from gateway.event import Event
 from gateway.ingest.events import parse_if_possible
 from gateway.ingest.suppression import Suppression
 from gateway.log_limit import LogLimit
+from gateway.replay.refusals import NoDestination, ReplayRefused, ReplayTargets, find_refusal
 from gateway.replay.selector import EventFilter, Selected, select
 from gateway.routing.consent import ConsentMemory
 from gateway.routing.router import Router
@@ -59,16 +59,12 @@ NOT_RETAINED = (
 log = structlog.get_logger()
 
 
-class ReplayServices(Protocol):
+class ReplayServices(ReplayTargets, Protocol):
     """The parts of the running gateway that replays need; a reload may replace them."""
 
     @property
     def spool(self) -> Spool:
         """Return the spool."""
-
-    @property
-    def router(self) -> Router:
-        """Return the router of events to destinations."""
 
     @property
     def consents(self) -> ConsentMemory:
@@ -78,51 +74,8 @@ class ReplayServices(Protocol):
     def suppression(self) -> Suppression | None:
         """Return whose events are left out; None for nobody's."""
 
-    @property
-    def teams(self) -> Mapping[str, Team]:
-        """Return the teams by destination."""
-
     def parse(self, entry: Entry) -> Sequence[Event]:
         """Return the events of a stored request."""
-
-
-class ReplayRefused(GatewayError):
-    """A replay cannot deliver with the configuration as it is now."""
-
-
-class NoDestination(ReplayRefused):
-    """A replay's destination is not configured.
-
-    Args:
-        to: the destination.
-    """
-
-    def __init__(self, to: str) -> None:
-        super().__init__(f"there is no destination {to}; configure it again, or cancel the replay")
-
-
-class ConsentNotAsked(ReplayRefused):
-    """Routes to a replay's destination ask for consent, and it does not ask them.
-
-    Args:
-        to: the destination.
-    """
-
-    def __init__(self, to: str) -> None:
-        super().__init__(
-            f"routes to {to} ask for consent; replay with --through-routes "
-            f"(through_routes in the API), so that they are asked"
-        )
-
-
-def find_refusal(selection: ReplaySelection, services: ReplayServices) -> ReplayRefused | None:
-    """Return why a replay cannot deliver now; None if it can."""
-    to = selection.to
-    if to not in services.teams:
-        return NoDestination(to)
-    if not selection.through_routes and to in services.router.need_consent:
-        return ConsentNotAsked(to)
-    return None
 
 
 async def pause_refused(store: ReplayableStore, job: ReplayJob, refusal: ReplayRefused) -> None:

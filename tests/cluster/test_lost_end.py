@@ -1,7 +1,8 @@
 """A log whose end NATS lost: new frames get the numbers of lost ones."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -51,17 +52,26 @@ async def restart(server: NatsServers, folder: Path, streams: Sequence[str], *, 
     await asyncio.to_thread(server.ready)
 
 
+@asynccontextmanager
+async def opened(server: NatsServers, runner: Runner) -> AsyncIterator[JetStreamSpool]:
+    """Open a spool of one shard, which this gateway owns, and close it at the end."""
+    spool = JetStreamSpool(NatsConnection(server.urls), Layout("g"), shards=1, replicas=1)
+    spool.run_shards(runner)
+    await spool.open()
+    try:
+        await spool.register({"a": BacklogLimit()})
+        await until(lambda: bool(spool.shards))
+        yield spool
+    finally:
+        await spool.close()
+
+
 @pytest.mark.parametrize("new", [("g",), ("g", "h", "i")], ids=["too short", "replaced"])
 async def test_a_shard_whose_log_lost_its_end_stops(tmp_path: Path, new: Sequence[str]) -> None:
     """New frames are not taken for lost ones: the owner ends and says why, and nobody claims it."""
     runner = Runner()
     with nats_servers(tmp_path / "nats", 1) as server, structlog.testing.capture_logs() as logged:
-        spool = JetStreamSpool(NatsConnection(server.urls), Layout("g"), shards=1, replicas=1)
-        spool.run_shards(runner)
-        await spool.open()
-        try:
-            await spool.register({"a": BacklogLimit()})
-            await until(lambda: bool(spool.shards))
+        async with opened(server, runner) as spool:
             await append(spool, "a", "b", "c")
             await until(lambda: len(runner.got) == 3)
             await restart(server, tmp_path, [LOG], back=False)
@@ -72,8 +82,6 @@ async def test_a_shard_whose_log_lost_its_end_stops(tmp_path: Path, new: Sequenc
             await restart(server, tmp_path, [LOG], back=True)
             await append(spool, *new)
             await until(lambda: any(line["event"] == "shard_claim_failed" for line in logged))
-        finally:
-            await spool.close()
     assert [name for name, _ in runner.got] == list("abcdef")
     assert runner.told[-1] == "abandon 0"
     (lost,) = [line["reason"] for line in logged if line["event"] == "log_lost"]
@@ -90,12 +98,7 @@ async def test_what_comes_after_a_loss_is_delivered_if_the_journal_did_not_know_
     """If log and journal lost the same, whoever claims the shard delivers all that came since."""
     runner = Runner()
     with nats_servers(tmp_path / "nats", 1) as server, structlog.testing.capture_logs() as logged:
-        spool = JetStreamSpool(NatsConnection(server.urls), Layout("g"), shards=1, replicas=1)
-        spool.run_shards(runner)
-        await spool.open()
-        try:
-            await spool.register({"a": BacklogLimit()})
-            await until(lambda: bool(spool.shards))
+        async with opened(server, runner) as spool:
             await append(spool, "a")
             await until(lambda: len(runner.got) == 1)
             await restart(server, tmp_path, [LOG, STATE], back=False)
@@ -107,8 +110,6 @@ async def test_what_comes_after_a_loss_is_delivered_if_the_journal_did_not_know_
             (shard,) = spool.shards
             page = await shard.unread("a", 0, shard.position(), 10)
             records = await shard.entries([item.seq for item in page.items])
-        finally:
-            await spool.close()
     assert runner.told == ["start 0", "abandon 0", "start 0", "finish 0"]
     assert [record.entry.id for record in records] == ["a", "c", "d"]
     assert [line["event"] for line in logged].count("log_lost") == 1

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.conditions.export import INTERNAL, exporter
+from gateway.conditions.field_uses import FieldUse
 from gateway.conditions.first_match import FirstMatch
 from gateway.conditions.template import EventCondition, Template
-from gateway.conditions.template_compiler import FieldUse
 from gateway.errors import Unrenderable
 from gateway.event import Context, Event, Page, Product, Properties, Traits
 from gateway.event_fields import plain
